@@ -1,0 +1,19 @@
+//! An OCI configuration and facts about the host become an immutable, printable [`Plan`].
+//!
+//! Pure: no file, clock, environment or process is touched here; the crate is `no_std`, so it cannot. Every refusal of
+//! a configuration is made here, before any effect, and names the field as a JSON pointer (RFC 6901).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod plan;
+mod refusal;
+
+pub use plan::{
+    Attributes, CapabilityPlan, DeviceKind, DevicePlan, EntryScript, Hook, HookPlan, HostFacts, IdMap,
+    IdMaps, JoinNamespace, MemoryPolicyPlan, MountIdMap, MountPlan, MountSource, NamespaceKind, NamespaceSet,
+    NetDevice, Plan, ProcessPlan, Propagation, PropagationPlan, Rlimit, RootPlan, SchedulerPlan, Sysctl,
+    TimeOffset, Warning,
+};
+pub use refusal::Refusal;
