@@ -29,6 +29,11 @@ impl SysError {
     pub const fn is(&self, errno: i32) -> bool {
         self.errno == errno
     }
+
+    /// True when the kernel, or a system call filter, does not know the call.
+    pub const fn is_unknown_call(&self) -> bool {
+        self.errno == libc::ENOSYS
+    }
 }
 
 impl fmt::Display for SysError {

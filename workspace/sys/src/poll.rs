@@ -1,0 +1,31 @@
+//! Waiting for one fd with a deadline.
+
+use crate::raw::uninterrupted;
+use crate::{Result, SysError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// Waits until `fd` can be read, is hung up or failed; false when `deadline` passes first. No deadline: waits for ever.
+pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
+    wait_for(fd, PollFlags::IN, deadline)
+}
+
+/// Waits until `fd` can be written, is hung up or failed; false when `deadline` passes first.
+pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
+    wait_for(fd, PollFlags::OUT, deadline)
+}
+
+fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, deadline: Option<Instant>) -> Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+    let ready = uninterrupted(|| {
+        let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        poll(&mut fds, left.as_ref()).map_err(SysError::from_rustix("poll"))
+    })?;
+    Ok(ready > 0)
+}
+
+/// The same span as the kernel's structure; spans beyond what it can hold become the longest one.
+pub(crate) fn timespec(span: Duration) -> Timespec {
+    Timespec { tv_sec: span.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: span.subsec_nanos().into() }
+}

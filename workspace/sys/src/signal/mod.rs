@@ -1,0 +1,137 @@
+//! Signals: sets, masks, signalfd, dispositions, names.
+
+mod names;
+
+pub use names::{signal_name, signal_number};
+
+use crate::process::Pid;
+use crate::raw::{check_fd, check_unit};
+use crate::{Result, SysError};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// The highest signal number.
+pub const LAST_SIGNAL: i32 = 64;
+/// The kernel's signal set has 64 bits on every architecture hull knows.
+const SET_SIZE: usize = 8;
+
+/// A set of signals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// No signal.
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// Every signal.
+    pub const fn all() -> Self {
+        Self(u64::MAX)
+    }
+
+    /// This set and `signal`; numbers out of range change nothing.
+    #[must_use]
+    pub const fn with(self, signal: i32) -> Self {
+        Self(self.0 | Self::bit(signal))
+    }
+
+    /// This set without `signal`.
+    #[must_use]
+    pub const fn without(self, signal: i32) -> Self {
+        Self(self.0 & !Self::bit(signal))
+    }
+
+    /// True when `signal` is in the set.
+    pub const fn contains(self, signal: i32) -> bool {
+        self.0 & Self::bit(signal) != 0
+    }
+
+    const fn bit(signal: i32) -> u64 {
+        if signal >= 1 && signal <= LAST_SIGNAL { 1 << (signal - 1) } else { 0 }
+    }
+}
+
+impl FromIterator<i32> for SignalSet {
+    fn from_iter<I: IntoIterator<Item = i32>>(signals: I) -> Self {
+        signals.into_iter().fold(Self::empty(), Self::with)
+    }
+}
+
+/// Blocks the signals of `set` in the calling thread, beside those blocked already; gives the mask from before.
+pub fn block(set: &SignalSet) -> Result<SignalSet> {
+    change_mask(libc::SIG_BLOCK, set)
+}
+
+/// Makes `set` the calling thread's mask; gives the one from before.
+pub fn set_mask(set: &SignalSet) -> Result<SignalSet> {
+    change_mask(libc::SIG_SETMASK, set)
+}
+
+/// Blocks every signal that can be blocked.
+pub fn block_all() -> Result<SignalSet> {
+    set_mask(&SignalSet::all())
+}
+
+/// Blocks no signal.
+pub fn unblock_all() -> Result<SignalSet> {
+    set_mask(&SignalSet::empty())
+}
+
+fn change_mask(how: i32, set: &SignalSet) -> Result<SignalSet> {
+    let mut before = SignalSet::empty();
+    // SAFETY: both pointers are to 8 bytes, the size we say, that outlive the call.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set.0, &raw mut before.0, SET_SIZE)
+    };
+    check_unit("rt_sigprocmask", returned)?;
+    Ok(before)
+}
+
+/// An fd that can be read when a signal of `set` is pending; CLOEXEC, not blocking. The signals must be blocked.
+pub fn signal_fd(set: &SignalSet) -> Result<OwnedFd> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the pointer is to 8 bytes, the size we say.
+    let returned = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set.0, SET_SIZE, flags) };
+    check_fd("signalfd4", returned)
+}
+
+/// A signal that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalInfo {
+    /// Its number.
+    pub signo: i32,
+    /// Who sent it, or whose end it tells; none when not visible here.
+    pub pid: Option<Pid>,
+}
+
+/// Reads one signal from [`signal_fd`]; none when none is pending.
+pub fn read_signal(fd: BorrowedFd<'_>) -> Result<Option<SignalInfo>> {
+    // struct signalfd_siginfo: 128 bytes; signo at 0, pid at 12.
+    let mut info = [0u8; 128];
+    match rustix::io::read(fd, &mut info) {
+        Ok(_) => Ok(Some(SignalInfo {
+            signo: word(&info, 0),
+            pid: Some(word(&info, 12)).filter(|pid| *pid > 0).map(Pid::from_raw),
+        })),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(errno) => Err(SysError::from_rustix("read")(errno)),
+    }
+}
+
+fn word(bytes: &[u8; 128], at: usize) -> i32 {
+    i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Gives every signal its default disposition: ignored ones would stay ignored over execve.
+pub fn reset_dispositions() -> Result<()> {
+    // The kernel's struct sigaction: handler, flags, restorer, mask; all zero is SIG_DFL.
+    let default = [0u64; 4];
+    let nothing = std::ptr::null_mut::<u64>();
+    for signal in (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the structure is as long as the kernel's; SIG_DFL names no code of ours.
+        let returned =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, SET_SIZE) };
+        check_unit("rt_sigaction", returned)?;
+    }
+    Ok(())
+}
