@@ -1,0 +1,221 @@
+//! Blobs: content by its digest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use super::{Store, read_bounded, remove, sync_directory};
+use crate::descriptor::Descriptor;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+
+const CHUNK: usize = 256 << 10;
+
+impl Store {
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs").join(digest.algorithm()).join(digest.encoded())
+    }
+
+    /// True when the blob is there and has the described size.
+    pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
+        self.blob(descriptor).is_ok()
+    }
+
+    /// Opens a blob after checking its size.
+    ///
+    /// # Errors
+    /// A blob that is missing or has another length. Its digest is not checked: see [`Store::read_blob`] and
+    /// [`Store::verify_blob`].
+    pub fn blob(&self, descriptor: &Descriptor) -> Result<File> {
+        let file = self.open_blob(&descriptor.digest)?;
+        let meta = file.metadata().map_err(Error::Stream)?;
+        if !meta.is_file() || meta.len() != descriptor.size {
+            let reason = format!("has {} bytes instead of {}", meta.len(), descriptor.size);
+            return Err(Error::Mismatch { digest: descriptor.digest.clone(), reason });
+        }
+        Ok(file)
+    }
+
+    /// Reads a blob of at most `limit` bytes into memory, and checks its size and digest.
+    pub fn read_blob(&self, descriptor: &Descriptor, limit: usize) -> Result<Vec<u8>> {
+        let bytes = read_bounded(self.blob(descriptor)?, limit, "blob")?;
+        let mut hasher = hasher_for(&descriptor.digest)?;
+        hasher.update(&bytes);
+        agree(&descriptor.digest, hasher.finish())?;
+        Ok(bytes)
+    }
+
+    /// Reads a blob through and checks its digest.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<u64> {
+        let mut file = self.open_blob(digest)?;
+        let mut hasher = hasher_for(digest)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut size = 0;
+        loop {
+            let count = file.read(&mut buffer).map_err(Error::Stream)?;
+            if count == 0 {
+                agree(digest, hasher.finish())?;
+                return Ok(size);
+            }
+            hasher.update(&buffer[..count]);
+            size += count as u64;
+        }
+    }
+
+    /// Begins a blob of unknown digest.
+    pub fn blob_writer(&self) -> Result<BlobWriter<'_>> {
+        self.writer(Hasher::new(), None)
+    }
+
+    /// Begins a blob that must turn out as described.
+    pub fn expected_blob_writer(&self, descriptor: &Descriptor) -> Result<BlobWriter<'_>> {
+        self.writer(hasher_for(&descriptor.digest)?, Some(descriptor.clone()))
+    }
+
+    /// Stores what `from` yields and describes it.
+    pub fn put_blob(&self, media_type: &str, from: &mut impl Read) -> Result<Descriptor> {
+        let mut writer = self.blob_writer()?;
+        copy(from, &mut writer)?;
+        writer.finish(media_type)
+    }
+
+    /// Stores what `from` yields if it is what `descriptor` says.
+    pub fn put_expected_blob(&self, descriptor: &Descriptor, from: &mut impl Read) -> Result<()> {
+        let mut writer = self.expected_blob_writer(descriptor)?;
+        copy(from, &mut writer)?;
+        writer.finish(&descriptor.media_type).map(drop)
+    }
+
+    /// Stores `bytes` and describes them.
+    pub fn put_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        if !self.has_blob(&descriptor) {
+            self.put_expected_blob(&descriptor, &mut &bytes[..])?;
+        }
+        Ok(descriptor)
+    }
+
+    fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let name = format!("blobs/{}/{}", digest.algorithm(), digest.encoded());
+        self.open_file(&name).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::NoBlob(digest.clone())
+            }
+            other => other,
+        })
+    }
+
+    fn writer(&self, hasher: Hasher, expected: Option<Descriptor>) -> Result<BlobWriter<'_>> {
+        let path = self.temporary_path();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        Ok(BlobWriter { store: self, file: Some(file), path, hasher, size: 0, expected })
+    }
+}
+
+/// A blob being written; gone without a trace unless finished.
+pub struct BlobWriter<'a> {
+    store: &'a Store,
+    file: Option<File>,
+    path: PathBuf,
+    hasher: Hasher,
+    size: u64,
+    expected: Option<Descriptor>,
+}
+
+impl BlobWriter<'_> {
+    /// How many bytes have been written.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Forgets everything written: the source starts again from its first byte.
+    pub fn restart(&mut self) -> Result<()> {
+        let file = self.file.as_mut().expect("the file is there until finish");
+        file.set_len(0).map_err(Error::io("empty", &self.path))?;
+        io::Seek::rewind(file).map_err(Error::io("rewind", &self.path))?;
+        self.size = 0;
+        self.hasher = match &self.expected {
+            Some(descriptor) => hasher_for(&descriptor.digest)?,
+            None => Hasher::new(),
+        };
+        Ok(())
+    }
+
+    /// Makes the blob visible: checked, synced, renamed, directory synced.
+    pub fn finish(mut self, media_type: &str) -> Result<Descriptor> {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        if let Some(expected) = &self.expected {
+            if self.size != expected.size {
+                let reason = format!("has {} bytes instead of {}", self.size, expected.size);
+                return Err(Error::Mismatch { digest: expected.digest.clone(), reason });
+            }
+            agree(&expected.digest, digest.clone())?;
+        }
+        let descriptor = Descriptor::new(media_type, digest, self.size);
+        if self.store.has_blob(&descriptor) {
+            return Ok(descriptor);
+        }
+        let file = self.file.take().expect("the file is there until finish");
+        file.sync_all().map_err(Error::io("sync", &self.path))?;
+        let target = self.store.blob_path(&descriptor.digest);
+        fs::rename(&self.path, &target).map_err(Error::io("rename to", &target))?;
+        sync_directory(target.parent().unwrap_or(&target))?;
+        Ok(descriptor)
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.expected.as_ref().map_or(u64::MAX, |d| d.size - self.size);
+        if bytes.len() as u64 > room {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "content is longer than described"));
+        }
+        let file = self.file.as_mut().expect("the file is there until finish");
+        let count = file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter<'_> {
+    fn drop(&mut self) {
+        // A leftover is collected when the store is next opened by one process alone.
+        let _ = remove(&self.path);
+    }
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Error::Stream(e)),
+        };
+        to.write_all(&buffer[..count]).map_err(Error::Stream)?;
+    }
+}
+
+fn hasher_for(digest: &Digest) -> Result<Hasher> {
+    let reason = "its algorithm cannot be verified here".to_owned();
+    Hasher::for_digest(digest).ok_or_else(|| Error::Mismatch { digest: digest.clone(), reason })
+}
+
+fn agree(expected: &Digest, found: Digest) -> Result<()> {
+    match *expected == found {
+        true => Ok(()),
+        false => Err(Error::Mismatch { digest: expected.clone(), reason: format!("content is {found}") }),
+    }
+}

@@ -1,0 +1,213 @@
+//! The store: an OCI image layout that many processes share and that a crash cannot damage.
+//!
+//! ```text
+//! oci-layout index.json blobs/ALG/HEX    the image layout, as any other tool reads it
+//! layers/HEX/{fs,layer.json}             unpacked layers by diff id, each an overlay lower directory
+//! pins/NAME                              digests that garbage collection keeps, one a line
+//! locks/ tmp/ quarantine/                flock files, unfinished work, damaged blobs
+//! ```
+//! Rules: content goes to a temporary file, is synced, renamed, and its directory synced; the index is written last;
+//! every process holds the lease shared while it works, and only garbage collection takes it exclusively.
+
+mod blobs;
+mod fsck;
+mod images;
+mod layers;
+mod lock;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::error::{Error, Result};
+
+pub use blobs::BlobWriter;
+pub use fsck::Finding;
+pub use images::{Image, Tagged};
+pub use layers::{LayerRecord, Snapshot, chain_id};
+pub use lock::Lock;
+pub use sweep::Freed;
+
+const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const DIRECTORIES: [&str; 8] =
+    ["blobs", "blobs/sha256", "blobs/sha512", "layers", "pins", "locks", "tmp", "quarantine"];
+
+/// A directory of images, open for use by this process.
+pub struct Store {
+    dir: PathBuf,
+    root: OwnedFd,
+    lease: Option<Lock>,
+}
+
+/// Where the store is when nobody says: `/var/lib/hull` for root, else below `XDG_DATA_HOME` or the home directory.
+pub fn default_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/hull");
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    data.unwrap_or_else(|| PathBuf::from(format!("/tmp/hull-{}", rustix::process::geteuid().as_raw())))
+        .join("hull")
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it when there is none, and holds its lease shared.
+    ///
+    /// # Errors
+    /// A directory with another layout version, or whose lease garbage collection holds for more than 60 s.
+    pub fn open(dir: &Path) -> Result<Self> {
+        make_directories(dir)?;
+        let mut store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None };
+        // Alone on the store: what is in tmp belongs to processes that are gone.
+        if let Some(alone) = Lock::try_exclusive(&store.lock_path("lease"))? {
+            store.clear_temporary()?;
+            drop(alone);
+        }
+        store.lease = Some(Lock::shared(&store.lock_path("lease"))?);
+        store.write_layout()?;
+        Ok(store)
+    }
+
+    /// Opens somebody else's layout for reading: nothing is made, locked or written.
+    ///
+    /// # Errors
+    /// A directory that is not an image layout of version 1.0.0.
+    pub fn open_foreign(dir: &Path) -> Result<Self> {
+        let store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None };
+        store.check_layout()?;
+        Ok(store)
+    }
+
+    /// The directory of the store.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the lock `name` alone, waiting at most 10 minutes; released on drop and by the kernel on a crash.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Lock::exclusive(&self.lock_path(name))
+    }
+
+    /// Takes the lock `name` alone if nobody holds it.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        Lock::try_exclusive(&self.lock_path(name))
+    }
+
+    /// A path below `tmp` that no other process uses; nothing is there yet.
+    pub fn temporary_path(&self) -> PathBuf {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.dir.join(format!("tmp/{}-{:x}-{count}", std::process::id(), time.as_nanos()))
+    }
+
+    /// Writes a file of the store so that a crash leaves either the old or the new content.
+    pub fn replace_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let temporary = self.temporary_path();
+        let path = self.dir.join(name);
+        let mut file = File::create_new(&temporary).map_err(Error::io("create", &temporary))?;
+        file.write_all(content).map_err(Error::io("write", &temporary))?;
+        file.sync_all().map_err(Error::io("sync", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::io("replace", &path))?;
+        sync_directory(path.parent().unwrap_or(&self.dir))
+    }
+
+    /// Opens a file below the store; no part of its path may be a link.
+    fn open_file(&self, name: &str) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve)
+            .map_err(Error::errno("open", &self.dir.join(name)))?;
+        Ok(File::from(fd))
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.dir.join("locks").join(name)
+    }
+
+    fn clear_temporary(&self) -> Result<()> {
+        let dir = self.dir.join("tmp");
+        for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
+            let path = entry.map_err(Error::io("read", &dir))?.path();
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    fn write_layout(&self) -> Result<()> {
+        if self.dir.join("oci-layout").exists() {
+            return self.check_layout();
+        }
+        let _lock = self.lock("index")?;
+        if !self.dir.join("index.json").exists() {
+            self.replace_file("index.json", &crate::canonical(&crate::Index::default()))?;
+        }
+        self.replace_file("oci-layout", LAYOUT.as_bytes())
+    }
+
+    fn check_layout(&self) -> Result<()> {
+        let refuse = |reason: String| Error::Layout { path: self.dir.clone(), reason };
+        let text = read_bounded(self.open_file("oci-layout")?, 4096, "image layout marker")?;
+        let marker: serde_json::Value = serde_json::from_slice(&text).map_err(|e| refuse(e.to_string()))?;
+        match marker.get("imageLayoutVersion").and_then(serde_json::Value::as_str) {
+            Some("1.0.0") => Ok(()),
+            other => Err(refuse(format!("has image layout version {other:?}"))),
+        }
+    }
+}
+
+fn make_directories(dir: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    for name in DIRECTORIES {
+        let path = dir.join(name);
+        builder.create(&path).map_err(Error::io("make", &path))?;
+    }
+    Ok(())
+}
+
+fn open_root(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(Error::errno("open", dir))
+}
+
+fn sync_directory(dir: &Path) -> Result<()> {
+    let file = File::open(dir).map_err(Error::io("open", dir))?;
+    file.sync_all().map_err(Error::io("sync", dir))
+}
+
+/// Reads a whole file that must be regular and at most `limit` bytes long.
+fn read_bounded(file: File, limit: usize, what: &'static str) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let regular = file.metadata().map_err(Error::Stream)?.is_file();
+    if !regular {
+        return Err(Error::document(what, "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(Error::Stream)?;
+    match bytes.len() > limit {
+        true => Err(Error::document(what, format!("is longer than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+/// Removes a file or a whole tree, never following links.
+fn remove(path: &Path) -> Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("look at", path)(e)),
+    };
+    match meta.is_dir() {
+        true => fs::remove_dir_all(path).map_err(Error::io("remove", path)),
+        false => fs::remove_file(path).map_err(Error::io("remove", path)),
+    }
+}

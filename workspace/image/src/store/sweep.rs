@@ -1,0 +1,136 @@
+//! Garbage collection: what no image, pin or caller names is removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::{Store, remove};
+use crate::descriptor::Descriptor;
+use crate::digest::Digest;
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::store::Lock;
+use crate::store::layers::chain_id;
+
+/// What garbage collection removed, or would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// The blobs.
+    pub blobs: Vec<Digest>,
+    /// The names of unpacked layers.
+    pub layers: Vec<String>,
+    /// Bytes on the disk.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Keeps blobs, and layers by diff id, until [`Store::unpin`].
+    pub fn pin(&self, name: &str, digests: &[Digest]) -> Result<()> {
+        let text: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
+        self.replace_file(&format!("pins/{name}"), text.as_bytes())
+    }
+
+    /// Ends a pin; nothing happens when there is none.
+    pub fn unpin(&self, name: &str) -> Result<()> {
+        remove(&self.dir.join("pins").join(name))
+    }
+
+    /// Removes blobs and unpacked layers that neither an image, a pin nor `extra` names.
+    ///
+    /// # Errors
+    /// Another process uses the store.
+    pub fn collect_garbage(&mut self, extra: &BTreeSet<Digest>) -> Result<Freed> {
+        self.lease = None;
+        let alone = Lock::try_exclusive(&self.lock_path("lease"))?;
+        let outcome = match &alone {
+            Some(_) => self.sweep(extra),
+            None => Err(Error::Busy(self.dir.display().to_string())),
+        };
+        drop(alone);
+        self.lease = Some(Lock::shared(&self.lock_path("lease"))?);
+        outcome
+    }
+
+    /// Every digest that an image or a pin names: documents, layers, diff ids and chain ids.
+    pub fn reachable(&self) -> Result<BTreeSet<Digest>> {
+        let mut kept = self.pinned()?;
+        for entry in self.index()?.manifests {
+            self.mark(&entry, &mut kept, 0);
+        }
+        Ok(kept)
+    }
+
+    fn pinned(&self) -> Result<BTreeSet<Digest>> {
+        let dir = self.dir.join("pins");
+        let mut kept = BTreeSet::new();
+        for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
+            let path = entry.map_err(Error::io("read", &dir))?.path();
+            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            kept.extend(text.lines().filter_map(|line| line.parse::<Digest>().ok()));
+        }
+        Ok(kept)
+    }
+
+    /// A document that cannot be read keeps itself, and only itself.
+    fn mark(&self, descriptor: &Descriptor, kept: &mut BTreeSet<Digest>, depth: usize) {
+        if depth > 8 || !kept.insert(descriptor.digest.clone()) {
+            return;
+        }
+        match self.document(descriptor) {
+            Ok(Document::Index(index)) => {
+                index.manifests.iter().for_each(|entry| self.mark(entry, kept, depth + 1));
+            }
+            Ok(Document::Manifest(manifest)) => {
+                kept.insert(manifest.config.digest.clone());
+                kept.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+                if let Ok(image) = self.image(descriptor, None) {
+                    let ids = &image.config.rootfs.diff_ids;
+                    kept.extend((1..=ids.len()).filter_map(|count| chain_id(&ids[..count])));
+                    kept.extend(ids.iter().cloned());
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn sweep(&self, extra: &BTreeSet<Digest>) -> Result<Freed> {
+        let mut kept = self.reachable()?;
+        kept.extend(extra.iter().cloned());
+        let mut freed = Freed::default();
+        for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
+            let path = self.blob_path(&digest);
+            freed.bytes += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
+            remove(&path)?;
+            freed.blobs.push(digest);
+        }
+        for (dir, record) in self.layers()? {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let id = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
+            if record.is_some() && id.is_ok_and(|id| kept.contains(&id)) {
+                continue;
+            }
+            freed.bytes += record.map_or(0, |record| record.size);
+            remove(&dir)?;
+            freed.layers.push(name);
+        }
+        self.clear_temporary()?;
+        Ok(freed)
+    }
+
+    /// Every blob's digest, sorted; files with other names are passed over.
+    pub fn blobs(&self) -> Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for algorithm in names(&self.dir.join("blobs"))? {
+            for encoded in names(&self.dir.join("blobs").join(&algorithm))? {
+                found.extend(format!("{algorithm}:{encoded}").parse::<Digest>());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+
+use super::*;
+use crate::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    (dir, store)
+}
+
+fn put_image(store: &Store, name: &str, content: &str) -> Descriptor {
+    let layer = store.put_bytes(media::OCI_LAYER, content.as_bytes()).unwrap();
+    let mut config =
+        ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
+    config.rootfs.diff_ids.push(layer.digest.clone());
+    let config = store.put_config(&config).unwrap();
+    let manifest = store.put_manifest(&Manifest::new(config, vec![layer]), None).unwrap();
+    store.put_image(&name.parse().unwrap(), &manifest).unwrap();
+    manifest
+}
+
+#[test]
+fn an_image_comes_back_by_name_by_id_and_by_digest() {
+    let (_dir, store) = store();
+    let manifest = put_image(&store, "a/b:1", "x");
+    let image = store.image(&manifest, None).unwrap();
+    for text in
+        ["a/b:1", "docker.io/a/b:1", image.id().short(), image.id().as_str(), manifest.digest.as_str()]
+    {
+        assert_eq!(store.find(text).unwrap().descriptor.digest, manifest.digest, "{text}");
+    }
+    let pinned = format!("a/b@{}", manifest.digest);
+    assert_eq!(store.find(&pinned).unwrap().descriptor.digest, manifest.digest);
+    for text in [
+        "a/b",
+        "a/b:2",
+        "0000",
+        "",
+        "a/c@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    ] {
+        assert!(store.find(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn moving_a_name_leaves_the_old_image_nameless() {
+    let (_dir, store) = store();
+    let old = put_image(&store, "a", "old");
+    let new = put_image(&store, "a", "new");
+    let names: Vec<_> =
+        store.images().unwrap().into_iter().map(|i| (i.reference.is_some(), i.descriptor.digest)).collect();
+    assert_eq!(names, [(false, old.digest), (true, new.digest.clone())]);
+    assert!(store.untag(&"a".parse().unwrap()).unwrap(), "the last name goes");
+    assert!(store.untag(&"a".parse().unwrap()).is_err());
+}
+
+#[test]
+fn unfinished_and_wrong_blobs_leave_nothing_behind() {
+    let (_dir, store) = store();
+    let expected = Descriptor::of("m", b"right");
+    store.blob_writer().unwrap().write_all(b"half").unwrap();
+    assert!(store.put_expected_blob(&expected, &mut &b"wrong"[..]).is_err());
+    assert!(store.put_expected_blob(&expected, &mut &b"righ"[..]).is_err());
+    assert!(store.put_expected_blob(&expected, &mut &b"right and more"[..]).is_err());
+    assert_eq!(store.blobs().unwrap(), []);
+    assert_eq!(fs::read_dir(store.dir().join("tmp")).unwrap().count(), 0);
+    store.put_expected_blob(&expected, &mut &b"right"[..]).unwrap();
+    assert_eq!(store.read_blob(&expected, 5).unwrap(), b"right");
+    assert!(store.read_blob(&expected, 4).is_err(), "the limit holds");
+}
+
+#[test]
+fn a_restarted_blob_forgets_its_first_bytes() {
+    let (_dir, store) = store();
+    let mut writer = store.expected_blob_writer(&Descriptor::of("m", b"right")).unwrap();
+    writer.write_all(b"rig").unwrap();
+    writer.restart().unwrap();
+    writer.write_all(b"right").unwrap();
+    assert_eq!(writer.finish("m").unwrap().digest, Digest::of(b"right"));
+}
+
+#[test]
+fn every_flipped_blob_is_found_and_quarantined() {
+    let (_dir, store) = store();
+    put_image(&store, "a", "content");
+    assert_eq!(store.check(false).unwrap(), []);
+    for digest in store.blobs().unwrap() {
+        let path = store.blob_path(&digest);
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[0] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        let findings = store.check(true).unwrap();
+        assert!(findings.contains(&Finding::Damaged(digest.clone())), "{digest}: {findings:?}");
+        assert!(!path.exists());
+        assert_eq!(store.check(false).unwrap().len(), 1, "the image is incomplete now");
+        fs::write(&path, &good).unwrap();
+    }
+    assert_eq!(store.check(false).unwrap(), []);
+}
+
+#[test]
+fn garbage_goes_and_what_is_named_or_pinned_stays() {
+    let (_dir, mut store) = store();
+    let kept = put_image(&store, "a", "kept");
+    let loose = store.put_bytes("m", b"loose").unwrap();
+    let pinned = store.put_bytes("m", b"pinned").unwrap();
+    store.pin("p", std::slice::from_ref(&pinned.digest)).unwrap();
+    let freed = store.collect_garbage(&BTreeSet::new()).unwrap();
+    assert_eq!((freed.blobs, freed.bytes), (vec![loose.digest], 5));
+    assert!(store.image(&kept, None).is_ok() && store.has_blob(&pinned));
+    store.unpin("p").unwrap();
+    assert_eq!(store.collect_garbage(&BTreeSet::new()).unwrap().blobs, [pinned.digest]);
+}
+
+#[test]
+fn garbage_collection_waits_for_nobody_and_harms_nobody() {
+    let (_dir, mut store) = store();
+    let other = Store::open(store.dir()).unwrap();
+    let loose = other.put_bytes("m", b"in use by a running build").unwrap();
+    assert!(matches!(store.collect_garbage(&BTreeSet::new()), Err(Error::Busy(_))));
+    assert!(store.has_blob(&loose));
+    drop(other);
+    assert_eq!(store.collect_garbage(&BTreeSet::new()).unwrap().blobs, [loose.digest]);
+}
+
+#[test]
+fn leftovers_of_dead_processes_go_when_the_store_is_opened_alone() {
+    let (_dir, store) = store();
+    let leftover = store.dir().join("tmp/1-dead");
+    fs::write(&leftover, b"x").unwrap();
+    let second = Store::open(store.dir()).unwrap();
+    assert!(leftover.exists(), "the first process might be writing it");
+    let dir = store.dir().to_owned();
+    drop((store, second));
+    Store::open(&dir).unwrap();
+    assert!(!leftover.exists());
+}
+
+#[test]
+fn links_inside_a_foreign_layout_are_never_followed() {
+    let (dir, store) = store();
+    let manifest = put_image(&store, "a", "x");
+    let foreign = dir.path().join("foreign");
+    let secret = dir.path().join("secret");
+    fs::write(&secret, fs::read(store.blob_path(&manifest.digest)).unwrap()).unwrap();
+    fs::create_dir_all(foreign.join("blobs/sha256")).unwrap();
+    fs::copy(store.dir().join("oci-layout"), foreign.join("oci-layout")).unwrap();
+    fs::copy(store.dir().join("index.json"), foreign.join("index.json")).unwrap();
+    std::os::unix::fs::symlink(&secret, foreign.join("blobs/sha256").join(manifest.digest.encoded()))
+        .unwrap();
+    // Positive control: a reader that follows links gets the content.
+    assert!(fs::read(foreign.join("blobs/sha256").join(manifest.digest.encoded())).is_ok());
+    let layout = Store::open_foreign(&foreign).unwrap();
+    assert!(layout.blob(&manifest).is_err());
+    fs::remove_file(foreign.join("index.json")).unwrap();
+    std::os::unix::fs::symlink(store.dir().join("index.json"), foreign.join("index.json")).unwrap();
+    assert!(layout.images().is_err());
+}
+
+#[test]
+fn a_layout_of_another_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(Error::Layout { .. })));
+    assert!(matches!(Store::open_foreign(dir.path()), Err(Error::Layout { .. })));
+}
+
+#[test]
+fn ten_writers_lose_no_name() {
+    let (_dir, store) = store();
+    let manifest = put_image(&store, "base", "x");
+    std::thread::scope(|scope| {
+        for writer in 0..10 {
+            let dir = store.dir();
+            let manifest = &manifest;
+            scope.spawn(move || {
+                let store = Store::open(dir).unwrap();
+                for count in 0..5 {
+                    store.put_image(&format!("n{writer}:t{count}").parse().unwrap(), manifest).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.images().unwrap().len(), 51);
+}
+
+#[test]
+fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
+    let (_dir, store) = store();
+    let id = Digest::of(b"layer");
+    let tree = store.temporary_path();
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("f"), b"1").unwrap();
+    let record = LayerRecord {
+        diff_id: id.clone(),
+        blob: None,
+        size: 1,
+        entries: 1,
+        boot: String::new(),
+        settled: false,
+    };
+    let dir = store.adopt_layer(&tree, record, None).unwrap();
+    let ids = [id];
+    assert_eq!(store.snapshot(&ids).unwrap().layers, [dir.join("fs")]);
+    let file = dir.join("layer.json");
+    let earlier = |text: String| text.replace(&boot_of(&text), "another-boot");
+    fs::write(&file, earlier(fs::read_to_string(&file).unwrap())).unwrap();
+    assert_eq!(store.snapshot(&ids), None);
+    let mut record: LayerRecord = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record.settled = true;
+    fs::write(&file, canonical(&record)).unwrap();
+    assert!(store.snapshot(&ids).is_some());
+}
+
+fn boot_of(text: &str) -> String {
+    serde_json::from_str::<LayerRecord>(text).unwrap().boot
+}
+
+#[test]
+fn chain_ids_follow_the_specification() {
+    let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+    assert_eq!(chain_id(&[]), None);
+    assert_eq!(chain_id(std::slice::from_ref(&a)), Some(a.clone()));
+    assert_eq!(chain_id(&[a.clone(), b.clone()]), Some(Digest::of(format!("{a} {b}").as_bytes())));
+}
