@@ -1,0 +1,43 @@
+//! The command line: one variant a command, each command in a file of its own.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Builds OCI images from Dockerfiles and keeps them, without a daemon.
+#[derive(Parser)]
+#[command(name = "hull-build", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a Dockerfile and build it into an image
+    Build(Box<commands::build::Arguments>),
+}
+
+/// Parses the process's arguments, runs the command and prints its error chain once.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => usage.exit(),
+    };
+    let outcome = match cli.command {
+        Command::Build(arguments) => commands::build::run(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("hull-build: {}", chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,17 @@
+//! The builder behind `hull-build`: a Dockerfile and a context become an OCI image.
+//!
+//! Pure front half (`dockerfile`, `graph`): text becomes a graph of steps, no file, clock or process is touched.
+//! Effectful half: the steps are carried out, packed into layers and described in the store. It must never run a
+//! step in its own root file system, nor resolve a name of the context or of an image by path.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+pub mod dockerfile;
+
+use std::process::ExitCode;
+
+/// Runs the program named by the process's own arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    cli::run()
+}
