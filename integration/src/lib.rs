@@ -1,0 +1,5 @@
+//! hull as others meet it: by its command line, under podman, containerd and Docker, and with hostile bundles.
+//!
+//! Every test drives the program at `HULL_TEST_RUNTIME` (default: the built `hull`), so it can be proven against an
+//! established runtime first. A manager runs with directories and sockets of its own and is stopped by its id.
+#![forbid(unsafe_code)]

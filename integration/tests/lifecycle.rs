@@ -1,0 +1,278 @@
+//! The life of one container, seen from its caller: statuses, exit codes, signals, what is left behind.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::time::Duration;
+
+use hull_testkit::call::eventually;
+use hull_testkit::runtime::{cgroup_dir, peek};
+use hull_testkit::{Bundle, Runtime, gate, needs};
+
+#[test]
+fn run_prints_the_output_and_passes_the_exit_status() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let outcome = runtime.run(&Bundle::shell("echo out; echo err >&2; exit 7"));
+    assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (7, "out\n", "err\n"));
+}
+
+#[test]
+fn run_reports_a_death_by_signal_as_128_and_the_signal() {
+    needs!(gate::root(), gate::program("busybox"));
+    // Process 1 of a pid namespace ignores signals without a handler, so a process outside has to send it.
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let mut run = runtime
+        .command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id])
+        .spawn()
+        .expect("start the runtime");
+    assert!(eventually(Duration::from_secs(10), || runtime.call(&["kill", &bundle.id, "KILL"]).code == 0));
+    let status = run.wait().expect("wait for the runtime");
+    assert_eq!(status.code(), Some(137));
+}
+
+#[test]
+fn a_container_is_created_running_stopped_and_gone() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("trap 'exit 3' TERM; echo ready >/ready; while :; do sleep 0.05; done");
+    let container = runtime.create(&bundle);
+    assert_eq!(container.status(), "created");
+    assert!(!bundle.root().join("ready").exists(), "the program runs before start");
+
+    container.call("start", &[]).done();
+    assert_eq!(container.status(), "running");
+    assert!(eventually(Duration::from_secs(5), || bundle.root().join("ready").exists()));
+
+    container.call("kill", &["TERM"]).done();
+    assert!(container.becomes("stopped"));
+    container.call("delete", &[]).done();
+    container.call("state", &[]).failed(1, "does not exist");
+}
+
+#[test]
+fn state_names_the_bundle_the_process_and_the_annotations() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"])
+        .with(|config| config["annotations"] = serde_json::json!({ "org.example.key": "value" }));
+    let container = runtime.start(&bundle);
+    let state = container.state();
+    assert_eq!(state["id"], bundle.id.as_str());
+    assert_eq!(state["bundle"], bundle.path().to_str().expect("UTF-8"));
+    assert_eq!(state["annotations"]["org.example.key"], "value");
+    assert!(state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")), "{state}");
+    let line = peek(format!("/proc/{}/cmdline", container.pid()));
+    assert_eq!(line.trim_end_matches('\0'), "/bin/sleep\u{0}60");
+}
+
+#[test]
+fn delete_refuses_a_running_container_unless_forced() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    container.call("delete", &[]).failed(1, "is not stopped");
+    assert_eq!(container.status(), "running");
+    let pid = container.pid();
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    assert!(eventually(Duration::from_secs(5), || peek(format!("/proc/{pid}/cmdline")).is_empty()));
+}
+
+#[test]
+fn delete_leaves_no_state_and_no_cgroup() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    let controllers = ["cpu", "cpuset", "devices", "freezer", "memory", "pids"];
+    for controller in controllers {
+        let members = peek(cgroup_dir(controller, &bundle).join("cgroup.procs"));
+        assert_eq!(members, container.pid().to_string(), "members of the {controller} cgroup");
+    }
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    for controller in controllers {
+        assert!(!cgroup_dir(controller, &bundle).exists(), "the {controller} cgroup is left");
+    }
+    let left: Vec<_> = fs::read_dir(runtime.state_dir()).expect("read the state directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_second_create_of_the_same_id_is_refused_and_harmless() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime.call(&["create", "--bundle", path, &bundle.id]).failed(1, "exist");
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn start_of_a_running_container_is_refused() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    container.call("start", &[]).failed(1, "running");
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn init_killed_while_nobody_waits_shows_as_stopped() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    container.call("kill", &["KILL"]).done();
+    assert!(container.becomes("stopped"));
+    container.exec(&[], &["/bin/true"]).failed(255, "");
+    container.call("kill", &["TERM"]).failed(1, "container not running");
+    container.call("delete", &[]).done();
+}
+
+#[test]
+fn kill_takes_names_with_and_without_sig_and_numbers() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell(
+        "for s in USR1 USR2 HUP; do trap \"echo $s >>/seen\" $s; done; echo up >>/seen; while :; do sleep 0.02; done",
+    );
+    let container = runtime.start(&bundle);
+    let seen = bundle.root().join("seen");
+    for (signal, expected) in
+        [("", "up"), ("USR1", "up\nUSR1"), ("SIGUSR2", "up\nUSR1\nUSR2"), ("1", "up\nUSR1\nUSR2\nHUP")]
+    {
+        if !signal.is_empty() {
+            container.call("kill", &[signal]).done();
+        }
+        assert!(
+            eventually(Duration::from_secs(5), || peek(&seen) == expected),
+            "after {signal:?}: {:?}",
+            peek(&seen)
+        );
+    }
+    container.call("kill", &["NOSUCH"]).failed(1, "signal");
+}
+
+#[test]
+fn pause_stops_every_process_and_resume_lets_them_go_on() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("while :; do echo x >>/ticks; sleep 0.02; done");
+    let container = runtime.start(&bundle);
+    let ticks = bundle.root().join("ticks");
+    let size = || fs::metadata(&ticks).map_or(0, |meta| meta.len());
+    assert!(eventually(Duration::from_secs(5), || size() > 0));
+    container.call("pause", &[]).done();
+    assert_eq!(container.status(), "paused");
+    let before = size();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(size(), before, "the container runs while paused");
+    container.exec(&[], &["/bin/true"]).failed(255, "paused");
+    container.call("resume", &[]).done();
+    assert_eq!(container.status(), "running");
+    assert!(eventually(Duration::from_secs(5), || size() > before));
+}
+
+#[test]
+fn a_paused_container_can_be_deleted_by_force() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    container.call("pause", &[]).done();
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    assert!(!cgroup_dir("freezer", &bundle).exists());
+}
+
+#[test]
+fn exec_joins_every_namespace_and_passes_the_exit_status() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    for kind in ["pid", "net", "mnt", "ipc", "uts", "cgroup"] {
+        let own = fs::read_link(format!("/proc/{}/ns/{kind}", container.pid())).expect("read the namespace");
+        let joined = container.exec(&[], &["/bin/readlink", &format!("/proc/self/ns/{kind}")]);
+        assert_eq!(joined.text(), own.to_str().expect("UTF-8"));
+    }
+    assert_eq!(container.exec(&[], &["/bin/sh", "-c", "exit 9"]).code, 9);
+    assert_eq!(container.exec(&[], &["/bin/sh", "-c", "kill -KILL $$"]).code, 137);
+    container.exec(&[], &["/no/such/program"]).failed(255, "no such file or directory");
+}
+
+#[test]
+fn exec_options_set_user_directory_and_environment() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    let script = "echo $(id -u):$(id -g) $PWD $A $B";
+    let options = ["--user", "1000:1001", "--cwd", "/tmp", "--env", "A=1", "--env", "B=two"];
+    assert_eq!(container.exec(&options, &["/bin/sh", "-c", script]).text(), "1000:1001 /tmp 1 two");
+}
+
+#[test]
+fn ps_and_list_show_the_container() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    assert_eq!(
+        runtime.call(&["ps", "--format", "json", &bundle.id]).text(),
+        format!("[{}]", container.pid())
+    );
+    assert_eq!(runtime.call(&["list", "--quiet"]).text(), bundle.id);
+    let listed: serde_json::Value =
+        serde_json::from_str(runtime.call(&["list", "--format", "json"]).text()).expect("JSON");
+    assert_eq!(listed[0]["id"], bundle.id.as_str());
+    assert_eq!(listed[0]["status"], "running");
+    assert_eq!(listed[0]["pid"], container.pid());
+}
+
+#[test]
+fn pid_file_holds_the_host_id_of_process_1() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let file = runtime.beside("pid");
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime
+        .call(&["run", "--detach", "--pid-file", file.to_str().expect("UTF-8"), "--bundle", path, &bundle.id])
+        .done();
+    let state: serde_json::Value =
+        serde_json::from_str(runtime.call(&["state", &bundle.id]).text()).expect("JSON");
+    assert_eq!(peek(&file), state["pid"].to_string());
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+}
+
+#[test]
+fn limits_reach_the_cgroup_and_update_changes_them() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+        config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 64 << 20 });
+        config["linux"]["resources"]["pids"] = serde_json::json!({ "limit": 17 });
+        config["linux"]["resources"]["cpu"] =
+            serde_json::json!({ "shares": 512, "quota": 20000, "period": 100_000 });
+    });
+    let container = runtime.start(&bundle);
+    let value = |controller: &str, file: &str| peek(cgroup_dir(controller, &bundle).join(file));
+    assert_eq!(value("memory", "memory.limit_in_bytes"), (64 << 20).to_string());
+    assert_eq!(value("pids", "pids.max"), "17");
+    assert_eq!(value("cpu", "cpu.shares"), "512");
+    assert_eq!(value("cpu", "cpu.cfs_quota_us"), "20000");
+    container.call("update", &["--memory", "33554432", "--pids-limit", "20"]).done();
+    assert_eq!(value("memory", "memory.limit_in_bytes"), "33554432");
+    assert_eq!(value("pids", "pids.max"), "20");
+}
+
+#[test]
+fn a_process_over_its_memory_limit_is_killed() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let bundle = Bundle::shell("exec tail -c 200m /dev/zero")
+        .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 }));
+    assert_eq!(Runtime::under_test().run(&bundle).code, 137);
+}

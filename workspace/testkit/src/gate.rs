@@ -1,0 +1,81 @@
+//! What a test needs from the machine. A test that cannot run says why and is counted, never silently passed.
+//!
+//! ```ignore
+//! needs!(gate::root(), gate::program("podman"));
+//! ```
+
+use std::io::Write;
+use std::path::Path;
+use std::{env, fs, thread};
+
+use crate::place;
+
+/// `Ok` when the machine has what is needed, else the reason in a few words.
+pub type Gate = Result<(), String>;
+
+/// Returns from the test with a counted `skipped: why` unless every gate is open.
+#[macro_export]
+macro_rules! needs {
+    ($($gate:expr),+ $(,)?) => {
+        $(if let Err(why) = $gate { $crate::gate::skipped(&why); return; })+
+    };
+}
+
+/// Records that the running test is skipped: a line on standard output and one in the run's list.
+///
+/// # Panics
+/// When the list cannot be written: an uncounted skip would look like a pass.
+pub fn skipped(why: &str) {
+    println!("skipped: {why}");
+    let list = list();
+    fs::create_dir_all(list.parent().expect("the list has a directory"))
+        .expect("make the directory of the list");
+    let mut file =
+        fs::OpenOptions::new().create(true).append(true).open(&list).expect("open the list of skips");
+    let test = thread::current().name().unwrap_or("unnamed").to_owned();
+    file.write_all(format!("{test}: {why}\n").as_bytes()).expect("write the list of skips");
+}
+
+/// The file that lists the skipped tests of a run, one `name: why` a line.
+#[must_use]
+pub fn list() -> std::path::PathBuf {
+    env::var_os("HULL_SKIP_LIST").map_or_else(|| place::cache_dir().join("skipped.txt"), Into::into)
+}
+
+/// The test changes namespaces, mounts or cgroups of its own.
+pub fn root() -> Gate {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err("needs root".into()) }
+}
+
+/// A program of the distribution is installed.
+pub fn program(name: &str) -> Gate {
+    match find(name) {
+        Some(_) => Ok(()),
+        None => Err(format!("needs the program {name}")),
+    }
+}
+
+/// A file or directory exists.
+pub fn path(path: impl AsRef<Path>) -> Gate {
+    let path = path.as_ref();
+    if path.exists() { Ok(()) } else { Err(format!("needs {}", path.display())) }
+}
+
+/// The cgroup controllers are mounted as version 1 hierarchies (pure or hybrid).
+pub fn cgroup_v1() -> Gate {
+    path("/sys/fs/cgroup/memory/cgroup.procs").map_err(|_| "needs version 1 cgroups".to_owned())
+}
+
+/// The Debian root file system has been made (`integration/prepare.sh`).
+pub fn debian() -> Gate {
+    path(crate::rootfs::debian())
+        .map_err(|_| "needs the Debian root file system of integration/prepare.sh".to_owned())
+}
+
+/// Finds a program in PATH and in the directories of system programs.
+#[must_use]
+pub fn find(name: &str) -> Option<std::path::PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into);
+    system.into_iter().chain(env::split_paths(&path)).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
