@@ -1,0 +1,68 @@
+//! The container's control group as a value: where its directories are and what is written (pure).
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::place::{Place, places};
+use crate::resources::{Write, writes_of};
+use crate::{Facts, Layout, Refusal};
+
+/// What the configuration and the command line say.
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupSpec<'a> {
+    /// `linux.cgroupsPath`.
+    pub path: Option<&'a str>,
+    /// The container's id.
+    pub id: &'a str,
+    /// `linux.resources`.
+    pub resources: Option<&'a LinuxResources>,
+    /// The caller is not privileged: missing permission is no error as long as nothing was asked for.
+    pub rootless: bool,
+    /// `cgroupsPath` is `slice:prefix:name` and systemd makes the directory.
+    pub systemd: bool,
+}
+
+/// What [`plan`] decided; carried out by `Cgroup::make`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupPlan {
+    /// How the host is laid out.
+    pub layout: Layout,
+    /// The container's directory in each hierarchy, in the order of [`Facts::hierarchies`].
+    pub places: Vec<Place>,
+    /// The limits, in order.
+    pub writes: Vec<Write>,
+    /// Controllers of the version 2 tree, to be enabled down to the container's directory.
+    pub enable: Vec<String>,
+    /// The caller is not privileged.
+    pub rootless: bool,
+    /// The configuration names the path itself.
+    pub explicit: bool,
+}
+
+/// Decides directories and limits.
+///
+/// # Errors
+/// Names the first field that is out of range or cannot be had on this host.
+pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal> {
+    let Some(layout) = facts.layout() else {
+        return Err(Refusal::new(
+            "/linux/cgroupsPath",
+            "no cgroup file system is mounted (mount one at /sys/fs/cgroup)",
+        ));
+    };
+    if spec.systemd {
+        return Err(Refusal::new(
+            "/linux/cgroupsPath",
+            "the systemd cgroup driver is not part of this build",
+        ));
+    }
+    let nothing = LinuxResources::default();
+    let writes = writes_of(spec.resources.unwrap_or(&nothing), &nothing, facts)?;
+    Ok(CgroupPlan {
+        layout,
+        places: places(spec.path, spec.id, spec.rootless, facts)?,
+        enable: facts.v2().map(|tree| facts.hierarchies[tree].controllers.clone()).unwrap_or_default(),
+        writes,
+        rootless: spec.rootless,
+        explicit: spec.path.is_some_and(|path| !path.is_empty()),
+    })
+}
