@@ -231,18 +231,26 @@ pub fn unmount_here() -> Result<()> {
     unmount_detach(c".")
 }
 
+const STATX_MNT_ID: u32 = 0x1000;
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
 /// The id of the mount that `fd` lies on: the one never used again (6.8), else the plain one.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
-    const STATX_MNT_ID: u32 = 0x1000;
-    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
-    for wanted in [STATX_MNT_ID_UNIQUE, STATX_MNT_ID] {
-        let flags = StatxFlags::from_bits_retain(wanted);
-        let found = statx(fd, c"", AtFlags::EMPTY_PATH, flags).map_err(SysError::from_rustix("statx"))?;
-        if found.stx_mask & wanted != 0 {
-            return Ok(found.stx_mnt_id);
-        }
+    match mount_id_of_kind(fd, STATX_MNT_ID_UNIQUE)? {
+        Some(id) => Ok(id),
+        None => plain_mount_id(fd),
     }
-    Err(SysError::new("statx", libc::ENOSYS))
+}
+
+/// The number of the mount that `fd` lies on, as in mountinfo (5.8); used again after it has gone.
+pub fn plain_mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    mount_id_of_kind(fd, STATX_MNT_ID)?.ok_or(SysError::new("statx", libc::ENOSYS))
+}
+
+fn mount_id_of_kind(fd: BorrowedFd<'_>, wanted: u32) -> Result<Option<u64>> {
+    let flags = StatxFlags::from_bits_retain(wanted);
+    let found = statx(fd, c"", AtFlags::EMPTY_PATH, flags).map_err(SysError::from_rustix("statx"))?;
+    Ok((found.stx_mask & wanted != 0).then_some(found.stx_mnt_id))
 }
 
 /// True when the running kernel has the calls this module is built on (5.12: `mount_setattr`).

@@ -1,0 +1,52 @@
+//! openat2 with its limits on resolution, repeated while the tree moves.
+
+use crate::error::kind_name;
+use crate::{Error, Result};
+use hull_sys::fs::{self, FileType, Mode, OFlags, ResolveFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// How often a lookup is repeated when the kernel saw a rename or mount beside a `..` (`EAGAIN`). Each try may fail
+/// because of somebody who renames without pause, so the number is large; each costs microseconds.
+const TRIES: u32 = 4096;
+
+/// The root is the highest there is: absolute paths, links and `..` stay inside. No link of procfs leads out.
+pub(crate) const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// No link and no mount is crossed at all.
+pub(crate) const STRICT: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// Opens `path` below `dirfd`; [`Error::Unsettled`] when it never held still.
+pub(crate) fn open_below(
+    dirfd: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd> {
+    // openat2 takes no empty path; the root itself is ".".
+    let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    for _ in 0..TRIES {
+        match fs::openat2(dirfd, name, flags, Mode::empty(), resolve) {
+            Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => {}
+            other => return other.map_err(Error::call("open", path)),
+        }
+    }
+    Err(Error::Unsettled { path: path.to_owned() })
+}
+
+/// What kind of file is behind `fd`.
+pub(crate) fn kind(fd: &OwnedFd, path: &Path) -> Result<FileType> {
+    let found = fs::fstat(fd.as_fd()).map_err(Error::call("look at", path))?;
+    Ok(FileType::from_raw_mode(found.st_mode))
+}
+
+/// Refuses `path` when it is not of the `wanted` kind.
+pub(crate) fn require_kind(fd: &OwnedFd, path: &Path, wanted: FileType) -> Result<()> {
+    let found = kind(fd, path)?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Kind { path: path.to_owned(), found: kind_name(found), wanted: kind_name(wanted) })
+}
