@@ -2,14 +2,37 @@
 //!
 //! Pure: no file, clock, environment or process is touched here; the crate is `no_std`, so it cannot. Every refusal of
 //! a configuration is made here, before any effect, and names the field as a JSON pointer (RFC 6901).
+//!
+//! ```text
+//! bytes --load--> Spec --+
+//!                        +--Plan::build--> Plan
+//!           HostFacts ---+
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod build;
+mod capabilities;
+mod cpu_list;
+mod devices;
+mod entry;
+mod hooks;
+mod host_parts;
+mod load;
+mod mounts;
+mod paths;
 mod plan;
+mod process;
 mod refusal;
+mod root;
+mod schedule;
+mod sysctl;
 
+pub use capabilities::CAPABILITIES;
+pub use load::{Loaded, LoadedProcess, load, parse_process};
+pub use mounts::mount_options;
 pub use plan::{
     Attributes, CapabilityPlan, DeviceKind, DevicePlan, EntryScript, Hook, HookPlan, HostFacts, IdMap,
     IdMaps, JoinNamespace, MemoryPolicyPlan, MountIdMap, MountPlan, MountSource, NamespaceKind, NamespaceSet,

@@ -1,0 +1,59 @@
+//! Lexical work on paths; nothing is looked up.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// `path` without empty, `.` and `..` components, absolute; `..` stops at the root.
+pub(crate) fn clean(path: &str) -> String {
+    let mut components: Vec<&str> = Vec::new();
+    for component in path.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => drop(components.pop()),
+            name => components.push(name),
+        }
+    }
+    format!("/{}", components.join("/"))
+}
+
+/// `path` below `base` unless it is absolute, cleaned.
+pub(crate) fn absolute(base: &str, path: &str) -> String {
+    if path.starts_with('/') { clean(path) } else { clean(&format!("{base}/{path}")) }
+}
+
+/// True when `path` is `directory` or lies below it; both are clean.
+pub(crate) fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_without_leaving_the_root() {
+        for (path, cleaned) in [
+            ("/", "/"),
+            ("", "/"),
+            ("/a//b/./c/", "/a/b/c"),
+            ("/a/../../b", "/b"),
+            ("relative", "/relative"),
+            ("/..", "/"),
+            ("/a/..b/...", "/a/..b/..."),
+        ] {
+            assert_eq!(clean(path), cleaned, "{path}");
+        }
+        assert_eq!(absolute("/bundle", "rootfs"), "/bundle/rootfs");
+        assert_eq!(absolute("/bundle", "../other"), "/other");
+        assert_eq!(absolute("/bundle", "/else/./x"), "/else/x");
+    }
+
+    #[test]
+    fn a_longer_name_is_not_within() {
+        assert!(is_within("/proc", "/proc"));
+        assert!(is_within("/proc/self", "/proc"));
+        assert!(!is_within("/process", "/proc"));
+        assert!(!is_within("/", "/proc"));
+    }
+}
