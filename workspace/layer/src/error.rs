@@ -1,0 +1,72 @@
+//! The one error of this crate.
+
+use std::path::PathBuf;
+
+/// What went wrong with a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An archive breaks a rule.
+    #[error("read archive entry {index} ({}): {rule}", .name.escape_ascii())]
+    Archive {
+        /// The number of the entry, from 0.
+        index: u64,
+        /// Its name as far as known.
+        name: Vec<u8>,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// A tree holds something that no layer can.
+    #[error("pack {}: {rule}", .path.escape_ascii())]
+    Pack {
+        /// The path below the root.
+        path: Vec<u8>,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// A file system call failed.
+    #[error("{action} {}", .path.escape_ascii())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// The path below the root.
+        path: Vec<u8>,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or directory of the host cannot be used.
+    #[error("{action} {}", path.display())]
+    Host {
+        /// What was being done.
+        action: &'static str,
+        /// The path on the host.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The stream an archive is read from or written to failed.
+    #[error("{0}")]
+    Stream(&'static str, #[source] std::io::Error),
+    /// The store or a document failed.
+    #[error(transparent)]
+    Image(#[from] hull_image::Error),
+}
+
+/// Result of an operation on layers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Names the action and the path below the root; for `map_err`.
+    pub(crate) fn file<E: Into<std::io::Error>>(action: &'static str, path: &[u8]) -> impl FnOnce(E) -> Self {
+        move |source| Self::File { action, path: path.to_vec(), source: source.into() }
+    }
+
+    /// Names the action and a path of the host; for `map_err`.
+    pub(crate) fn host<E: Into<std::io::Error>>(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Host { action, path: path.to_owned(), source: source.into() }
+    }
+}

@@ -1,0 +1,28 @@
+//! Layers: a tree of files becomes a deterministic tar archive, and a hostile archive becomes a tree.
+//!
+//! Everything below a root is reached by directory descriptors and names without links, never by joined paths.
+//! Compression and decompression happen in the process: no program, library or file of an image is ever run or loaded.
+#![forbid(unsafe_code)]
+
+mod compress;
+mod decompress;
+mod diff;
+mod entry;
+mod error;
+mod extract;
+mod merged;
+mod pack;
+mod stack;
+mod tar;
+mod tree;
+
+pub use compress::{Compressor, Encoding};
+pub use decompress::Decompressor;
+pub use diff::{Change, Effect, diff_trees, diff_upper, order};
+pub use entry::{Entry, Kind, Time};
+pub use error::{Error, Result};
+pub use extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
+pub use pack::{Packed, pack, pack_layer};
+pub use stack::{Unpacker, apply_all};
+pub use tar::{TarReader, TarWriter, TimeRule};
+pub use tree::{list, read_entry, read_xattrs};

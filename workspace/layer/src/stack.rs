@@ -1,0 +1,233 @@
+//! The layers of an image as trees on the disk: each in the store for overlayfs, or all applied to one directory.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hull_image::{Descriptor, Digest, Hasher, HashingReader, Image, LayerRecord, Snapshot, Store, chain_id};
+
+use crate::decompress::Decompressor;
+use crate::error::{Error, Result};
+use crate::extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
+
+/// How much larger than compressed a layer may be, after the first 64 MiB.
+const RATIO: u64 = 200;
+
+/// Unpacks the layers of images into a store.
+pub struct Unpacker<'a> {
+    store: &'a Store,
+    limits: Limits,
+    ratio: u64,
+    privileged: bool,
+}
+
+impl<'a> Unpacker<'a> {
+    /// With default limits; as root of the host layers keep owners, devices and capabilities.
+    pub fn new(store: &'a Store) -> Self {
+        Self { store, limits: Limits::default(), ratio: RATIO, privileged: is_privileged() }
+    }
+
+    /// With other limits; a ratio of 0 allows any.
+    pub fn with_limits(mut self, limits: Limits, ratio: u64) -> Self {
+        (self.limits, self.ratio) = (limits, ratio);
+        self
+    }
+
+    /// Unpacks what is missing of an image, layers in parallel, and gives the directories, base first.
+    ///
+    /// # Errors
+    /// A layer whose uncompressed digest is not the one its configuration names, or that breaks a rule.
+    pub fn unpack(&self, image: &Image) -> Result<Snapshot> {
+        let ids = &image.config.rootfs.diff_ids;
+        image.config.check_layers(image.manifest.layers.len())?;
+        if let Some(snapshot) = self.store.snapshot(ids) {
+            return Ok(snapshot);
+        }
+        self.unpack_missing(&image.manifest.layers, ids)?;
+        let missing = || hull_image::Error::NoImage(format!("{} unpacked", image.id()));
+        Ok(self.store.snapshot(ids).ok_or_else(missing)?)
+    }
+
+    fn unpack_missing(&self, layers: &[Descriptor], ids: &[Digest]) -> Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(layer) = layers.get(index) else { return };
+                        if let Err(error) = self.unpack_alone(layer, ids, index) {
+                            failure.lock().expect("no thread panics with it").get_or_insert(error);
+                            next.store(layers.len(), Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        if let Some(error) = failure.into_inner().expect("no thread panics with it") {
+            return Err(error);
+        }
+        // What could not be unpacked alone needs those below it, in their order.
+        for (index, layer) in layers.iter().enumerate() {
+            self.unpack_chained(layer, ids, index)?;
+        }
+        Ok(())
+    }
+
+    /// Unpacks a layer by itself; one above the base that takes parents for granted is left for later.
+    fn unpack_alone(&self, layer: &Descriptor, ids: &[Digest], index: usize) -> Result<()> {
+        let _lock = self.store.lock(&format!("layer-{}", ids[index].encoded()))?;
+        if self.has(ids, index) {
+            return Ok(());
+        }
+        let tree = Staging::make(self.store)?;
+        let done = self.extract(layer, &ids[index], tree.fd()?.as_fd(), &[])?;
+        if index > 0 && done.implied > 0 {
+            return Ok(());
+        }
+        self.adopt(tree, layer, &ids[index], &done, None)
+    }
+
+    fn unpack_chained(&self, layer: &Descriptor, ids: &[Digest], index: usize) -> Result<()> {
+        if self.has(ids, index) {
+            return Ok(());
+        }
+        let chain = chain_id(&ids[..=index]).expect("there is at least one layer");
+        let _lock = self.store.lock(&format!("layer-{}", chain.encoded()))?;
+        if self.has(ids, index) {
+            return Ok(());
+        }
+        let lowers: Vec<OwnedFd> = (0..index)
+            .rev()
+            .map(|below| open_directory(&self.store.layer_dir(ids, below).join("fs")))
+            .collect::<Result<_>>()?;
+        let tree = Staging::make(self.store)?;
+        let done = self.extract(layer, &ids[index], tree.fd()?.as_fd(), &lowers)?;
+        self.adopt(tree, layer, &ids[index], &done, Some(&chain))
+    }
+
+    fn has(&self, ids: &[Digest], index: usize) -> bool {
+        self.store.layer_record(&self.store.layer_dir(ids, index)).is_some()
+    }
+
+    fn extract(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        root: BorrowedFd<'_>,
+        lowers: &[OwnedFd],
+    ) -> Result<Extracted> {
+        let options = Extractor {
+            limits: self.limits,
+            whiteouts: Whiteouts::Overlay { user: !self.privileged },
+            devices: if self.privileged { Devices::Make } else { Devices::Skip },
+            owners: if self.privileged { Owners::Keep } else { Owners::Process },
+            lowers,
+        };
+        verified(self.store.blob(layer)?, diff_id, self.ratio, root, &options)
+    }
+
+    fn adopt(
+        &self,
+        tree: Staging,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        done: &Extracted,
+        chain: Option<&Digest>,
+    ) -> Result<()> {
+        let record = LayerRecord {
+            diff_id: diff_id.clone(),
+            blob: Some(layer.clone()),
+            size: done.bytes,
+            entries: done.entries,
+            boot: String::new(),
+            settled: false,
+        };
+        self.store.adopt_layer(&tree.path, record, chain)?;
+        Ok(())
+    }
+}
+
+/// Applies all layers of an image to the directory `root`, base first: a root file system without overlayfs.
+pub fn apply_all(store: &Store, image: &Image, root: BorrowedFd<'_>) -> Result<Vec<Extracted>> {
+    image.config.check_layers(image.manifest.layers.len())?;
+    let privileged = is_privileged();
+    let options = Extractor {
+        devices: if privileged { Devices::Make } else { Devices::Skip },
+        owners: if privileged { Owners::Keep } else { Owners::Process },
+        ..Extractor::layer()
+    };
+    let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+    layers.map(|(layer, id)| verified(store.blob(layer)?, id, RATIO, root, &options)).collect()
+}
+
+/// Extracts one layer and checks the digest of its uncompressed bytes, padding and all.
+fn verified(
+    blob: File,
+    diff_id: &Digest,
+    ratio: u64,
+    root: BorrowedFd<'_>,
+    options: &Extractor<'_>,
+) -> Result<Extracted> {
+    let unknown = || hull_image::Error::document("diff id", "its algorithm cannot be verified here");
+    let hasher = Hasher::for_digest(diff_id).ok_or_else(unknown)?;
+    let mut reader = HashingReader::new(Decompressor::new(blob, ratio)?, hasher);
+    let done = extract(&mut reader, root, options)?;
+    let fail = |e| Error::Stream("read the end of a layer", e);
+    let rest = io::copy(&mut (&mut reader).take(options.limits.bytes), &mut io::sink()).map_err(fail)?;
+    if rest == options.limits.bytes {
+        return Err(fail(io::Error::new(io::ErrorKind::InvalidData, "too much follows the archive")));
+    }
+    let (found, _) = reader.finish();
+    if found != *diff_id {
+        let reason = format!("uncompressed content is {found}");
+        return Err(hull_image::Error::Mismatch { digest: diff_id.clone(), reason }.into());
+    }
+    Ok(done)
+}
+
+/// A directory being filled; removed unless it was moved away.
+struct Staging {
+    path: std::path::PathBuf,
+}
+
+impl Staging {
+    fn make(store: &Store) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = store.temporary_path();
+        fs::create_dir(&path).map_err(Error::host("make", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(Error::host("change mode of", &path))?;
+        Ok(Self { path })
+    }
+
+    fn fd(&self) -> Result<OwnedFd> {
+        open_directory(&self.path)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.path.exists() {
+            // A leftover is collected when the store is next opened by one process alone.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(Error::host("open", path))
+}
+
+/// True for root of the host: a root of a user namespace may neither make devices nor set `trusted.*`.
+fn is_privileged() -> bool {
+    let whole = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
+    rustix::process::geteuid().is_root() && fs::read_to_string("/proc/self/uid_map").is_ok_and(whole)
+}
