@@ -18,6 +18,7 @@ mod capabilities;
 mod cpu_list;
 mod devices;
 mod entry;
+mod exec;
 mod hooks;
 mod host_parts;
 mod load;
@@ -31,6 +32,7 @@ mod schedule;
 mod sysctl;
 
 pub use capabilities::CAPABILITIES;
+pub use exec::{ExecPlan, ExecRequest, exec_process, parse_user};
 pub use load::{Loaded, LoadedProcess, load, parse_process};
 pub use mounts::mount_options;
 pub use plan::{
