@@ -17,6 +17,7 @@ mod build;
 mod capabilities;
 mod cpu_list;
 mod devices;
+mod document;
 mod entry;
 mod exec;
 mod hooks;
@@ -32,6 +33,7 @@ mod schedule;
 mod sysctl;
 
 pub use capabilities::CAPABILITIES;
+pub use document::{FeatureLists, SeccompLists, default_spec, features_document};
 pub use exec::{ExecPlan, ExecRequest, exec_process, parse_user};
 pub use load::{Loaded, LoadedProcess, load, parse_process};
 pub use mounts::mount_options;

@@ -32,7 +32,7 @@ mod strict;
 mod tree;
 mod version;
 
-pub(crate) use mend::SCHEDULER_FLAGS;
+pub(crate) use mend::{MEMORY_FLAGS, MEMORY_MODES, SCHEDULER_FLAGS};
 
 /// Longest reason taken from the types; it may quote a string of the document.
 const LONGEST_REASON: usize = 300;

@@ -24,16 +24,19 @@ pub(crate) const SCHEDULER_FLAGS: [(&str, &str, u64); 7] = [
 const STRING_MAPS: [&str; 3] = ["annotations", "sysctl", "unified"];
 const OTHER_PLATFORMS: [&str; 7] =
     ["solaris", "windows", "vm", "zos", "freebsd", "uidMappings", "gidMappings"];
-const MEMORY_MODES: [&str; 7] = [
-    "MPOL_DEFAULT",
+/// Modes of a memory policy.
+pub(crate) const MEMORY_MODES: [&str; 7] = [
     "MPOL_BIND",
+    "MPOL_DEFAULT",
     "MPOL_INTERLEAVE",
-    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_LOCAL",
     "MPOL_PREFERRED",
     "MPOL_PREFERRED_MANY",
-    "MPOL_LOCAL",
+    "MPOL_WEIGHTED_INTERLEAVE",
 ];
-const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+/// Flags of a memory policy.
+pub(crate) const MEMORY_FLAGS: [&str; 3] =
+    ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// Mends a whole configuration.
 pub(super) fn spec(document: &mut Value, warnings: &mut Vec<Warning>) -> Result<(), Refusal> {
