@@ -26,6 +26,7 @@ mod load;
 mod mounts;
 mod paths;
 mod plan;
+mod print;
 mod process;
 mod refusal;
 mod root;

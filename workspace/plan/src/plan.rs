@@ -149,8 +149,8 @@ impl NamespaceKind {
     }
 }
 
-/// A set of namespace kinds, as the union of their `CLONE_NEW*` flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// A set of namespace kinds, as the union of their `CLONE_NEW*` flags; printed as a list of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NamespaceSet(pub u64);
 
 impl NamespaceSet {
@@ -285,8 +285,8 @@ pub struct RootPlan {
     pub propagation: Option<PropagationPlan>,
 }
 
-/// `MOUNT_ATTR_*` flags that are set and cleared (mount_setattr(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// `MOUNT_ATTR_*` flags that are set and cleared (mount_setattr(2)); printed as lists of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attributes {
     /// Set these.
     pub set: u64,
@@ -446,8 +446,9 @@ pub struct ProcessPlan {
     pub cpu_affinity_final: Option<Vec<u64>>,
 }
 
-/// The five capability sets, bit N for capability number N; what the caller cannot grant is already gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// The five capability sets, bit N for capability number N; what the caller cannot grant is already gone. Printed as
+/// lists of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CapabilityPlan {
     /// Bounding.
     pub bounding: u64,
