@@ -5,6 +5,7 @@
 //! Every fd it makes is close-on-exec from birth.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 mod error;
 pub mod event;
