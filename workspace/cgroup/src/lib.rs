@@ -9,16 +9,38 @@
 //! | `facts` | pure: the hierarchies of the host, from mountinfo and /proc/self/cgroup |
 //! | `place` | pure: where the container's directories are |
 //! | `resources` | pure: `LinuxResources` to an ordered list of writes |
-//! | `plan` | pure: the three above in one value |
+//! | `devices` | device rules: pure forms for version 1 (a list) and version 2 (a BPF program), and applying them |
+//! | `plan` | pure: all of them in one value |
+//! | `hierarchies` | the host, probed: mount points opened once and verified |
+//! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
+//! | `node` | one directory: every file by its name below an open directory |
+//! | `freeze`, `kill`, `processes`, `destroy` | the container's life and its end |
 #![forbid(unsafe_code)]
 
+mod apply;
+mod cgroup;
+mod destroy;
+mod devices;
+mod enable;
+mod error;
 mod facts;
+mod freeze;
+mod hierarchies;
+mod kill;
+mod make;
+mod node;
 mod place;
 mod plan;
+mod processes;
 mod refusal;
 mod resources;
+mod wait;
 
+pub use cgroup::{Cgroup, SavedPaths};
+pub use devices::DeviceRules;
+pub use error::{CgroupError, RefusedLimit, Result};
 pub use facts::{Facts, Hierarchy, Layout, Version};
+pub use hierarchies::Hierarchies;
 pub use place::Place;
 pub use plan::{CgroupPlan, CgroupSpec, plan};
 pub use refusal::Refusal;

@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::place::{Place, places};
 use crate::resources::{Write, writes_of};
-use crate::{Facts, Layout, Refusal};
+use crate::{DeviceRules, Facts, Layout, Refusal};
 
 /// What the configuration and the command line say.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,8 @@ pub struct CgroupPlan {
     pub places: Vec<Place>,
     /// The limits, in order.
     pub writes: Vec<Write>,
+    /// Which devices may be used.
+    pub devices: DeviceRules,
     /// Controllers of the version 2 tree, to be enabled down to the container's directory.
     pub enable: Vec<String>,
     /// The caller is not privileged.
@@ -57,8 +59,10 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
     }
     let nothing = LinuxResources::default();
     let writes = writes_of(spec.resources.unwrap_or(&nothing), &nothing, facts)?;
+    let rules = spec.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     Ok(CgroupPlan {
         layout,
+        devices: DeviceRules::read(rules, facts.index_of("devices").is_some())?,
         places: places(spec.path, spec.id, spec.rootless, facts)?,
         enable: facts.v2().map(|tree| facts.hierarchies[tree].controllers.clone()).unwrap_or_default(),
         writes,

@@ -32,6 +32,13 @@ pub struct Write {
     pub optional: bool,
 }
 
+impl Write {
+    /// True for the limit under which no process can be born in the directory, though one can be moved in.
+    pub(crate) fn forbids_birth(&self) -> bool {
+        self.files.iter().any(|(file, value)| file == "pids.max" && value == "0")
+    }
+}
+
 /// Lists the writes that `new` asks for, in the order in which they are carried out. `current` is what is in force
 /// already (all unset for a new container): some version 2 values can only be computed from both.
 ///

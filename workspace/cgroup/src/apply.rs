@@ -1,0 +1,99 @@
+//! Carrying out planned writes.
+
+use hull_sys::SysError;
+
+use crate::Write;
+use crate::error::{CgroupError, RefusedLimit, Result};
+use crate::node::Node;
+
+/// Writes every value, one controller's group after the other.
+pub(crate) fn writes(writes: &[Write], nodes: &[Node]) -> Result<()> {
+    for group in writes.chunk_by(|a, b| a.place == b.place && a.controller == b.controller) {
+        write_group(group, &nodes[group[0].place])?;
+    }
+    Ok(())
+}
+
+/// Writes one controller's values; those that may only be refused for their order get a second try.
+fn write_group(group: &[Write], node: &Node) -> Result<()> {
+    let mut again = Vec::new();
+    for write in group {
+        if node.dir()?.is_none() {
+            let (controller, field) = (write.controller.clone(), write.field.clone());
+            return Err(CgroupError::NotJoined { controller, field });
+        }
+        match write_one(write, node) {
+            Err((_, _, error)) if write.retry && error.is(libc::EINVAL) && group.len() > 1 => {
+                again.push(write)
+            }
+            Err(failed) => return Err(explain(write, node, failed)),
+            Ok(()) => {}
+        }
+    }
+    for write in again {
+        write_one(write, node).map_err(|failed| explain(write, node, failed))?;
+    }
+    Ok(())
+}
+
+type Failed<'a> = (&'a str, &'a str, SysError);
+
+/// Writes to the first file that exists.
+fn write_one<'a>(write: &'a Write, node: &Node) -> std::result::Result<(), Failed<'a>> {
+    let mut missing = None;
+    for (file, value) in &write.files {
+        match node.write(file, value) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is(libc::ENOENT) => missing = Some((file.as_str(), value.as_str(), error)),
+            Err(error) if write.optional && error.is(libc::EOPNOTSUPP) => return Ok(()),
+            Err(error) => return Err((file, value, error)),
+        }
+    }
+    match missing {
+        Some(failed) if !write.optional => Err(failed),
+        _ => Ok(()),
+    }
+}
+
+fn explain(write: &Write, node: &Node, (file, value, source): Failed<'_>) -> CgroupError {
+    CgroupError::Limit(Box::new(RefusedLimit {
+        controller: write.controller.clone(),
+        file: node.path_of(file),
+        value: value.to_owned(),
+        field: write.field.clone(),
+        hint: hint(node, &write.controller, file, &source),
+        source,
+    }))
+}
+
+/// What a person needs to know to get over the kernel's answer.
+fn hint(node: &Node, controller: &str, file: &str, error: &SysError) -> String {
+    let read = |file: &str| node.read(file).ok().flatten().map(|text| text.trim().to_owned());
+    let text = match (controller, error.errno) {
+        ("memory", libc::EBUSY) => {
+            let usage = read("memory.usage_in_bytes").or_else(|| read("memory.current"));
+            usage.map(|bytes| format!("{bytes} bytes are in use and could not be reclaimed"))
+        }
+        ("hugetlb", libc::ENOENT) => {
+            Some("the kernel has no pages of that size: see /sys/kernel/mm/hugepages".to_owned())
+        }
+        (_, libc::ENOENT) if file.starts_with("memory.memsw") || file.starts_with("memory.swap") => {
+            Some("the kernel does not account swap: swapaccount=1 on its command line".to_owned())
+        }
+        (_, libc::ENOENT) => Some(format!("this kernel's {controller} controller has no such file")),
+        ("cpuset", libc::EINVAL | libc::EACCES | libc::ENODEV | libc::ERANGE) => {
+            Some("must be part of what the parent group has and not empty".to_owned())
+        }
+        ("cpu", libc::EINVAL) if file.starts_with("cpu.rt_") => {
+            Some("the parent group must have as much real-time bandwidth".to_owned())
+        }
+        ("cpu", libc::EINVAL) if file.starts_with("cpu.cfs_") || file == "cpu.max" => {
+            Some("out of the kernel's range, or more than the parent group has".to_owned())
+        }
+        ("cpu", libc::EINVAL) => Some("out of range, or the group is idle (cpu.idle)".to_owned()),
+        (_, libc::ENODEV) => Some("no such device".to_owned()),
+        (_, libc::EACCES | libc::EPERM) => Some("the group must be delegated to the caller".to_owned()),
+        _ => None,
+    };
+    text.map(|text| format!(" ({text})")).unwrap_or_default()
+}

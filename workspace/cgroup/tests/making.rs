@@ -1,0 +1,189 @@
+//! Directories and limits on this host's own hierarchies.
+
+mod bed;
+
+use std::fs;
+
+use bed::{Bed, Process, soon};
+use hull_cgroup::{Cgroup, CgroupError, Hierarchies, Layout, SavedPaths};
+use hull_testkit::{gate, needs};
+
+/// Configuration, controller, file, and what the kernel then shows.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+const V1_ROWS: [Row; 17] = [
+    (r#"{"memory":{"limit":8388608}}"#, "memory", "memory.limit_in_bytes", "8388608"),
+    (r#"{"memory":{"limit":8388608,"swap":16777216}}"#, "memory", "memory.memsw.limit_in_bytes", "16777216"),
+    (r#"{"memory":{"limit":-1}}"#, "memory", "memory.limit_in_bytes", "9223372036854771712"),
+    (r#"{"memory":{"reservation":4194304}}"#, "memory", "memory.soft_limit_in_bytes", "4194304"),
+    (r#"{"memory":{"swappiness":7}}"#, "memory", "memory.swappiness", "7"),
+    (
+        r#"{"memory":{"disableOOMKiller":true}}"#,
+        "memory",
+        "memory.oom_control",
+        "oom_kill_disable 1\nunder_oom 0\noom_kill 0",
+    ),
+    (r#"{"memory":{"kernel":8388608,"useHierarchy":true}}"#, "memory", "memory.use_hierarchy", "1"),
+    (r#"{"cpu":{"shares":512}}"#, "cpu", "cpu.shares", "512"),
+    (r#"{"cpu":{"quota":20000,"period":50000}}"#, "cpu", "cpu.cfs_period_us", "50000"),
+    (r#"{"cpu":{"quota":2000,"period":50000}}"#, "cpu", "cpu.cfs_quota_us", "2000"),
+    (r#"{"cpu":{"quota":20000,"burst":10000}}"#, "cpu", "cpu.cfs_burst_us", "10000"),
+    (r#"{"cpu":{"idle":1}}"#, "cpu", "cpu.idle", "1"),
+    (r#"{"cpu":{"cpus":"0","mems":"0"}}"#, "cpuset", "cpuset.cpus", "0"),
+    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "0"),
+    (r#"{"pids":{"limit":17}}"#, "pids", "pids.max", "17"),
+    (r#"{"pids":{"limit":-1}}"#, "pids", "pids.max", "max"),
+    (r#"{"blockIO":{"weight":300}}"#, "blkio", "blkio.bfq.weight", "300"),
+];
+
+const V2_ROWS: [Row; 13] = [
+    (r#"{"memory":{"limit":8388608}}"#, "memory", "memory.max", "8388608"),
+    (r#"{"memory":{"limit":8388608,"swap":16777216}}"#, "memory", "memory.swap.max", "8388608"),
+    (r#"{"memory":{"limit":-1}}"#, "memory", "memory.max", "max"),
+    (r#"{"memory":{"reservation":4194304}}"#, "memory", "memory.low", "4194304"),
+    (r#"{"cpu":{"shares":512}}"#, "cpu", "cpu.weight", "59"),
+    (r#"{"cpu":{"quota":20000,"period":50000}}"#, "cpu", "cpu.max", "20000 50000"),
+    (r#"{"cpu":{"quota":20000,"burst":10000}}"#, "cpu", "cpu.max.burst", "10000"),
+    (r#"{"cpu":{"idle":1}}"#, "cpu", "cpu.idle", "1"),
+    (r#"{"cpu":{"cpus":"0","mems":"0"}}"#, "cpuset", "cpuset.cpus", "0"),
+    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "0"),
+    (r#"{"pids":{"limit":-1}}"#, "pids", "pids.max", "max"),
+    (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#, "hugetlb", "hugetlb.2MB.max", "4194304"),
+    (r#"{"unified":{"memory.high":"16777216","cgroup.max.depth":"5"}}"#, "", "cgroup.max.depth", "5"),
+];
+
+#[test]
+fn the_kernel_shows_every_limit() {
+    needs!(gate::root());
+    let bed = Bed::new("limits");
+    let rows: &[Row] = if bed.layout() == Layout::V2 { &V2_ROWS } else { &V1_ROWS };
+    for (json, controller, file, expected) in rows {
+        let _cgroup = bed.make(json);
+        assert_eq!(bed.read(controller, file), *expected, "{json}");
+    }
+}
+
+#[test]
+fn hugepages_of_a_hybrid_host_are_limited_in_the_version_2_tree() {
+    let bed = Bed::new("huge");
+    needs!(gate::root(), has(&bed, "hugetlb"));
+    let _cgroup = bed.make(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#);
+    let v2 = bed.hierarchies.facts().index_of("hugetlb") == bed.hierarchies.facts().v2();
+    let file = if v2 { "hugetlb.2MB.max" } else { "hugetlb.2MB.limit_in_bytes" };
+    assert_eq!(bed.read("hugetlb", file), "4194304");
+    let unknown = bed.try_make(r#"{"hugepageLimits":[{"pageSize":"3MB","limit":1}]}"#);
+    drop(_cgroup);
+    let text = unknown.unwrap_err().to_string();
+    assert!(text.starts_with("cannot set hugetlb limit: write \"1\" to /sys/fs/cgroup/"), "{text}");
+    assert!(
+        text.contains("for /linux/resources/hugepageLimits/0/limit (the kernel has no pages of that size"),
+        "{text}"
+    );
+}
+
+fn has(bed: &Bed, controller: &str) -> gate::Gate {
+    match bed.hierarchies.facts().index_of(controller) {
+        Some(_) => Ok(()),
+        None => Err(format!("needs the controller {controller}")),
+    }
+}
+
+#[test]
+fn what_was_made_is_removed_unless_it_is_kept() {
+    needs!(gate::root());
+    let bed = Bed::new("guard");
+    let plan = bed.plan("/sub/group", "{}").unwrap();
+    drop(Cgroup::make(&plan, &bed.hierarchies).unwrap());
+    assert_eq!(bed.directories().len(), 0, "parents are removed too");
+    let mut cgroup = bed.make("{}");
+    assert_eq!(bed.directories().len(), bed.hierarchies.facts().hierarchies.len());
+    cgroup.keep();
+    let saved = cgroup.saved_paths();
+    drop(cgroup);
+    assert_eq!(bed.directories().len(), saved.places.len());
+    let text = serde_json::to_string(&saved).unwrap();
+    assert_eq!(serde_json::from_str::<SavedPaths>(&text).unwrap(), saved);
+    Cgroup::open(&saved).destroy(soon()).unwrap();
+    Cgroup::open(&saved).destroy(soon()).unwrap();
+    assert_eq!(bed.directories().len(), 0);
+}
+
+#[test]
+fn a_refused_limit_leaves_nothing_and_names_everything() {
+    needs!(gate::root());
+    let bed = Bed::new("refused");
+    let error = bed.try_make(r#"{"pids":{"limit":5},"cpu":{"cpus":"4090"}}"#).unwrap_err();
+    let CgroupError::Limit(limit) = &error else { panic!("{error}") };
+    let found = [limit.controller.as_str(), &limit.value, &limit.field];
+    assert_eq!(found, ["cpuset", "4090", "/linux/resources/cpu/cpus"]);
+    assert_eq!(limit.file, bed.file("cpuset", "cpuset.cpus").display().to_string());
+    assert!(limit.hint.contains("must be part of what the parent group has"), "{}", limit.hint);
+    assert!(error.errno().is_some());
+    assert_eq!(bed.directories().len(), 0);
+}
+
+#[test]
+fn a_process_is_put_into_every_hierarchy() {
+    needs!(gate::root());
+    let bed = Bed::new("attach");
+    let mut cgroup = bed.make("{}");
+    let process = Process::sleep();
+    cgroup.attach(process.pid()).unwrap();
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
+    let outside: Vec<_> = text.lines().filter(|line| !line.ends_with(&bed.path)).collect();
+    assert_eq!(outside, Vec::<&str>::new());
+    assert_eq!(cgroup.processes(true).unwrap(), [process.pid()]);
+    drop(process);
+    assert_eq!(cgroup.attach(i32::MAX).unwrap_err().errno(), Some(libc::ESRCH));
+}
+
+#[test]
+fn a_group_in_use_is_refused() {
+    needs!(gate::root());
+    let bed = Bed::new("used");
+    let mut cgroup = bed.make("{}");
+    cgroup.keep();
+    let process = Process::sleep();
+    cgroup.attach(process.pid()).unwrap();
+    let text = bed.try_make("{}").unwrap_err().to_string();
+    assert!(text.starts_with("container's cgroup is not empty: 1 process(es) found in /"), "{text}");
+    drop(process);
+    cgroup.freeze(soon()).unwrap();
+    let text = bed.try_make("{}").unwrap_err().to_string();
+    assert!(text.starts_with("container's cgroup unexpectedly frozen: /"), "{text}");
+    cgroup.thaw(soon()).unwrap();
+    drop(bed.make("{}"));
+    assert_eq!(bed.directories().len(), cgroup.saved_paths().places.len(), "what was there before stays");
+}
+
+#[test]
+fn directories_of_a_group_that_is_gone_are_no_error() {
+    needs!(gate::root());
+    let bed = Bed::new("gone");
+    let mut cgroup = Cgroup::open(&Cgroup::planned_paths(&bed.plan("", "{}").unwrap()));
+    assert_eq!(cgroup.processes(true).unwrap(), Vec::<i32>::new());
+    assert!(!cgroup.is_frozen().unwrap());
+    cgroup.kill_all(soon()).unwrap();
+    cgroup.signal_all(15).unwrap();
+    cgroup.destroy(soon()).unwrap();
+    assert!(cgroup.v2_fd().is_none());
+}
+
+#[test]
+fn a_group_without_forks_is_entered_but_not_born_in() {
+    let bed = Bed::new("birth");
+    needs!(gate::root(), bed.hierarchies.facts().v2().map(drop).ok_or("needs a version 2 tree".to_owned()));
+    assert!(bed.make(r#"{"pids":{"limit":1}}"#).v2_fd().is_some());
+    assert!(bed.make(r#"{"pids":{"limit":0}}"#).v2_fd().is_none());
+}
+
+#[test]
+fn every_hierarchy_that_is_found_can_be_used() {
+    needs!(gate::root());
+    let probed = Hierarchies::probe().unwrap();
+    let facts = probed.facts();
+    assert!(facts.layout().is_some());
+    for hierarchy in &facts.hierarchies {
+        assert!(fs::metadata(format!("{}/cgroup.procs", hierarchy.mount_point)).is_ok(), "{hierarchy:?}");
+    }
+}
