@@ -47,6 +47,33 @@ pub fn root() -> Gate {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err("needs root".into()) }
 }
 
+/// The test has a process of its own (`cargo nextest`) in which nothing else runs, so that it may clone itself without
+/// exec: a lock of the C library that another thread held would stay locked in the copy.
+pub fn alone() -> Gate {
+    if env::var_os("NEXTEST").is_none() {
+        return Err("needs a process of its own: cargo nextest".into());
+    }
+    // The harness's first thread goes to sleep soon after it has started the test.
+    for _ in 0..1000 {
+        if others_sleep() {
+            return Ok(());
+        }
+        thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Err("needs a process in which nothing else runs".into())
+}
+
+fn others_sleep() -> bool {
+    let own = fs::read_link("/proc/thread-self").expect("read the own thread's id");
+    let own = own.file_name().expect("the link ends in the id").to_owned();
+    let threads = fs::read_dir("/proc/self/task").expect("list the threads");
+    let mut others = threads.flatten().filter(|thread| thread.file_name() != own);
+    others.all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'))
+    })
+}
+
 /// A program of the distribution is installed.
 pub fn program(name: &str) -> Gate {
     match find(name) {
