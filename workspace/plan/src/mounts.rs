@@ -113,7 +113,9 @@ fn source(
     // The options decide: `type` says nothing about a bind mount, but `bind` as a type is meant as one.
     let bind = options.bind.or_else(|| (kind == "bind").then_some(false));
     if options.remount {
-        return Ok(MountSource::Remount { options: options.for_superblock(kind), bind: bind.is_some() });
+        // A bind remount reaches the mount alone, never the superblock behind it.
+        let superblock = if bind.is_some() { Vec::new() } else { options.for_superblock(kind) };
+        return Ok(MountSource::Remount { options: superblock, bind: bind.is_some() });
     }
     match (bind, kind) {
         (Some(_), _) if from.is_empty() => Err(Refusal::new(field, "a bind mount needs a source")),
