@@ -48,7 +48,7 @@ pub(crate) enum Compare {
     AtLeast,
 }
 
-/// The farthest target of a conditional jump, less the two instructions that may be put between.
+/// The farthest target of a conditional jump, less the instructions that may be put between.
 const REACH: usize = 253;
 
 /// The part of a program written so far, last instruction first.

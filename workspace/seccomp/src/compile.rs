@@ -7,6 +7,7 @@ use oci_spec::runtime::{Arch as ArchName, LinuxSeccomp, LinuxSeccompAction, Linu
 use crate::{
     arch::Arch,
     assemble::Instruction,
+    calls::PRIVATE,
     dispatch::{Dispatch, Table},
     multiplex,
     profile::{self, NEEDED_AFTER_LOAD},
@@ -90,6 +91,11 @@ fn table(arch: Arch, rules: &Rules, warnings: &mut Vec<String>) -> Table {
             // Of two names for one number, the first in the alphabet stands.
             calls.entry(number).or_insert_with(|| call_rules.clone());
         }
+    }
+    // A call that the profile names is not too new, even if it lies above the others and its rule was dropped.
+    for number in rules.named.iter().filter_map(|call| call.number(arch)).filter(|number| *number >= PRIVATE)
+    {
+        calls.entry(number).or_default();
     }
     multiplex::add(arch, rules, &mut calls, warnings);
     Table { arch, calls }

@@ -30,7 +30,7 @@
 //! # Why not seccompiler
 //!
 //! It makes one action and one architecture per filter, chains the calls linearly, knows no flags and no listener, and
-//! needs `std`.
+//! needs `std`. Its conditions are the oracle of this crate's in the tests.
 #![no_std]
 #![forbid(unsafe_code)]
 

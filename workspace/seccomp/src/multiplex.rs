@@ -8,8 +8,10 @@ use crate::{
     rules::{CallRules, Condition, Operator, Rule, Rules},
 };
 
+/// All that the kernel sees of the first argument of `socketcall`.
+const WHOLE: u64 = 0xffff_ffff;
 /// The first argument of `ipc` has a version above these bits, which the kernel cuts off.
-const SELECTOR: u64 = 0xffff;
+const WITHOUT_VERSION: u64 = 0xffff;
 
 /// First arguments of `socketcall` (`linux/net.h`).
 const SOCKETCALL: &[(&str, u64)] = &[
@@ -58,7 +60,7 @@ pub(crate) fn add(
     calls: &mut BTreeMap<u32, CallRules>,
     warnings: &mut Vec<String>,
 ) {
-    for (through, selectors) in [("socketcall", SOCKETCALL), ("ipc", IPC)] {
+    for (through, mask, selectors) in [("socketcall", WHOLE, SOCKETCALL), ("ipc", WITHOUT_VERSION, IPC)] {
         let Some(number) = CallId::find(through).and_then(|call| call.number(arch)) else { continue };
         // Its own rules come first; one without conditions leaves nothing to add.
         let mut multiplexed = calls.get(&number).cloned().unwrap_or_default();
@@ -74,7 +76,7 @@ pub(crate) fn add(
             }
             let action = call.strictest(rules.default);
             if action != rules.default {
-                multiplexed.rules.push(Rule { conditions: vec![selected(*selector)], action });
+                multiplexed.rules.push(Rule { conditions: vec![selected(mask, *selector)], action });
             }
         }
         if !multiplexed.rules.is_empty() {
@@ -83,6 +85,6 @@ pub(crate) fn add(
     }
 }
 
-fn selected(selector: u64) -> Condition {
-    Condition { argument: 0, operator: Operator::MaskedEqual(SELECTOR), value: selector }
+fn selected(mask: u64, selector: u64) -> Condition {
+    Condition { argument: 0, operator: Operator::MaskedEqual(mask), value: selector }
 }

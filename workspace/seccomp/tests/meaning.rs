@@ -228,7 +228,8 @@ fn newest_call_is_taken_for_each_abi() {
     let filter = filter(
         Arch::Aarch64,
         json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-               "syscalls": [{"names": ["read", "getrandom", "set_tls"], "action": "SCMP_ACT_ALLOW"}]}),
+               "syscalls": [{"names": ["read", "getrandom", "set_tls"], "action": "SCMP_ACT_ALLOW"},
+                            {"names": ["usr26"], "action": "SCMP_ACT_ERRNO"}]}),
     );
     for (arch, number, word) in [
         (Arch::Aarch64, 278, ALLOW),
@@ -238,6 +239,7 @@ fn newest_call_is_taken_for_each_abi() {
         (Arch::Arm, 383, EPERM),
         (Arch::Arm, 385, ENOSYS),
         // A private call of ARM is no sign of a newer kernel.
+        (Arch::Arm, 0xf_0003, EPERM),
         (Arch::Arm, 0xf_0004, ENOSYS),
         (Arch::Arm, 0xf_0005, ALLOW),
         (Arch::Arm, 0xf_0006, ENOSYS),
@@ -296,6 +298,7 @@ fn multiplexed_calls_follow_the_single_ones() {
     assert_eq!(old("socketcall", 1), EPERM, "the family of socket is out of sight");
     assert_eq!(old("socketcall", 2), EPERM, "bind");
     assert_eq!(old("ipc", 2), ALLOW, "semget");
+    assert_eq!(old("socketcall", 0x1_0005), EPERM, "which the kernel does not know");
     assert_eq!(old("ipc", 0x1_0002), ALLOW, "the version is cut off");
     assert_eq!(old("ipc", 11), EPERM, "msgsnd");
     assert_eq!(old("socket", 1), ALLOW);

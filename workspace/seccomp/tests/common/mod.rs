@@ -1,6 +1,8 @@
 //! Profiles for tests, from the JSON a user would write.
 #![allow(dead_code)]
 
+pub mod chance;
+
 use hull_seccomp::{Arch, Filter, Refusal, compile, evaluate, number_of};
 use oci_spec::runtime::LinuxSeccomp;
 
