@@ -1,0 +1,18 @@
+#!/bin/sh
+# Makes the Debian root file system of the tests that run real programs (bash, python3, nginx), once, outside the tree
+# that is committed: target/testkit/debian, or below HULL_TEST_CACHE.
+set -eu
+cd "$(dirname "$0")/.."
+cache=${HULL_TEST_CACHE:-${CARGO_TARGET_DIR:-target}/testkit}
+[ ! -d "$cache/debian" ] || exit 0
+[ "$(id -u)" = 0 ] || { echo "prepare: not root: tests with real programs will be skipped"; exit 0; }
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+echo "prepare: making a Debian root file system"
+rm -rf --one-file-system "$cache/debian.new"
+log=$cache/debootstrap.log
+if ! debootstrap --variant=minbase --include=nginx-light,python3-minimal bookworm "$cache/debian.new" >"$log" 2>&1; then
+  tail -20 "$log"; exit 1
+fi
+rm -rf "$cache/debian.new"/var/cache/apt "$cache/debian.new"/var/lib/apt/lists "$cache/debian.new"/usr/share/doc "$cache/debian.new"/dev/*
+mv "$cache/debian.new" "$cache/debian"

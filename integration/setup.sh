@@ -1,0 +1,37 @@
+#!/bin/sh
+# Installs what the tests need on a Debian 12 with a Rust toolchain; what is there already is left alone.
+#
+# usage: integration/setup.sh [--tools]     --tools: the tools of `just` as well (just, cargo-deny, cargo-fuzz)
+set -eu
+cd "$(dirname "$0")/.."
+
+packages='busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
+  docker.io iproute2 iptables musl-tools podman procps runc strace tmux uidmap util-linux'
+missing=''
+for package in $packages; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  echo "setup: installing$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  # No daemon of the system is wanted: the tests start their own.
+  policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; made=1; }
+  log=$(mktemp)
+  if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+    tail -30 "$log"; exit 1
+  fi
+  rm -f "$log"
+  [ -z "${made:-}" ] || rm -f $policy
+fi
+
+tool() { # a cargo tool, built quickly rather than optimised; from /, so that this tree's target does not apply
+  command -v "$1" >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/$1" ] || {
+    echo "setup: building $1"
+    (cd / && CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
+      CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked "$1")
+  }
+}
+tool cargo-nextest
+[ "${1:-}" != --tools ] || { tool just; tool cargo-deny; tool cargo-fuzz; }
+rustup target add x86_64-unknown-linux-musl >/dev/null 2>&1 || rustc --print target-libdir --target x86_64-unknown-linux-musl >/dev/null

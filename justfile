@@ -1,0 +1,43 @@
+# The front door. `just` lists what there is.
+
+target := "x86_64-unknown-linux-musl"
+
+[private]
+default:
+    @just --list --unsorted
+
+# install what building and testing need
+setup:
+    integration/setup.sh --tools
+
+# build the programs, optimised
+build:
+    cargo build --release --workspace --bins
+
+# formatting, lints, dependency rules
+check:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo deny --log-level error check
+
+# every test; arguments go to nextest
+test *ARGS:
+    integration/test.sh {{ARGS}}
+
+# the tests with real managers and programs
+integration *ARGS:
+    integration/test.sh -p hull-integration {{ARGS}}
+
+# compare with the installed peers: run, create, start, state, kill, delete, exec
+bench *ARGS:
+    cargo build --release --bin hull --bin hull-bench --bin hull-probe
+    target/{{target}}/release/hull-bench {{ARGS}}
+
+# sizes of the programs
+size:
+    cargo build --release --workspace --bins
+    @ls -l --block-size=1 $(find target/{{target}}/release -maxdepth 1 -type f -perm -100) | awk '{ printf "%10d  %s\n", $5, $NF }'
+
+# run an example container made from this machine's own files
+hello:
+    examples/hello/run.sh
