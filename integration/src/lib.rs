@@ -3,3 +3,10 @@
 //! Every test drives the program at `HULL_TEST_RUNTIME` (default: the built `hull`), so it can be proven against an
 //! established runtime first. A manager runs with directories and sockets of its own and is stopped by its id.
 #![forbid(unsafe_code)]
+
+pub mod containerd;
+pub mod daemon;
+pub mod docker;
+pub mod image;
+pub mod podman;
+pub mod terminal;

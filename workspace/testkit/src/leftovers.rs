@@ -3,9 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use crate::call::eventually;
+use crate::place;
 
 /// Names that only tests and the runtimes under test give.
-const OURS: [&str; 3] = ["testkit-", "hull-test", "hull_test"];
+const OURS: [&str; 2] = ["testkit-", "hull-test-"];
+
+/// The cgroups that managers make beside those they are told to make.
+const MANAGERS: [&str; 5] = ["/docker", "/libpod_parent", "/default", "/containerd", "/machine"];
 
 /// Everything on the machine that a test could have left, one line each. Take it before a run and after it.
 #[must_use]
@@ -27,6 +34,57 @@ pub fn snapshot() -> BTreeSet<String> {
     found
 }
 
+/// A cgroup parent of a manager's own: it and all below it go at the end, in every hierarchy.
+#[derive(Debug)]
+pub struct Cgroups(String);
+
+impl Cgroups {
+    /// Thinks of a name; the manager makes the directories.
+    #[must_use]
+    pub fn new(label: &str) -> Self {
+        Self(place::unique(label))
+    }
+
+    /// The name of the directory.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The path below each hierarchy's root.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/{}", self.0)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let root = Path::new("/sys/fs/cgroup");
+        remove_tree(&root.join(&self.0));
+        for hierarchy in names("/sys/fs/cgroup") {
+            let hierarchy = root.join(hierarchy);
+            let ours = hierarchy.join(&self.0);
+            if mounts_below(&hierarchy).is_empty() && ours.exists() {
+                // podman makes plain directories and files for hierarchies that are not mounted.
+                let _ = fs::remove_dir_all(&ours).and_then(|()| fs::remove_dir(&hierarchy));
+            } else {
+                remove_tree(&ours);
+            }
+        }
+    }
+}
+
+/// Removes empty cgroups from the leaves up; one with processes stays and is found by the leftovers check.
+fn remove_tree(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_tree(&entry.path());
+    }
+    // A process of the group may still be on its way out; a directory that stays is reported at the end of the run.
+    eventually(Duration::from_secs(2), || fs::remove_dir(directory).is_ok() || !directory.exists());
+}
+
 /// The mount points below a directory, as this process sees them.
 #[must_use]
 pub fn mounts_below(directory: &Path) -> Vec<String> {
@@ -34,14 +92,15 @@ pub fn mounts_below(directory: &Path) -> Vec<String> {
     all.iter().filter_map(|line| target(line)).filter(|at| Path::new(at).starts_with(directory)).collect()
 }
 
-/// Every cgroup directory below `directory`, of any name: a run takes all of its own away.
+/// Every cgroup directory below `directory` whose path has a name that only tests or managers give.
 fn cgroups(directory: &Path, depth: usize) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let inside = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found = Vec::new();
     for entry in inside {
-        if depth > 0 {
-            found.push(format!("cgroup {}", entry.path().display()));
+        let path = entry.path().display().to_string();
+        if depth > 0 && (ours(&path) || MANAGERS.iter().any(|name| path.ends_with(name))) {
+            found.push(format!("cgroup {path}"));
         }
         found.extend(cgroups(&entry.path(), depth + 1));
     }

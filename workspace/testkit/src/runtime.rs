@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::call::{Outcome, call, eventually};
+use crate::gate::Gate;
 use crate::place::{self, Scratch};
 
 /// No call of a runtime takes longer; one that does is killed and fails the test.
@@ -167,10 +168,16 @@ pub fn under_test() -> PathBuf {
     env::var_os("HULL_TEST_RUNTIME").map_or_else(|| place::program("hull"), PathBuf::from)
 }
 
-/// Tells whether the runtime under test is the one of this project, not a peer that proves a test.
-#[must_use]
-pub fn is_ours() -> bool {
-    under_test().file_name() == Some(OsStr::new("hull"))
+/// The runtime under test is the one of this project, not a peer that proves a test.
+///
+/// # Errors
+/// When it has another name.
+pub fn ours() -> Gate {
+    if under_test().file_name() == Some(OsStr::new("hull")) {
+        Ok(())
+    } else {
+        Err("needs a feature of hull".into())
+    }
 }
 
 /// The directory of a container's cgroup in the hierarchy of `controller`, for a bundle's default path.
