@@ -10,6 +10,9 @@ use crate::commands;
 #[derive(Parser)]
 #[command(name = "hull-build", version, disable_help_subcommand = true)]
 struct Cli {
+    /// Directory of the store (HULL_ROOT; default /var/lib/hull, or below XDG_DATA_HOME)
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -18,6 +21,8 @@ struct Cli {
 enum Command {
     /// Check a Dockerfile and build it into an image
     Build(Box<commands::build::Arguments>),
+    #[command(flatten)]
+    Image(Box<commands::ImageCommand>),
 }
 
 /// Parses the process's arguments, runs the command and prints its error chain once.
@@ -26,8 +31,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
     };
+    commands::host::set_store_dir(cli.root);
     let outcome = match cli.command {
         Command::Build(arguments) => commands::build::run(&arguments),
+        Command::Image(command) => commands::run(&command),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("hull-build: {}", chain(error.as_ref()));

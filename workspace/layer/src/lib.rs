@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
 pub use pack::{Packed, pack, pack_layer};
 pub use stack::{Unpacker, apply_all};
-pub use tar::{TarReader, TarWriter, TimeRule};
+pub use tar::{RawEntry, TarReader, TarWriter, TimeRule};
 pub use tree::{list, read_entry, read_xattrs};

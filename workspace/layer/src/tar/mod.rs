@@ -5,7 +5,7 @@ mod pax;
 mod reader;
 mod writer;
 
-pub(crate) use reader::RawEntry;
+pub use reader::RawEntry;
 pub use reader::TarReader;
 pub use writer::{TarWriter, TimeRule};
 

@@ -1,0 +1,97 @@
+//! `rmi`: take names away, and with the last one the image.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::Args;
+use hull_image::{Reference, Store, Tagged};
+
+use super::{Outcome, containers, host};
+
+/// Arguments of `rmi`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Names or ids
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// Remove even with several names, and say nothing of missing images
+    #[arg(short, long)]
+    force: bool,
+    /// Keep the content: only names go
+    #[arg(long)]
+    no_prune: bool,
+    /// Accepted: an image goes with all its platforms
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+}
+
+/// Removes images; every one that can be, and fails if any could not.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let mut store = host::open_store()?;
+    let mut code = ExitCode::SUCCESS;
+    for name in &arguments.images {
+        match remove(&store, name, arguments.force) {
+            Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+            Err(_) if arguments.force && store.find(name).is_err() => {}
+            Err(error) => {
+                eprintln!("hull-build: rmi {name}: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if !arguments.no_prune {
+        collect(&mut store)?;
+    }
+    Ok(code)
+}
+
+/// Removes unreachable content; another process at work on the store only means that it happens later.
+fn collect(store: &mut Store) -> hull_image::Result<()> {
+    match store.collect_garbage(&BTreeSet::new()) {
+        Ok(freed) => {
+            freed
+                .layers
+                .iter()
+                .for_each(|layer| println!("Deleted: sha256:{}", layer.trim_start_matches("chain-")));
+            Ok(())
+        }
+        Err(hull_image::Error::Busy(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, String> {
+    let tagged = store.find(name).map_err(|e| e.to_string())?;
+    let id = store.image(&tagged.descriptor, None).map(|image| image.id().to_string());
+    let id = id.unwrap_or_else(|_| tagged.descriptor.digest.to_string());
+    let others = names(store, &tagged)?;
+    let by_name = name.parse::<Reference>().is_ok_and(|reference| {
+        tagged.reference.as_ref().is_some_and(|found| found.name() == reference.name())
+            && reference.digest.is_none()
+    });
+    let used = containers::users_of(store, &id)?;
+    let last = !by_name || others.len() == 1;
+    if let (true, false, Some(user)) = (last, force, used.first()) {
+        return Err(format!("image is used by container {user}"));
+    }
+    if by_name {
+        let reference = tagged.reference.as_ref().ok_or("image has no name")?;
+        let gone = store.untag(reference).map_err(|e| e.to_string())?;
+        let mut lines = vec![format!("Untagged: {}", reference.familiar())];
+        lines.extend(gone.then(|| format!("Deleted: {id}")));
+        return Ok(lines);
+    }
+    if others.len() > 1 && !force {
+        return Err(format!("image has {} names: give one of them, or use --force", others.len()));
+    }
+    store.remove_image(&tagged.descriptor.digest).map_err(|e| e.to_string())?;
+    let mut lines: Vec<String> = others.iter().map(|name| format!("Untagged: {}", name.familiar())).collect();
+    lines.push(format!("Deleted: {id}"));
+    Ok(lines)
+}
+
+fn names(store: &Store, tagged: &Tagged) -> Result<Vec<Reference>, String> {
+    let all = store.images().map_err(|e| e.to_string())?;
+    let same = all.into_iter().filter(|other| other.descriptor.digest == tagged.descriptor.digest);
+    Ok(same.filter_map(|other| other.reference).collect())
+}
