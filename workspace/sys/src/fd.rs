@@ -96,3 +96,24 @@ pub fn adopt(number: RawFd) -> Result<OwnedFd> {
     set_cloexec(owned.as_fd(), true)?;
     Ok(owned)
 }
+
+/// Closes every descriptor from 3 up but those of `keep` (close_range(2) on the gaps).
+///
+/// For a process that was just cloned: what the parent holds for itself must not live on in the child.
+pub fn close_all_but(mut keep: Vec<RawFd>) -> Result<()> {
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.into_iter().filter(|&fd| fd >= 3) {
+        let kept = kept.cast_unsigned();
+        if kept > first {
+            close_span(first, kept - 1)?;
+        }
+        first = first.max(kept + 1);
+    }
+    close_span(first, u32::MAX)
+}
+
+fn close_span(first: u32, last: u32) -> Result<()> {
+    // SAFETY: close_range takes numbers only; whoever owned these descriptors is gone with the parent's stack.
+    check_unit("close_range", unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}

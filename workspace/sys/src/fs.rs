@@ -318,3 +318,9 @@ pub fn read_directory(fd: BorrowedFd<'_>) -> Result<Vec<DirectoryEntry>> {
     }
     Ok(entries)
 }
+
+/// Succeeds when the effective ids may execute the file at `path`, links followed; `EACCES` otherwise.
+pub fn access_execute(path: impl Arg) -> Result<()> {
+    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(SysError::from_rustix("faccessat2"))
+}

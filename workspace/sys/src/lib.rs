@@ -19,6 +19,7 @@ pub mod limits;
 pub mod memfd;
 pub mod mount;
 pub mod namespace;
+pub mod network;
 pub mod poll;
 pub mod process;
 mod raw;

@@ -47,6 +47,7 @@ const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_SET_FD: u32 = 5;
 const FSCONFIG_CMD_CREATE: u32 = 6;
+const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
 
 /// Opens a context for a new file system of type `name`; `ENODEV` when the kernel does not know the type.
 pub fn fsopen(name: impl Arg) -> Result<OwnedFd> {
@@ -80,6 +81,20 @@ pub fn fsconfig_fd(context: BorrowedFd<'_>, key: impl Arg, value: BorrowedFd<'_>
 /// Makes the file system with the options set before; why it failed is in [`fs_log`].
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<()> {
     fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
+}
+
+/// Opens a context for changing the options of the file system that is mounted at `target`.
+pub fn fspick(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const FSPICK_CLOEXEC: u32 = 1;
+    const FSPICK_EMPTY_PATH: u32 = 8;
+    let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+    // SAFETY: the path is an empty string that ends in NUL; the fd lives until the call is over.
+    check_fd("fspick", unsafe { libc::syscall(libc::SYS_fspick, target.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// Changes the file system behind a context of [`fspick`] as the options set before say.
+pub fn fsconfig_reconfigure(context: BorrowedFd<'_>) -> Result<()> {
+    fsconfig(context, FSCONFIG_CMD_RECONFIGURE, None, None, 0)
 }
 
 fn fsconfig(

@@ -29,3 +29,22 @@ fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, deadline: Option<Instant>) ->
 pub(crate) fn timespec(span: Duration) -> Timespec {
     Timespec { tv_sec: span.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: span.subsec_nanos().into() }
 }
+
+/// Waits until one of `fds` can be read, is hung up or failed, and says which (the first of them); none when `deadline`
+/// passes first.
+pub fn wait_any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    uninterrupted(|| {
+        let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        poll(&mut polled, left.as_ref()).map_err(SysError::from_rustix("poll"))
+    })?;
+    Ok(polled.iter().position(|fd| !fd.revents().is_empty()))
+}
+
+/// Waits for a signal to be handled: for processes that are only there to be killed.
+pub fn wait_for_signal() -> Result<()> {
+    match poll(&mut [], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(SysError::from_rustix("poll")(error)),
+    }
+}
