@@ -7,6 +7,11 @@ use alloc::vec::Vec;
 use oci_spec::runtime::{Hook as Configured, Hooks};
 
 /// Plans the hooks of all kinds.
+/// Plans the hooks of `spec` alone, for the commands that come after create.
+pub fn plan_hooks(spec: &oci_spec::runtime::Spec) -> Result<HookPlan, Refusal> {
+    plan(spec.hooks().as_ref())
+}
+
 pub(crate) fn plan(hooks: Option<&Hooks>) -> Result<HookPlan, Refusal> {
     let Some(hooks) = hooks else { return Ok(HookPlan::default()) };
     // Deprecated, but the specification still wants them run.

@@ -36,6 +36,7 @@ mod sysctl;
 pub use capabilities::CAPABILITIES;
 pub use document::{FeatureLists, SeccompLists, default_spec, features_document};
 pub use exec::{ExecPlan, ExecRequest, exec_process, parse_user};
+pub use hooks::plan_hooks;
 pub use load::{Loaded, LoadedProcess, load, parse_process};
 pub use mounts::mount_options;
 pub use plan::{
