@@ -1,0 +1,27 @@
+//! What the error of a create that ran out of memory says about the limit.
+
+use hull_cgroup::Cgroup;
+use std::fs;
+
+/// True when the kernel killed a process of the container for its memory limit (v1 `memory.oom_control`, 4.13; v2
+/// `memory.events`).
+pub fn had_oom_kill(cgroup: &Cgroup) -> bool {
+    let count = |file: &str| {
+        read(cgroup, file)?
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+    };
+    count("memory.oom_control").or_else(|| count("memory.events")).is_some_and(|kills| kills > 0)
+}
+
+/// The memory limit in bytes.
+pub fn memory_limit(cgroup: &Cgroup) -> Option<u64> {
+    let text = read(cgroup, "memory.limit_in_bytes").or_else(|| read(cgroup, "memory.max"))?;
+    text.trim().parse().ok()
+}
+
+fn read(cgroup: &Cgroup, file: &str) -> Option<String> {
+    let paths = cgroup.saved_paths();
+    let place = paths.places.iter().find(|place| place.has("memory") || place.hierarchy.is_empty())?;
+    fs::read_to_string(format!("{}/{file}", place.host_path())).ok()
+}

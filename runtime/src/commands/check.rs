@@ -1,0 +1,39 @@
+//! `hull check` and `hull plan`: the planner's answer, nothing carried out.
+
+use crate::bundle::Bundle;
+use crate::cli::BundleOptions;
+use crate::error::{Code, Error, Result};
+use crate::globals::Globals;
+use crate::host;
+use crate::log::Level;
+use crate::seal::Seal;
+use hull_plan::Plan;
+use std::path::Path;
+
+/// Says whether the configuration can be carried out here.
+pub fn check(options: &BundleOptions, globals: &Globals) -> Result<u8> {
+    let plan = planned(options, globals)?;
+    Seal::compile(&plan)?;
+    println!("config.json can be carried out here");
+    Ok(0)
+}
+
+/// Prints the plan.
+pub fn plan(options: &BundleOptions, globals: &Globals) -> Result<u8> {
+    let plan = planned(options, globals)?;
+    let text = serde_json::to_string_pretty(&plan)
+        .map_err(|error| Error::new(Code::Unsupported, format!("print the plan: {error}")))?;
+    println!("{text}");
+    Ok(0)
+}
+
+fn planned(options: &BundleOptions, globals: &Globals) -> Result<Plan> {
+    let bundle = Bundle::open(options.bundle.as_deref().unwrap_or(Path::new(".")))?;
+    let loaded = hull_plan::load(&bundle.config)?;
+    let facts = host::probe(&bundle.path, globals.rootless)?;
+    let plan = Plan::build(&loaded.spec, &facts)?;
+    for warning in loaded.warnings.iter().chain(&plan.warnings) {
+        globals.log.write(Level::Warning, &format!("{} (config.json#{})", warning.text, warning.field));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,125 @@
+//! `hull delete`: works after any interruption of any other command.
+
+use super::find;
+use crate::cli::DeleteOptions;
+use crate::create::cgroup_error;
+use crate::document;
+use crate::error::{Code, Context, Error, Result};
+use crate::globals::Globals;
+use crate::hooks;
+use crate::log::Level;
+use crate::spec_of;
+use crate::state::{ContainerId, Record, StateDir, Status};
+use hull_cgroup::Cgroup;
+use hull_sys::process::wait_until;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+
+/// How long the container's processes may take to die.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Deletes a stopped (or created) container, or with `--force` any.
+pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
+    let directory = match find(&options.id, globals) {
+        Err(error) if options.force && matches!(error.code, Code::ContainerNotFound) => return Ok(0),
+        other => other?,
+    };
+    directory.lock()?;
+    let record = match directory.read() {
+        Ok(record) => record,
+        Err(error) if options.force => return delete_damaged(directory, &error, globals),
+        Err(error) => return Err(error),
+    };
+    let status = Status::of(&directory, &record);
+    let stops_by_itself = matches!(status, Status::Stopped | Status::Created);
+    if !stops_by_itself && !options.force {
+        return Err(Error::new(
+            Code::ContainerState,
+            format!("cannot delete container {} that is not stopped: {}", record.id, status.name()),
+        )
+        .hint("kill it first, or delete with --force"));
+    }
+    destroy(&directory, &record, globals)?;
+    directory.remove()?;
+    Ok(0)
+}
+
+/// Ends the processes, removes the control groups, runs the poststop hooks. The state directory stays: its removal is
+/// the last step of the callers.
+pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
+    end_processes(record)?;
+    Cgroup::open(&record.cgroup).destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    for path in record.host_mounts.iter().rev() {
+        // Unmounted already, by a delete that was interrupted or by hand, is as good.
+        let _gone = hull_sys::mount::unmount_detach(path.as_path());
+    }
+    if record.has_poststop {
+        run_poststop(directory, record, globals);
+    }
+    Ok(())
+}
+
+/// The first process, then whatever its control groups still hold (without a pid namespace the others live on).
+fn end_processes(record: &Record) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    let cgroup = Cgroup::open(&record.cgroup);
+    let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
+    if let Some(pidfd) = &init {
+        // Gone in this moment is as good.
+        let _gone = hull_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL);
+    }
+    cgroup.kill_all(deadline).map_err(cgroup_error)?;
+    let Some(pidfd) = init else { return Ok(()) };
+    let ended =
+        hull_sys::poll::wait_readable(pidfd.as_fd(), Some(deadline)).context(|| "wait for the container")?;
+    // Reaps it where it is a child of ours (run); elsewhere its parent does.
+    let _not_ours = wait_until(pidfd.as_fd(), Instant::now());
+    if ended {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Timeout,
+        format!("container {} did not die within {DEADLINE:?} of SIGKILL", record.id),
+    )
+    .hint("a process in uninterruptible sleep waits for a device or a file server; delete again later"))
+}
+
+/// A failing poststop hook is a warning, and the others still run (H16).
+fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
+    let state = document::state(record, Status::Stopped);
+    let hooks = match spec_of::hooks(directory) {
+        Ok(hooks) => hooks.poststop,
+        Err(error) => {
+            globals.log.write(Level::Warning, &format!("poststop hooks are lost: {error}"));
+            return;
+        }
+    };
+    for (index, hook) in hooks.iter().enumerate() {
+        if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
+            globals.log.write(Level::Warning, &error.message);
+        }
+    }
+}
+
+/// Nothing in the record can be believed: what the configuration and the id say about the place of the control groups is
+/// what is left to go by.
+fn delete_damaged(directory: StateDir, why: &Error, globals: &Globals) -> Result<u8> {
+    globals.log.write(Level::Warning, &why.message);
+    for mut cgroup in spec_of::likely_cgroups(&directory, globals) {
+        cgroup.kill_all(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+        cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    }
+    directory.remove()?;
+    Ok(0)
+}
+
+/// Removes what is left of a container that `run` has seen end.
+pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<()> {
+    let directory = globals.state.find(id)?;
+    directory.lock()?;
+    let record = directory.read()?;
+    destroy(&directory, &record, globals)?;
+    directory.remove()
+}

@@ -1,0 +1,59 @@
+//! `hull kill`.
+
+use super::find;
+use crate::cli::KillOptions;
+use crate::create::cgroup_error;
+use crate::error::{Code, Error, Result};
+use crate::globals::Globals;
+use crate::state::{Record, Status};
+use hull_cgroup::Cgroup;
+use hull_sys::signal::signal_number;
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+
+/// How long thawing may take.
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// Sends a signal to the first process, or with `--all` to every one.
+pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
+    let directory = find(&options.id, globals)?;
+    let record = directory.read()?;
+    let signal = signal_number(&options.signal)
+        .ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {:?}", options.signal)))?;
+    let status = Status::of(&directory, &record);
+    if options.all {
+        return signal_all(&record, signal, status);
+    }
+    if !status.has_process() {
+        return Err(not_running());
+    }
+    let delivered = match &record.init {
+        Some(init) => init.signal(signal)?,
+        None => false,
+    };
+    if !delivered {
+        return Err(not_running());
+    }
+    if signal == SIGKILL && status == Status::Paused {
+        // A frozen process dies only when it is thawed (v1).
+        Cgroup::open(&record.cgroup).thaw(deadline()).map_err(cgroup_error)?;
+    }
+    Ok(0)
+}
+
+/// Works on a stopped container too: processes may be left where there is no pid namespace.
+fn signal_all(record: &Record, signal: i32, status: Status) -> Result<u8> {
+    let cgroup = Cgroup::open(&record.cgroup);
+    cgroup.signal_all(signal).map_err(cgroup_error)?;
+    if signal == SIGKILL && status == Status::Paused {
+        cgroup.thaw(deadline()).map_err(cgroup_error)?;
+    }
+    Ok(0)
+}
+
+fn not_running() -> Error {
+    Error::new(Code::ContainerState, "container not running")
+}

@@ -1,0 +1,55 @@
+//! `hull start`.
+
+use super::find;
+use crate::cli::ContainerOnly;
+use crate::document;
+use crate::error::{Code, Error, Result};
+use crate::gate;
+use crate::globals::Globals;
+use crate::hooks;
+use crate::spec_of;
+use crate::state::{Record, StateDir, Status};
+use hull_plan::HookPlan;
+use std::time::{Duration, Instant};
+
+/// How long the program may take to be executed, beyond its hooks.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Opens the gate of a created container.
+pub fn run(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
+    let directory = find(&options.id, globals)?;
+    directory.lock()?;
+    let record = directory.read()?;
+    check(&directory, &record)?;
+    let all_hooks = spec_of::hooks(&directory)?;
+    let deadline = Instant::now() + DEADLINE + hooks::longest(&all_hooks.start_container);
+    gate::open(&directory, deadline)?;
+    finish(&directory, &record, &all_hooks, globals)?;
+    Ok(0)
+}
+
+fn check(directory: &StateDir, record: &Record) -> Result<()> {
+    let refused = |text: String| Err(Error::new(Code::ContainerState, text).object(record.id.clone()));
+    match Status::of(directory, record) {
+        Status::Created if record.has_process => Ok(()),
+        Status::Created => Err(Error::new(Code::ContainerState, "the configuration has no process to start")
+            .field("/process")
+            .object(record.id.clone())),
+        Status::Stopped => refused("cannot start a container that has stopped".into()),
+        Status::Running => refused("cannot start an already running container".into()),
+        status => refused(format!("cannot start a container in the {} state", status.name())),
+    }
+}
+
+/// poststart hooks; one that fails ends the container (H15).
+pub fn finish(directory: &StateDir, record: &Record, all_hooks: &HookPlan, globals: &Globals) -> Result<()> {
+    if all_hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = document::state(record, Status::Running);
+    hooks::run_all("poststart", &all_hooks.poststart, &state).inspect_err(|_| {
+        if let Err(error) = super::delete::destroy(directory, record, globals) {
+            globals.log.write(crate::log::Level::Warning, &error.message);
+        }
+    })
+}

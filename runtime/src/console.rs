@@ -1,0 +1,88 @@
+//! The terminal: a pair from the container's own devpts, proved and handled by descriptors only (R4, CVE-2025-52565).
+
+use crate::error::{Code, Context, Error, Result};
+use hull_rooted::Root;
+use hull_sys::fd::dup_onto;
+use hull_sys::fs::{self, DEVPTS_SUPER_MAGIC, OFlags};
+use hull_sys::mount::{move_mount, open_tree_fd};
+use hull_sys::socket::{connect_stream, send_with_fds};
+use hull_sys::tty;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// A pseudo-terminal pair.
+#[derive(Debug)]
+pub struct Console {
+    master: OwnedFd,
+    slave: OwnedFd,
+    number: u32,
+}
+
+impl Console {
+    /// Opens a pair on the devpts below `root`, with the container's user as owner.
+    pub fn open(root: &Root, owner: u32, size: Option<(u16, u16)>) -> Result<Self> {
+        let failed = |error: Error| error.code(Code::Console);
+        let path = "/dev/pts/ptmx";
+        let master = root
+            .open_with(path, OFlags::RDWR | OFlags::NOCTTY)
+            .context(|| "open /dev/pts/ptmx in the container")
+            .map_err(|error| failed(error).hint("the configuration needs a devpts mount on /dev/pts"))?;
+        let kind = fs::fs_type(master.as_fd()).context(|| "look at /dev/pts/ptmx").map_err(failed)?;
+        if kind != DEVPTS_SUPER_MAGIC {
+            return Err(Error::new(
+                Code::Console,
+                "/dev/pts/ptmx in the container is not on a devpts file system",
+            ));
+        }
+        let open = || -> hull_sys::Result<Self> {
+            tty::unlock_pty(master.as_fd())?;
+            let slave = tty::pty_peer(master.as_fd())?;
+            let number = tty::pty_number(master.as_fd())?;
+            // The slave is ours, proved above: the one thing whose owner may be changed.
+            fs::fchown(slave.as_fd(), owner, u32::MAX)?;
+            tty::clear_onlcr(slave.as_fd())?;
+            if let Some((rows, columns)) = size {
+                tty::set_window_size(slave.as_fd(), tty::WindowSize { rows, columns })?;
+            }
+            Ok(Self { master, slave, number })
+        };
+        open().context(|| "set up the terminal").map_err(failed)
+    }
+
+    /// Binds the slave at /dev/console (D9).
+    pub fn bind_at_dev_console(&self, root: &Root) -> Result<()> {
+        let target = root.open_or_create_file("/dev/console").context(|| "make /dev/console");
+        let bind = |target: OwnedFd| -> hull_sys::Result<()> {
+            let tree = open_tree_fd(self.slave.as_fd(), true, false)?;
+            move_mount(tree.as_fd(), target.as_fd())
+        };
+        target
+            .and_then(|target| bind(target).context(|| "bind the terminal at /dev/console"))
+            .map_err(|error| error.code(Code::Console))
+    }
+
+    /// Sends the master to whoever waits at `socket`, with its path in the container as the message, as runc does.
+    pub fn hand_over(&self, socket: &OwnedFd) -> Result<()> {
+        let name = format!("/dev/pts/{}", self.number);
+        send_with_fds(socket.as_fd(), name.as_bytes(), &[self.master.as_fd()])
+            .context(|| "send the terminal to the console socket")
+            .map_err(|error| error.code(Code::Console))?;
+        Ok(())
+    }
+
+    /// Makes the slave standard input, output and error, and the controlling terminal of the session.
+    pub fn take_over(self) -> Result<()> {
+        let take = || -> hull_sys::Result<()> {
+            tty::make_controlling(self.slave.as_fd())?;
+            (0..=2).try_for_each(|target| dup_onto(self.slave.as_fd(), target))
+        };
+        take().context(|| "make the terminal the controlling one").map_err(|error| error.code(Code::Console))
+    }
+}
+
+/// Connects to `--console-socket`, before anything has been done.
+pub fn connect(path: &Path) -> Result<OwnedFd> {
+    connect_stream(path)
+        .context(|| format!("connect to console socket {}", path.display()))
+        .map_err(|error| error.code(Code::Console).object(path.display().to_string()))
+}

@@ -1,0 +1,339 @@
+//! The runtime's side of `create`: from the bundle to a process that waits for `start`.
+//!
+//! What is made on the way is owned by guards, and its place is journaled before it is made; the guards let go on the
+//! last lines of success.
+
+use crate::bundle::Bundle;
+use crate::conversation::{self, Conversation};
+use crate::enter::Entry;
+use crate::error::{Code, Context, Error, Result};
+use crate::gate::Gate;
+use crate::globals::Globals;
+use crate::init::{self, Job};
+use crate::link::Link;
+use crate::log::{Level, timestamp_nanoseconds};
+use crate::root::{self, sources};
+use crate::seal::Seal;
+use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
+use crate::step::Step;
+use crate::{console, document, hooks, host};
+use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
+use hull_plan::{HostFacts, NamespaceKind, Plan};
+use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const SIGKILL: i32 = 9;
+
+/// What `create` and `run` are asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// Container id.
+    pub id: ContainerId,
+    /// The bundle's directory; empty: the working directory.
+    pub bundle: PathBuf,
+    /// `--console-socket`.
+    pub console_socket: Option<PathBuf>,
+    /// `--pid-file`.
+    pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`.
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+    /// `--preserve-fds`, with those of socket activation.
+    pub preserve_fds: u32,
+    /// A terminal of the runtime's own, for `run` in the foreground.
+    pub own_console: Option<OwnedFd>,
+    /// `run`: the link stays open and says start; there is no gate.
+    pub starts_at_once: bool,
+}
+
+/// A created container.
+#[derive(Debug)]
+pub struct Created {
+    /// Its state directory, locked.
+    pub directory: StateDir,
+    /// Its record.
+    pub record: Record,
+    /// Its plan.
+    pub plan: Plan,
+    /// Its first process.
+    pub child: Child,
+    /// The parent's end of the link.
+    pub link: Link,
+}
+
+/// A child that is killed and reaped unless it is kept.
+struct ChildGuard {
+    child: Option<Child>,
+}
+
+impl ChildGuard {
+    fn keep(mut self) -> Option<Child> {
+        self.child.take()
+    }
+}
+
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            // Gone already is as good; a process that cannot be reaped was not ours.
+            let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
+            let _reaped = wait(child.pidfd.as_fd());
+        }
+    }
+}
+
+/// Everything that is decided before the first effect.
+struct Decisions {
+    bundle: Bundle,
+    plan: Plan,
+    facts: HostFacts,
+    seal: Option<Seal>,
+    hierarchies: Hierarchies,
+    cgroup: CgroupPlan,
+}
+
+/// Creates the container; on failure nothing of it is left.
+pub fn create(request: Request, globals: &Globals) -> Result<Created> {
+    let decided = decide(&request, globals)?;
+    let console =
+        request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console);
+    let Decisions { plan, facts, seal, .. } = &decided;
+
+    let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
+    directory.replace("config.json", &decided.bundle.config)?;
+    let mut record = new_record(&request.id, &decided);
+    directory.write(&record)?;
+    let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
+    let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
+    let entry = Entry::open(&plan.entry, facts.rootless)?;
+    let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
+    let (link, child_link) = Link::pair()?;
+    let job = Job {
+        plan,
+        process: plan.process.as_ref(),
+        facts,
+        entry: &entry,
+        sources,
+        cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths()),
+        gate,
+        seal: seal.as_ref(),
+        console,
+        preserve_fds: request.preserve_fds,
+        no_pivot: request.no_pivot,
+        keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        state_inside: document::state_inside(&record, Status::Creating),
+        state_at_start: document::state_inside(&record, Status::Created),
+    };
+    let child = clone_process(job, child_link)?;
+    let mut conversation = Conversation {
+        link: &link,
+        log: &globals.log,
+        plan,
+        facts,
+        entry: &entry,
+        cgroup: &mut cgroup,
+        devices: &decided.cgroup.devices,
+        seal: seal.as_ref(),
+        record: &mut record,
+        directory: &directory,
+    };
+    let (child, outcome) = conversation::hold(&mut conversation, child);
+    let guard = ChildGuard { child: Some(child) };
+    if let Err(error) = outcome {
+        drop(guard);
+        run_poststop_after_failure(plan, &record, globals);
+        return Err(explain_oom(error, &cgroup));
+    }
+    finish(&request.pid_file, request.pidfd_socket.as_deref(), &guard)?;
+    directory.write(&record)?;
+    let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
+    cgroup.keep();
+    directory.keep();
+    Ok(Created { directory, record, plan: decided.plan, child, link })
+}
+
+/// Reads and plans; every refusal of the configuration comes from here.
+fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
+    let bundle = Bundle::open(&request.bundle)?;
+    let loaded = hull_plan::load(&bundle.config)?;
+    let facts = host::probe(&bundle.path, globals.rootless)?;
+    let plan = Plan::build(&loaded.spec, &facts)?;
+    let seal = Seal::compile(&plan).map_err(|error| error.step(Step::CompileSeccomp))?;
+    for warning in loaded.warnings.iter().chain(&plan.warnings) {
+        globals.log.write(Level::Warning, &format!("{} (config.json#{})", warning.text, warning.field));
+    }
+    for text in seal.iter().flat_map(|seal| &seal.warnings) {
+        globals.log.write(Level::Warning, text);
+    }
+    check_terminal(&plan, request)?;
+    let hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
+    let cgroup = plan_cgroup(&request.id, &plan, &facts, globals, &hierarchies)?;
+    Ok(Decisions { bundle, plan, facts, seal, hierarchies, cgroup })
+}
+
+fn check_terminal(plan: &Plan, request: &Request) -> Result<()> {
+    let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
+    let socket = request.console_socket.is_some() || request.own_console.is_some();
+    match (terminal, socket) {
+        (true, false) => Err(Error::new(
+            Code::Console,
+            "cannot allocate tty if runc will detach without setting console socket",
+        )
+        .field("/process/terminal")
+        .hint("give --console-socket, or set process.terminal to false")),
+        (false, true) if request.console_socket.is_some() => Err(Error::new(
+            Code::Console,
+            "cannot use console socket if runc will not detach or allocate tty",
+        )
+        .field("/process/terminal")),
+        _ => Ok(()),
+    }
+}
+
+fn plan_cgroup(
+    id: &ContainerId,
+    plan: &Plan,
+    facts: &HostFacts,
+    globals: &Globals,
+    hierarchies: &Hierarchies,
+) -> Result<CgroupPlan> {
+    let spec = CgroupSpec {
+        path: plan.cgroups_path.as_deref(),
+        id: id.as_str(),
+        resources: plan.resources.as_ref(),
+        rootless: facts.rootless,
+        systemd: globals.systemd_cgroup,
+    };
+    hull_cgroup::plan(&spec, hierarchies.facts())
+        .map_err(|refusal| Error::new(Code::Cgroup, refusal.reason).field(refusal.field).step(Step::Plan))
+}
+
+/// The structured form of a control group's error.
+pub fn cgroup_error(error: hull_cgroup::CgroupError) -> Error {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    let mut out = Error::new(Code::Cgroup, text).step(Step::Cgroup);
+    out.errno = error.errno();
+    out
+}
+
+fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
+    let Decisions { bundle, plan, facts, cgroup, .. } = decided;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Record {
+        version: VERSION,
+        oci_version: plan.oci_version.clone(),
+        id: id.to_string(),
+        bundle: bundle.path.clone(),
+        rootfs: plan.root.path.clone().into(),
+        created: timestamp_nanoseconds(now.as_secs(), now.subsec_nanos()),
+        owner: facts.uid,
+        init: None,
+        namespaces: own_namespaces(plan),
+        cgroup: Cgroup::planned_paths(cgroup),
+        has_process: plan.process.is_some(),
+        has_poststop: !plan.hooks.poststop.is_empty(),
+        intel_rdt: None,
+        host_mounts: Vec::new(),
+        annotations: plan.annotations.clone(),
+    }
+}
+
+fn own_namespaces(plan: &Plan) -> u64 {
+    NamespaceKind::ALL
+        .iter()
+        .filter(|kind| plan.entry.has_own(**kind))
+        .fold(0, |set, kind| set | kind.clone_flag())
+}
+
+fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) -> Result<Option<Gate>> {
+    if starts_at_once {
+        return Ok(None);
+    }
+    let simple = seal.is_some_and(|seal| !seal.may_use_gate);
+    Gate::make(directory, simple).map(Some).map_err(|error| error.step(Step::Gate))
+}
+
+/// Clones the container's process (or the relay that will clone it).
+fn clone_process(job: Job<'_>, child_link: Link) -> Result<Child> {
+    let entry = job.entry;
+    let visit = entry.enter_pid_namespace()?;
+    let request = CloneRequest { flags: entry.first_flags(), ..CloneRequest::default() };
+    let child = spawn(&request, move || {
+        // What the parent holds for itself must not live on here: its end of the link (or its death would never be
+        // noticed), the lock on the state directory, the control groups.
+        if let Err(error) =
+            hull_sys::fd::close_all_but(job.needed(&child_link)).context(|| "close descriptors")
+        {
+            return init::give_up(&child_link, error.step(Step::Enter));
+        }
+        if !entry.uses_relay() {
+            return init::run(job, &child_link);
+        }
+        match entry.relay(&child_link, || init::run(job, &child_link)) {
+            Ok(never) => never,
+            Err(error) => init::give_up(&child_link, error.step(Step::Enter)),
+        }
+    })
+    .context(|| "clone the container's process")
+    .map_err(|error| clone_hint(error.step(Step::Clone)));
+    drop(visit);
+    child
+}
+
+fn clone_hint(error: Error) -> Error {
+    match error.errno {
+        Some(28) => error.hint("a limit below /proc/sys/user (max_user_namespaces and others) is reached"),
+        Some(1) => error.hint("user namespaces may be restricted here: see /proc/sys/kernel/unprivileged_userns_clone and apparmor_restrict_unprivileged_userns"),
+        Some(11) => error.hint("the pids limit of the caller's own control group, or RLIMIT_NPROC, is reached"),
+        _ => error,
+    }
+}
+
+fn finish(
+    pid_file: &Option<PathBuf>,
+    pidfd_socket: Option<&std::path::Path>,
+    guard: &ChildGuard,
+) -> Result<()> {
+    let Some(child) = &guard.child else { return Ok(()) };
+    if let Some(path) = pid_file {
+        crate::pid_file::write(path, child.pid)?;
+    }
+    if let Some(path) = pidfd_socket {
+        crate::pid_file::send_pidfd(path, child.pidfd.as_fd())?;
+    }
+    Ok(())
+}
+
+/// A container that failed after its hooks began is destroyed with its poststop hooks (H13).
+fn run_poststop_after_failure(plan: &Plan, record: &Record, globals: &Globals) {
+    let state = document::state(record, Status::Stopped);
+    for (index, hook) in plan.hooks.poststop.iter().enumerate() {
+        if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
+            globals.log.write(Level::Warning, &error.message);
+        }
+    }
+}
+
+/// A process that was killed for its memory limit says nothing itself.
+fn explain_oom(error: Error, cgroup: &Cgroup) -> Error {
+    if error.code != Code::InitDied || !crate::cgroup_files::had_oom_kill(cgroup) {
+        return error;
+    }
+    let limit = crate::cgroup_files::memory_limit(cgroup)
+        .map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+    error
+        .code(Code::OutOfMemory)
+        .within(format!("container init was OOM-killed (memory limit{limit} too low?)"))
+        .field("/linux/resources/memory/limit")
+        .hint("a static program needs about 1 MiB to start")
+}

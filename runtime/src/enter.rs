@@ -1,0 +1,255 @@
+//! Into the namespaces: which clone, which joins, which maps.
+
+use crate::error::{Code, Context, Error, Result};
+use crate::link::{Link, ToParent};
+use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind};
+use hull_rooted::{Entry as ProcEntry, Proc, View};
+use hull_sys::fs::OFlags;
+use hull_sys::namespace::{CloneFlags, namespace_type, setns, unshare};
+use hull_sys::process::{CloneRequest, Pid, exit_now, spawn};
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+/// A namespace to be joined, opened and checked before the clone.
+#[derive(Debug)]
+pub struct OpenNamespace {
+    kind: NamespaceKind,
+    fd: OwnedFd,
+    path: String,
+    field: String,
+}
+
+/// The way in, with everything opened that is looked up outside.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    script: &'a EntryScript,
+    joins: Vec<OpenNamespace>,
+    route: Route,
+}
+
+/// How many clones it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// One clone with every flag.
+    Direct,
+    /// A relay joins the namespaces and clones the container's process as its sibling: where a joined user namespace has
+    /// to own the new namespaces, where a new user namespace would take away the right to join, or where a joined pid
+    /// namespace is out of the runtime's own reach.
+    Relay,
+}
+
+impl<'a> Entry<'a> {
+    /// Opens the namespaces of `script` (N3, N4).
+    pub fn open(script: &'a EntryScript, rootless: bool) -> Result<Self> {
+        let joins = script.join.iter().map(open_namespace).collect::<Result<Vec<_>>>()?;
+        let relay = script.joins(NamespaceKind::User)
+            || (script.create.has(NamespaceKind::User) && !joins.is_empty())
+            || (rootless && script.joins(NamespaceKind::Pid));
+        Ok(Self { script, joins, route: if relay { Route::Relay } else { Route::Direct } })
+    }
+
+    /// True when the container's process is announced by [`ToParent::InitPid`].
+    pub fn uses_relay(&self) -> bool {
+        self.route == Route::Relay
+    }
+
+    /// Numbers of the opened namespaces.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.joins.iter().map(|join| join.fd.as_raw_fd())
+    }
+
+    /// What the first clone asks for.
+    pub fn first_flags(&self) -> CloneFlags {
+        match self.route {
+            Route::Direct => self.clone_flags(),
+            Route::Relay => CloneFlags::empty(),
+        }
+    }
+
+    /// Cgroup namespaces are made once the process sits in its control groups, or they show the wrong root; the time
+    /// namespace once its offsets can be written.
+    fn clone_flags(&self) -> CloneFlags {
+        let later = self.script.create.without(NamespaceKind::Cgroup).without(NamespaceKind::Time);
+        CloneFlags::from_bits(later.0)
+    }
+
+    /// Parent: moves into the pid namespace that the child is to be born in; dropping the result moves back.
+    pub fn enter_pid_namespace(&self) -> Result<Option<PidNamespaceVisit>> {
+        let Some(target) = self.joins.iter().find(|join| join.kind == NamespaceKind::Pid) else {
+            return Ok(None);
+        };
+        if self.route == Route::Relay {
+            return Ok(None);
+        }
+        let own = File::open("/proc/self/ns/pid").context(|| "open the runtime's pid namespace")?;
+        setns(target.fd.as_fd(), CloneFlags::NEWPID).map_err(|cause| join_error(target, cause))?;
+        Ok(Some(PidNamespaceVisit { own }))
+    }
+
+    /// Relay: joins, clones the container's process as the runtime's child, announces it, ends.
+    pub fn relay(&self, link: &Link, process: impl FnOnce() -> Infallible) -> Result<Infallible> {
+        for target in &self.joins {
+            setns(target.fd.as_fd(), CloneFlags::from_bits(target.kind.clone_flag()))
+                .map_err(|cause| join_error(target, cause))?;
+            if target.kind == NamespaceKind::User {
+                become_root_inside()?;
+            }
+        }
+        let request = CloneRequest { flags: self.clone_flags(), as_sibling: true, ..CloneRequest::default() };
+        let child = spawn(&request, process).context(|| "clone the container's process")?;
+        link.tell(&ToParent::InitPid(child.pidfd))?;
+        exit_now(0)
+    }
+
+    /// Child, on the direct route: joins what the clone could not bring.
+    pub fn join(&self) -> Result<()> {
+        if self.route == Route::Relay {
+            return Ok(());
+        }
+        for target in self.joins.iter().filter(|target| target.kind != NamespaceKind::Pid) {
+            setns(target.fd.as_fd(), CloneFlags::from_bits(target.kind.clone_flag()))
+                .map_err(|cause| join_error(target, cause))?;
+        }
+        Ok(())
+    }
+
+    /// Child, once the parent has written maps and control groups.
+    pub fn finish(&self) -> Result<()> {
+        if self.script.create.has(NamespaceKind::User) {
+            become_root_inside()?;
+        }
+        if self.script.create.has(NamespaceKind::Cgroup) {
+            unshare(CloneFlags::NEWCGROUP).context(|| "unshare the cgroup namespace")?;
+        }
+        if self.script.create.has(NamespaceKind::Time) {
+            self.make_time_namespace()?;
+        }
+        Ok(())
+    }
+
+    /// clone3 with NEWTIME would fix the offsets at once: unshare, write them, then enter (time_namespaces(7)).
+    fn make_time_namespace(&self) -> Result<()> {
+        unshare(CloneFlags::NEWTIME).context(|| "unshare the time namespace")?;
+        let proc = Proc::open(View::Processes).context(|| "open procfs")?;
+        if !self.script.time_offsets.is_empty() {
+            let mut text = String::new();
+            for offset in &self.script.time_offsets {
+                // Writing to a String cannot fail.
+                let _never = writeln!(text, "{} {} {}", offset.clock, offset.seconds, offset.nanoseconds);
+            }
+            proc.write_only(ProcEntry::Own("timens_offsets"), text.as_bytes())
+                .context(|| "write the time offsets")
+                .map_err(|error| error.field("/linux/timeOffsets"))?;
+        }
+        let namespace = proc
+            .open_link(ProcEntry::Own("ns/time_for_children"), OFlags::RDONLY)
+            .context(|| "open the new time namespace")?;
+        setns(namespace.as_fd(), CloneFlags::NEWTIME).context(|| "enter the time namespace")
+    }
+}
+
+/// The runtime is in another pid namespace (for its children) until this is dropped.
+#[derive(Debug)]
+pub struct PidNamespaceVisit {
+    own: File,
+}
+
+impl Drop for PidNamespaceVisit {
+    fn drop(&mut self) {
+        // Going back to the own namespace needs no right that the visit did not: it cannot fail after it succeeded.
+        let _back = setns(self.own.as_fd(), CloneFlags::NEWPID);
+    }
+}
+
+fn open_namespace(join: &hull_plan::JoinNamespace) -> Result<OpenNamespace> {
+    let named = |error: Error| error.field(format!("{}/path", join.field)).object(join.path.clone());
+    let fd = File::open(&join.path).context(|| format!("open namespace {}", join.path)).map_err(named)?;
+    let wrong = |what: String| named(Error::new(Code::ConfigInvalid, format!("{}: {what}", join.path)));
+    let kind = namespace_type(fd.as_fd()).map_err(|_| wrong("not a namespace".into()))?;
+    if kind.bits() != join.kind.clone_flag() {
+        return Err(wrong(format!("a namespace of another kind, not {}", join.kind.proc_name())));
+    }
+    Ok(OpenNamespace { kind: join.kind, fd: fd.into(), path: join.path.clone(), field: join.field.clone() })
+}
+
+fn join_error(target: &OpenNamespace, cause: hull_sys::SysError) -> Error {
+    Error::sys(format!("join {} namespace {}", target.kind.proc_name(), target.path), cause)
+        .field(format!("{}/path", target.field))
+        .object(target.path.clone())
+}
+
+/// Ids 0 inside a user namespace; where setgroups is denied the kernel refuses the call, and there is nothing to drop.
+pub fn become_root_inside() -> Result<()> {
+    const EPERM: i32 = 1;
+    match hull_sys::identity::set_groups(&[]) {
+        Err(error) if error.is(EPERM) => {}
+        other => other.context(|| "drop the groups in the user namespace")?,
+    }
+    hull_sys::identity::set_gids(0, 0, 0).context(|| "become group 0 in the user namespace")?;
+    hull_sys::identity::set_uids(0, 0, 0).context(|| "become user 0 in the user namespace")
+}
+
+/// Parent: writes the id mappings of `pid`'s new user namespace.
+pub fn write_id_maps(pid: Pid, maps: &IdMaps, facts: &hull_plan::HostFacts) -> Result<()> {
+    let proc = Proc::open(View::Processes).context(|| "open procfs")?;
+    let write = |file: &str, text: &str, field: &str| {
+        proc.write_only(ProcEntry::Of(pid, file), text.as_bytes())
+            .context(|| format!("write {file}"))
+            .map_err(|error| error.field(field))
+    };
+    let single = |maps: &[IdMap], own: u32| matches!(maps, [map] if map.size == 1 && map.outside == own);
+    if facts.uid == 0 {
+        write("uid_map", &map_text(&maps.uid), "/linux/uidMappings")?;
+        return write("gid_map", &map_text(&maps.gid), "/linux/gidMappings");
+    }
+    if single(&maps.uid, facts.uid) {
+        write("uid_map", &map_text(&maps.uid), "/linux/uidMappings")?;
+    } else {
+        run_helper("newuidmap", pid, &maps.uid, "/linux/uidMappings")?;
+    }
+    if single(&maps.gid, facts.gid) {
+        // Or negative group permissions could be dropped (CVE-2014-8989).
+        write("setgroups", "deny", "/linux/gidMappings")?;
+        write("gid_map", &map_text(&maps.gid), "/linux/gidMappings")
+    } else {
+        run_helper("newgidmap", pid, &maps.gid, "/linux/gidMappings")
+    }
+}
+
+fn map_text(maps: &[IdMap]) -> String {
+    maps.iter().fold(String::new(), |mut text, map| {
+        // Writing to a String cannot fail.
+        let _never = writeln!(text, "{} {} {}", map.inside, map.outside, map.size);
+        text
+    })
+}
+
+/// The only privileged helpers: found at fixed places, numbers as arguments, an empty environment (R23).
+fn run_helper(name: &str, pid: Pid, maps: &[IdMap], field: &str) -> Result<()> {
+    let path = ["/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/"]
+        .iter()
+        .map(|directory| format!("{directory}{name}"))
+        .find(|path| std::path::Path::new(path).exists())
+        .ok_or_else(|| {
+            Error::new(Code::Unsupported, format!("{name} is not installed"))
+                .field(field)
+                .hint("the package 'uidmap' has it; without it one id can be mapped: the caller's own")
+        })?;
+    let numbers =
+        maps.iter().flat_map(|map| [map.inside, map.outside, map.size]).map(|number| number.to_string());
+    let output = std::process::Command::new(&path)
+        .arg(pid.as_raw().to_string())
+        .args(numbers)
+        .env_clear()
+        .output()
+        .context(|| format!("run {path}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(Code::Syscall, format!("{name} failed: {}", said.trim_end()))
+        .field(field)
+        .hint("the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid"))
+}

@@ -1,0 +1,184 @@
+//! A container in the foreground: signals forwarded, the terminal relayed and restored, the exit status returned.
+
+use crate::error::{Code, Context, Error, Result};
+use hull_sys::poll::wait_any_readable;
+use hull_sys::process::{Child, WaitStatus, pidfd_send_signal, wait_any_child};
+use hull_sys::signal::{self, SignalSet};
+use hull_sys::socket::recv_with_fds;
+use hull_sys::tty::{RawMode, is_tty, raw_mode, set_window_size, window_size};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const SIGCHLD: i32 = 17;
+const SIGWINCH: i32 = 28;
+/// Faults of our own, what cannot be blocked, and job control of our own terminal.
+const NOT_FORWARDED: [i32; 12] = [4, 5, 7, 8, 9, 11, 19, 20, 21, 22, 23, 31];
+const EIO: i32 = 5;
+
+/// Signals, blocked from before the clone so that none is lost.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks what is forwarded, and SIGCHLD.
+    pub fn capture() -> Result<Self> {
+        let set = NOT_FORWARDED.iter().fold(SignalSet::all(), |set, &number| set.without(number));
+        signal::block(&set).context(|| "block signals")?;
+        let fd = signal::signal_fd(&set).context(|| "make a signal descriptor")?;
+        hull_sys::fd::set_nonblocking(fd.as_fd(), true).context(|| "make a signal descriptor")?;
+        Ok(Self { fd })
+    }
+}
+
+/// The terminal in the foreground: ours raw, the container's master relayed.
+#[derive(Debug)]
+pub struct Terminal {
+    master: std::fs::File,
+    /// Restores our terminal when it goes.
+    _raw: Option<RawMode>,
+    input_open: bool,
+}
+
+impl Terminal {
+    /// Receives the master from the container's process and makes our terminal raw.
+    pub fn receive(socket: BorrowedFd<'_>) -> Result<Self> {
+        let mut name = [0; 64];
+        let received = recv_with_fds(socket, &mut name, 1).context(|| "receive the terminal")?;
+        let master = received
+            .fds
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::new(Code::Console, "the container's process sent no terminal"))?;
+        hull_sys::fd::set_nonblocking(master.as_fd(), true).context(|| "prepare the terminal")?;
+        let stdin = std::io::stdin();
+        let raw = is_tty(stdin.as_fd()).then(|| raw_mode(stdin.as_fd())).transpose();
+        let terminal =
+            Self { master: master.into(), _raw: raw.context(|| "make the terminal raw")?, input_open: true };
+        terminal.follow_size();
+        Ok(terminal)
+    }
+
+    /// The container's terminal gets the size of ours.
+    fn follow_size(&self) {
+        if let Ok(size) = window_size(std::io::stdin().as_fd()) {
+            // A terminal that is just closing has no size any more.
+            let _closing = set_window_size(self.master.as_fd(), size);
+        }
+    }
+
+    /// Copies what there is from the container to our output; false at its end.
+    fn copy_out(&mut self) -> bool {
+        let mut buffer = [0; 16 << 10];
+        match self.master.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                std::io::stdout().write_all(&buffer[..count]).and_then(|()| std::io::stdout().flush()).is_ok()
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::Interrupted,
+        }
+    }
+
+    /// The terminal, unless its output has ended.
+    fn copied_out(mut self) -> Option<Self> {
+        self.copy_out().then_some(self)
+    }
+
+    /// Copies what there is from our input to the container.
+    fn copy_in(&mut self) {
+        const END_OF_TRANSMISSION: &[u8] = &[4];
+        let mut buffer = [0; 4 << 10];
+        let bytes = match hull_sys::io::read(std::io::stdin().as_fd(), &mut buffer) {
+            Ok(0) | Err(_) => {
+                self.input_open = false;
+                END_OF_TRANSMISSION
+            }
+            Ok(count) => &buffer[..count],
+        };
+        self.write_in(bytes);
+    }
+
+    /// The terminal's own buffer is small: wait for room, but not for a container that reads nothing for ever.
+    fn write_in(&mut self, mut bytes: &[u8]) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !bytes.is_empty() {
+            match self.master.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let ready = hull_sys::poll::wait_writable(self.master.as_fd(), Some(deadline));
+                    if !matches!(ready, Ok(true)) {
+                        return;
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(EIO) => return,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What the program wrote last, after it ended.
+    fn drain(&mut self) {
+        while hull_sys::poll::wait_readable(self.master.as_fd(), Some(Instant::now())) == Ok(true) {
+            if !self.copy_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the process, forwarding signals and relaying the terminal; returns how it ended.
+pub fn attend(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<WaitStatus> {
+    let pidfd = child.pidfd.as_fd();
+    let stdin = std::io::stdin();
+    loop {
+        if let Some(status) = reap(child)? {
+            if let Some(terminal) = &mut terminal {
+                terminal.drain();
+            }
+            return Ok(status);
+        }
+        let mut watched = vec![pidfd, signals.fd.as_fd()];
+        if let Some(terminal) = &terminal {
+            watched.push(terminal.master.as_fd());
+            if terminal.input_open {
+                watched.push(stdin.as_fd());
+            }
+        }
+        let ready = wait_any_readable(&watched, None).context(|| "wait for the container")?;
+        match ready {
+            Some(1) => forward(pidfd, signals, terminal.as_ref())?,
+            // At its end the last process closed its side: our terminal is restored, and the exit status comes next.
+            Some(2) => terminal = terminal.and_then(Terminal::copied_out),
+            Some(3) => terminal.iter_mut().for_each(Terminal::copy_in),
+            _ => {}
+        }
+    }
+}
+
+fn forward(pidfd: BorrowedFd<'_>, signals: &Signals, terminal: Option<&Terminal>) -> Result<()> {
+    while let Some(info) = signal::read_signal(signals.fd.as_fd()).context(|| "read a signal")? {
+        match info.signo {
+            // Reaped at the top of the loop.
+            SIGCHLD => {}
+            SIGWINCH if terminal.is_some() => terminal.map_or((), Terminal::follow_size),
+            number => {
+                // Gone in this moment: the exit status is next.
+                let _gone = pidfd_send_signal(pidfd, number);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reaps whatever has ended: as a subreaper we inherit processes whose parents ended. Returns the status of the
+/// container's own first process once that is among them.
+fn reap(child: &Child) -> Result<Option<WaitStatus>> {
+    while let Some((pid, status)) = wait_any_child().context(|| "wait for the container")? {
+        if pid == child.pid {
+            return Ok(Some(status));
+        }
+    }
+    Ok(None)
+}

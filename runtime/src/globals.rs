@@ -1,0 +1,65 @@
+//! What every command needs: the log, the state root, the options before the command.
+
+use crate::cli::GlobalOptions;
+use crate::error::{Code, Error, Result};
+use crate::log::{Format, Log};
+use crate::state::StateRoot;
+use std::path::PathBuf;
+
+/// The evaluated global options.
+#[derive(Debug)]
+pub struct Globals {
+    /// Name the program was called by; messages and `--version` carry it.
+    pub name: String,
+    /// Where log lines go.
+    pub log: Log,
+    /// Where state is kept.
+    pub state: StateRoot,
+    /// `--root` was given.
+    pub explicit_root: bool,
+    /// `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
+    /// `--rootless`; none: find out.
+    pub rootless: Option<bool>,
+}
+
+impl Globals {
+    /// Evaluates `options`.
+    pub fn from_options(options: &GlobalOptions, name: String) -> Result<Self> {
+        let format = Format::parse(&options.log_format)?;
+        let log = Log::open(options.log.as_deref(), format, options.debug)?;
+        let rootless = match options.rootless.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            "auto" | "" => None,
+            other => {
+                return Err(Error::new(Code::Usage, format!("invalid value {other:?} for --rootless"))
+                    .hint("true, false or auto"));
+            }
+        };
+        let root = options.root.clone().map_or_else(default_root, |root| {
+            std::path::absolute(&root)
+                .map_err(|error| Error::new(Code::Usage, format!("--root {}: {error}", root.display())))
+        })?;
+        Ok(Self {
+            name,
+            log,
+            state: StateRoot::new(root),
+            explicit_root: options.root.is_some(),
+            systemd_cgroup: options.systemd_cgroup,
+            rootless,
+        })
+    }
+}
+
+/// /run/hull, or the user's runtime directory.
+fn default_root() -> Result<PathBuf> {
+    if hull_sys::identity::effective_uid() == 0 {
+        return Ok(PathBuf::from("/run/hull"));
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
+    runtime.map(|runtime| PathBuf::from(runtime).join("hull")).ok_or_else(|| {
+        Error::new(Code::Usage, "there is no place for the state: XDG_RUNTIME_DIR is not set")
+            .hint("set XDG_RUNTIME_DIR, or give --root")
+    })
+}

@@ -1,0 +1,221 @@
+//! The container's side of `create`: from the clone to the exec of the program.
+//!
+//! Runs in a process that shares nothing with the runtime any more but the link, so every step that fails is told to the
+//! parent (before [`ToParent::Ready`]) or to the caller of `start` (after it), and then the process ends.
+
+use crate::console::Console;
+use crate::enter::Entry;
+use crate::error::{Context, Error, Result};
+use crate::gate::{Gate, Starter};
+use crate::last_mile::{Program, Walk, execve_error};
+use crate::link::{Link, ToChild, ToParent};
+use crate::root::cgroups::MountEntry;
+use crate::root::sources::{self, Sources};
+use crate::root::{self, devices, masks, mounts, pivot};
+use crate::seal::Seal;
+use crate::step::{Step, at};
+use crate::{hooks, network, sysctl};
+use hull_plan::{HostFacts, NamespaceKind, Plan, ProcessPlan};
+use hull_rooted::{Proc, Root, View};
+use hull_sys::process::{execve, exit_now};
+use std::convert::Infallible;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Everything the child needs, made before the clone; it has the same plan in memory.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What to carry out.
+    pub plan: &'a Plan,
+    /// The program.
+    pub process: Option<&'a ProcessPlan>,
+    /// Facts about the host.
+    pub facts: &'a HostFacts,
+    /// The way in.
+    pub entry: &'a Entry<'a>,
+    /// Opened before the clone where the caller may.
+    pub sources: Option<Sources>,
+    /// The container's control groups, for `cgroup` mounts.
+    pub cgroup_mounts: Vec<MountEntry>,
+    /// Where a created container waits; none: `run`, which says [`ToChild::Start`] on the link.
+    pub gate: Option<Gate>,
+    /// The compiled profile.
+    pub seal: Option<&'a Seal>,
+    /// Connected; the terminal's master is sent here.
+    pub console: Option<OwnedFd>,
+    /// How many descriptors from 3 up reach the program.
+    pub preserve_fds: u32,
+    /// Switch the root by chroot.
+    pub no_pivot: bool,
+    /// Name of the session keyring; none: the caller's stays.
+    pub keyring: Option<String>,
+    /// State document for hooks, with the pid as seen inside.
+    pub state_inside: String,
+    /// The same at start.
+    pub state_at_start: String,
+}
+
+impl Job<'_> {
+    /// Numbers of the descriptors that the child uses.
+    pub fn needed(&self, link: &Link) -> Vec<RawFd> {
+        let mut fds = vec![link.fd().as_raw_fd()];
+        fds.extend(self.entry.descriptors());
+        fds.extend(self.gate.iter().map(Gate::descriptor));
+        fds.extend(self.console.iter().map(AsRawFd::as_raw_fd));
+        if let Some(sources) = &self.sources {
+            fds.push(sources.root.as_raw_fd());
+            fds.extend(sources.mounts.iter().flatten().map(AsRawFd::as_raw_fd));
+        }
+        fds.extend((0..self.preserve_fds).map(|index| 3 + index.cast_signed()));
+        fds
+    }
+}
+
+/// Runs the container's process; returns never.
+pub fn run(mut job: Job<'_>, link: &Link) -> Infallible {
+    let prepared = match become_container(&mut job, link) {
+        Ok(prepared) => prepared,
+        Err(error) => return give_up(link, error),
+    };
+    wait_and_execute(&job, link, &prepared)
+}
+
+/// What is left to be done at start.
+struct Prepared {
+    program: Program,
+}
+
+/// Tells the parent why, and ends.
+pub fn give_up(link: &Link, error: Error) -> Infallible {
+    // The parent is gone when this fails, and so will be this process.
+    let _gone = link.tell(&ToParent::Failed(Box::new(error)));
+    exit_now(1)
+}
+
+/// The steps of create, in order.
+fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
+    let plan = job.plan;
+    at(Step::Enter, || job.entry.join())?;
+    at(Step::Enter, || link.await_order(ToChild::Proceed))?;
+    at(Step::Enter, || job.entry.finish())?;
+    at(Step::Enter, || hull_sys::process::setsid().context(|| "setsid").map(drop))?;
+    at(Step::Keyring, || join_keyring(job.keyring.as_deref()))?;
+    at(Step::Network, || network::bring_up_loopback(&plan.entry))?;
+    let mut sources = match job.sources.take() {
+        Some(sources) => sources,
+        None => at(Step::Root, || sources::open_all(plan, job.facts))?,
+    };
+    let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
+    let root = if own_mounts { root::attach(&plan.root, sources.root) } else { root::handle(sources.root) };
+    let mut root = at(Step::Root, || root)?;
+    at(Step::Mounts, || mounts::mount_all(&mut root, plan, &mut sources.mounts, &job.cgroup_mounts))?;
+    at(Step::Devices, || devices::make_all(&root, plan))?;
+    at(Step::RuntimeHooks, || link.tell(&ToParent::RootReady))?;
+    at(Step::RuntimeHooks, || link.await_order(ToChild::HooksDone))?;
+    at(Step::ContainerHooks, || {
+        hooks::run_all("createContainer", &plan.hooks.create_container, &job.state_inside)
+    })?;
+    let console = at(Step::Console, || open_console(job, &root))?;
+    at(Step::Masks, || masks::apply(&root, plan))?;
+    // Opened while the host's procfs can still be reached, should a fresh one be refused.
+    let proc = at(Step::Pivot, || Proc::open(View::Whole).context(|| "open procfs"))?;
+    at(Step::Pivot, || switch_root(&root, job, own_mounts))?;
+    drop(root);
+    at(Step::Names, || set_names(plan))?;
+    at(Step::Sysctl, || sysctl::write_all(&plan.sysctl, &proc))?;
+    at(Step::Pivot, || pivot::seal(&plan.root, own_mounts))?;
+    let Some(process) = job.process else { return wait_without_program(link) };
+    at(Step::Console, || console.map_or(Ok(()), Console::take_over))?;
+    let program = Walk {
+        process,
+        memory_policy: plan.memory_policy.as_ref(),
+        personality: plan.personality,
+        seal: job.seal,
+        preserve_fds: job.preserve_fds,
+        rootless: job.facts.rootless,
+    }
+    .to_program(&proc, link)?;
+    Ok(Prepared { program })
+}
+
+pub fn join_keyring(name: Option<&str>) -> Result<()> {
+    const ENOSYS: i32 = 38;
+    let Some(name) = name else { return Ok(()) };
+    match hull_sys::keyring::join_session_keyring(name) {
+        // A kernel without keys has no keyring to leak.
+        Err(error) if error.is(ENOSYS) => Ok(()),
+        other => other.map(drop).context(|| "make the session keyring"),
+    }
+}
+
+fn open_console(job: &Job<'_>, root: &Root) -> Result<Option<Console>> {
+    let Some(process) = job.process.filter(|process| process.terminal) else { return Ok(None) };
+    let console = Console::open(root, process.uid, process.console_size)?;
+    if job.plan.default_dev_links {
+        console.bind_at_dev_console(root)?;
+    }
+    if let Some(socket) = &job.console {
+        console.hand_over(socket)?;
+    }
+    Ok(Some(console))
+}
+
+fn switch_root(root: &Root, job: &Job<'_>, own_mounts: bool) -> Result<()> {
+    if own_mounts && !job.no_pivot { pivot::pivot(root) } else { pivot::change_root(root) }
+}
+
+fn set_names(plan: &Plan) -> Result<()> {
+    if let Some(name) = &plan.hostname {
+        hull_sys::uts::set_host_name(name.as_bytes())
+            .context(|| "set the hostname")
+            .map_err(|error| error.field("/hostname"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        hull_sys::uts::set_domain_name(name.as_bytes())
+            .context(|| "set the domainname")
+            .map_err(|error| error.field("/domainname"))?;
+    }
+    Ok(())
+}
+
+/// Created without a program: `start` refuses, and this process waits to be killed.
+fn wait_without_program(link: &Link) -> Result<Prepared> {
+    link.tell(&ToParent::Ready)?;
+    loop {
+        hull_sys::poll::wait_for_signal().context(|| "wait")?;
+    }
+}
+
+/// After create: waits for the start, runs the startContainer hooks, executes the program.
+fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallible {
+    let starter = match &job.gate {
+        None => match link.await_order(ToChild::Start) {
+            Ok(()) => None,
+            Err(_) => exit_now(1),
+        },
+        Some(gate) => match gate.wait() {
+            Ok(starter) => Some(starter),
+            Err(_) => exit_now(1),
+        },
+    };
+    let error = execute(job, prepared);
+    report(link, starter.as_ref(), error);
+    exit_now(1)
+}
+
+fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
+    let hooks = hooks::run_all("startContainer", &job.plan.hooks.start_container, &job.state_at_start);
+    if let Err(error) = hooks {
+        return error.step(Step::StartHooks);
+    }
+    let program = &prepared.program;
+    let cause = execve(&program.path, &program.argv, &program.envp);
+    execve_error(program, cause).step(Step::Exec)
+}
+
+fn report(link: &Link, starter: Option<&Starter>, error: Error) {
+    match starter {
+        Some(starter) => starter.fail(&error),
+        // The caller of `run` is gone when this fails.
+        None => drop(link.tell(&ToParent::Failed(Box::new(error)))),
+    }
+}

@@ -1,0 +1,308 @@
+//! `exec`: a further process in a running container, the parent's and the child's side.
+//!
+//! A sibling of create.rs and init.rs; they share functions, never a function with a mode.
+
+use crate::console::Console;
+use crate::conversation::died;
+use crate::create::cgroup_error;
+use crate::error::{Code, Context, Error, Result};
+use crate::globals::Globals;
+use crate::init::{give_up, join_keyring};
+use crate::last_mile::{Program, Walk, execve_error};
+use crate::link::{Link, ToChild, ToParent};
+use crate::log::Level;
+use crate::seal::{self, Seal};
+use crate::state::{Record, Status};
+use crate::step::{Step, at};
+use crate::{document, pid_file};
+use hull_cgroup::Cgroup;
+use hull_plan::{ExecPlan, HostFacts, NamespaceKind};
+use hull_rooted::{Proc, Root, View};
+use hull_sys::namespace::{CloneFlags, setns};
+use hull_sys::process::{Child, CloneRequest, execve, pidfd_pid, pidfd_send_signal, spawn, wait};
+use hull_sys::scheduling::set_affinity;
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long the process may take for one step.
+const STEP_DEADLINE: Duration = Duration::from_secs(60);
+
+const SIGKILL: i32 = 9;
+
+/// What `exec` is asked for, beside the process itself.
+#[derive(Debug)]
+pub struct Request {
+    /// `--console-socket`, connected, or our own.
+    pub console: Option<OwnedFd>,
+    /// `--pid-file`.
+    pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`.
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--preserve-fds`, with those of socket activation.
+    pub preserve_fds: u32,
+    /// `--cgroup`.
+    pub sub_cgroups: Vec<String>,
+}
+
+/// What parent and child know of the container.
+struct Target<'a> {
+    init: OwnedFd,
+    namespaces: CloneFlags,
+    plan: &'a ExecPlan,
+    facts: &'a HostFacts,
+    record: &'a Record,
+}
+
+/// Starts the process; it runs its program when this returns.
+pub fn join(
+    request: Request,
+    plan: &ExecPlan,
+    record: &Record,
+    facts: &HostFacts,
+    globals: &Globals,
+) -> Result<Child> {
+    let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
+    let init = init.ok_or_else(|| Error::new(Code::ContainerState, "cannot exec in a stopped container"))?;
+    let seal = Seal::of_profile(plan.seccomp.as_ref()).map_err(|error| error.step(Step::CompileSeccomp))?;
+    let target = Target { init, namespaces: CloneFlags::from_bits(record.namespaces), plan, facts, record };
+    // From before the first setns: the container's processes can see this one soon, and must not ptrace it or open
+    // its descriptors (R12, CVE-2016-9962).
+    hull_sys::process::set_dumpable(false).context(|| "become non-dumpable")?;
+    let (link, child_link) = Link::pair()?;
+    let walk = Walk {
+        process: &plan.process,
+        memory_policy: plan.memory_policy.as_ref(),
+        personality: plan.personality,
+        seal: seal.as_ref(),
+        preserve_fds: request.preserve_fds,
+        rootless: facts.rootless,
+    };
+    let child = clone_into(&target, &walk, child_link, request.console)?;
+    let (child, outcome) = attend(&target, &link, child, seal.as_ref(), &request.sub_cgroups, globals);
+    let finished = outcome.and_then(|()| finish(&request.pid_file, request.pidfd_socket.as_deref(), &child));
+    match finished {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            // Gone already is as good; a process that cannot be reaped was not ours.
+            let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
+            let _reaped = wait(child.pidfd.as_fd());
+            Err(error)
+        }
+    }
+}
+
+fn finish(pid_file: &Option<PathBuf>, pidfd_socket: Option<&std::path::Path>, child: &Child) -> Result<()> {
+    if let Some(path) = pid_file {
+        pid_file::write(path, child.pid)?;
+    }
+    pidfd_socket.map_or(Ok(()), |path| pid_file::send_pidfd(path, child.pidfd.as_fd()))
+}
+
+/// True when the process has to be cloned by a relay inside the container's namespaces: an ordinary user may enter the
+/// pid namespace only after the user namespace that owns it.
+fn needs_relay(target: &Target<'_>) -> bool {
+    target.facts.rootless && has(target, NamespaceKind::Pid)
+}
+
+fn has(target: &Target<'_>, kind: NamespaceKind) -> bool {
+    target.namespaces.bits() & kind.clone_flag() != 0
+}
+
+/// One clone, from the container's pid namespace; the rest is joined by the child.
+fn clone_into(
+    target: &Target<'_>,
+    walk: &Walk<'_>,
+    child_link: Link,
+    console: Option<OwnedFd>,
+) -> Result<Child> {
+    let relay = needs_relay(target);
+    let visits = has(target, NamespaceKind::Pid) && !relay;
+    let own = File::open("/proc/self/ns/pid").context(|| "open the runtime's pid namespace")?;
+    if visits {
+        setns(target.init.as_fd(), CloneFlags::NEWPID).context(|| "enter the container's pid namespace")?;
+    }
+    let child = spawn(&CloneRequest::default(), move || {
+        let mut needed = vec![child_link.fd().as_raw_fd(), target.init.as_raw_fd()];
+        needed.extend(console.iter().map(AsRawFd::as_raw_fd));
+        needed.extend((0..walk.preserve_fds).map(|index| 3 + index.cast_signed()));
+        if let Err(error) = hull_sys::fd::close_all_but(needed).context(|| "close descriptors") {
+            return give_up(&child_link, error.step(Step::Enter));
+        }
+        if relay {
+            return relay_into(target, walk, &child_link, console);
+        }
+        let rest = CloneFlags::from_bits(target.namespaces.bits() & !NamespaceKind::Pid.clone_flag());
+        run(target, rest, walk, &child_link, console)
+    })
+    .context(|| "clone the process")
+    .map_err(|error| error.step(Step::Clone));
+    if visits {
+        setns(own.as_fd(), CloneFlags::NEWPID).context(|| "leave the container's pid namespace")?;
+    }
+    child
+}
+
+fn relay_into(target: &Target<'_>, walk: &Walk<'_>, link: &Link, console: Option<OwnedFd>) -> Infallible {
+    let cloned = enter(target, target.namespaces).and_then(|()| {
+        let request = CloneRequest { as_sibling: true, ..CloneRequest::default() };
+        spawn(&request, || run(target, CloneFlags::empty(), walk, link, console))
+            .context(|| "clone the process inside the container")
+    });
+    match cloned.and_then(|child| link.tell(&ToParent::InitPid(child.pidfd))) {
+        Ok(()) => hull_sys::process::exit_now(0),
+        Err(error) => give_up(link, error.step(Step::Enter)),
+    }
+}
+
+/// The child's side, to the program.
+fn run(
+    target: &Target<'_>,
+    namespaces: CloneFlags,
+    walk: &Walk<'_>,
+    link: &Link,
+    console: Option<OwnedFd>,
+) -> Infallible {
+    let error = match prepare(target, namespaces, walk, link, console) {
+        Ok(program) => {
+            let cause = execve(&program.path, &program.argv, &program.envp);
+            execve_error(&program, cause).step(Step::Exec)
+        }
+        Err(error) => error,
+    };
+    give_up(link, error)
+}
+
+fn prepare(
+    target: &Target<'_>,
+    namespaces: CloneFlags,
+    walk: &Walk<'_>,
+    link: &Link,
+    console: Option<OwnedFd>,
+) -> Result<Program> {
+    at(Step::Enter, || link.await_order(ToChild::Proceed))?;
+    at(Step::Enter, || enter(target, namespaces))?;
+    at(Step::Enter, || hull_sys::process::setsid().context(|| "setsid").map(drop))?;
+    at(Step::Keyring, || join_keyring(Some(&format!("_ses.{}", target.record.id))))?;
+    let proc = at(Step::Enter, || Proc::open(View::Whole).context(|| "open procfs"))?;
+    if walk.process.terminal {
+        at(Step::Console, || open_console(walk, console))?;
+    }
+    walk.to_program(&proc, link)
+}
+
+/// All namespaces by one pidfd: no path of the container is looked up.
+fn enter(target: &Target<'_>, namespaces: CloneFlags) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    setns(target.init.as_fd(), namespaces).context(|| "join the container's namespaces")?;
+    if namespaces.contains(CloneFlags::NEWUSER) {
+        crate::enter::become_root_inside()?;
+    }
+    Ok(())
+}
+
+fn open_console(walk: &Walk<'_>, socket: Option<OwnedFd>) -> Result<()> {
+    let root = Root::at("/").context(|| "open the container's root")?;
+    let console = Console::open(&root, walk.process.uid, walk.process.console_size)?;
+    if let Some(socket) = &socket {
+        console.hand_over(socket)?;
+    }
+    console.take_over()
+}
+
+/// The parent's side, until the program runs (the end of the conversation).
+fn attend(
+    target: &Target<'_>,
+    link: &Link,
+    child: Child,
+    seal: Option<&Seal>,
+    sub_cgroups: &[String],
+    globals: &Globals,
+) -> (Child, Result<()>) {
+    let child = if needs_relay(target) {
+        match await_relayed(link, &child) {
+            Ok(process) => process,
+            Err(error) => return (child, Err(error)),
+        }
+    } else {
+        child
+    };
+    let outcome = place(target, &child, sub_cgroups)
+        .and_then(|()| link.order(ToChild::Proceed))
+        .and_then(|()| listen(target, link, &child, seal, globals));
+    (child, outcome)
+}
+
+fn await_relayed(link: &Link, relay: &Child) -> Result<Child> {
+    match link.hear(Instant::now() + STEP_DEADLINE)? {
+        Some(ToParent::InitPid(pidfd)) => {
+            wait(relay.pidfd.as_fd()).context(|| "reap the relay")?;
+            let pid = pidfd_pid(pidfd.as_fd()).context(|| "read the pid of the process")?;
+            let pid = pid.ok_or_else(|| Error::new(Code::InitDied, "the process is gone"))?;
+            Ok(Child { pid, pidfd })
+        }
+        Some(ToParent::Failed(error)) => Err(*error),
+        _ => Err(died(relay)),
+    }
+}
+
+/// CPUs before and after the move into the control groups (P21, P22).
+fn place(target: &Target<'_>, child: &Child, sub_cgroups: &[String]) -> Result<()> {
+    let process = &target.plan.process;
+    let affinity = |mask: &Option<Vec<u64>>, field: &str| match mask {
+        Some(mask) => set_affinity(child.pid, mask)
+            .context(|| "set the CPU affinity")
+            .map_err(|error| error.field(field)),
+        None => Ok(()),
+    };
+    affinity(&process.cpu_affinity_initial, "/process/execCPUAffinity/initial")?;
+    let mut cgroup = Cgroup::open(&target.record.cgroup);
+    if sub_cgroups.is_empty() {
+        cgroup.attach(child.pid.as_raw()).map_err(cgroup_error)?;
+    } else {
+        return Err(Error::new(Code::Unsupported, "exec --cgroup is not supported by this build"));
+    }
+    affinity(&process.cpu_affinity_final, "/process/execCPUAffinity/final")
+}
+
+fn listen(
+    target: &Target<'_>,
+    link: &Link,
+    child: &Child,
+    seal: Option<&Seal>,
+    globals: &Globals,
+) -> Result<()> {
+    let mut ready = false;
+    loop {
+        match link.hear(Instant::now() + STEP_DEADLINE)? {
+            None if ready => return Ok(()),
+            None => return Err(died(child)),
+            Some(ToParent::Ready) => ready = true,
+            Some(ToParent::Sealed) => {}
+            Some(ToParent::Log(level, text)) => globals.log.write(level, &text),
+            Some(ToParent::Failed(error)) => return Err(*error),
+            Some(ToParent::SeccompFd(fd)) => {
+                let Some(listener) = seal.and_then(|seal| seal.listener.as_ref()) else { continue };
+                let state = document::state_value(target.record, Status::Running);
+                seal::hand_over(listener, &fd, &state, child.pid.as_raw())?;
+            }
+            Some(other @ (ToParent::InitPid(_) | ToParent::RootReady)) => {
+                return Err(Error::new(
+                    Code::InitDied,
+                    format!("the process said {other:?}, which exec does not know"),
+                ));
+            }
+        }
+    }
+}
+
+/// Remarks of the planner.
+pub fn log_warnings(plan: &ExecPlan, globals: &Globals) {
+    for warning in &plan.warnings {
+        globals.log.write(Level::Warning, &warning.text);
+    }
+}

@@ -1,0 +1,127 @@
+//! `hull`, an OCI low-level runtime: creates and runs containers from bundles, as `runc` does.
+//!
+//! The process is single-threaded, always (it forks without executing), and nobody links it. Commands that enter a
+//! container run from a sealed image of the program.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod bundle;
+mod cgroup_files;
+mod cli;
+mod commands;
+mod console;
+mod conversation;
+mod create;
+mod document;
+mod enter;
+mod error;
+
+mod exe_seal;
+mod files;
+mod foreground;
+mod gate;
+mod globals;
+mod hooks;
+mod host;
+mod init;
+mod join;
+mod last_mile;
+mod link;
+mod log;
+mod network;
+mod pid_file;
+mod root;
+mod seal;
+mod spec_of;
+mod state;
+mod step;
+mod sysctl;
+
+use clap::{CommandFactory, FromArgMatches};
+use cli::{Cli, Command};
+use error::{Code, Context, Error, Result};
+use globals::Globals;
+use log::{Format, Log};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Exit status of `exec` when the runtime itself failed.
+const EXEC_FAILURE: u8 = 255;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match start(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn start(arguments: Vec<OsString>) -> Result<u8> {
+    // Before anything is opened: a descriptor that lands on 0 to 2 would become the container's.
+    hull_sys::fd::open_std_fds().context(|| "open standard streams")?;
+    let sealed = exe_seal::is_sealed(&arguments);
+    let plain = exe_seal::unmark(arguments.clone());
+    let name = program_name(plain.first());
+    let words = text_arguments(&plain)?;
+    let matches = match command_line(&name).try_get_matches_from(std::iter::once(name.clone()).chain(words)) {
+        Ok(matches) => matches,
+        Err(error) => return Ok(commands::usage::explain(&error, &name)),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Error::new(Code::Usage, error.to_string()))?;
+    if cli.global.version {
+        commands::version::print(&name);
+        return Ok(0);
+    }
+    let Some(command) = cli.command else {
+        commands::usage::print_help(&name);
+        return Ok(0);
+    };
+    if !sealed && enters_a_container(&command) {
+        exe_seal::seal(&plain)?;
+    }
+    let globals = match Globals::from_options(&cli.global, name) {
+        Ok(globals) => globals,
+        Err(error) => {
+            Log::open(None, Format::Text, false)?.error(&error);
+            return Ok(1);
+        }
+    };
+    let is_exec = matches!(command, Command::Exec(_));
+    Ok(commands::run(command, &globals).unwrap_or_else(|error| {
+        globals.log.error(&error);
+        if is_exec { EXEC_FAILURE } else { 1 }
+    }))
+}
+
+const fn enters_a_container(command: &Command) -> bool {
+    matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+}
+
+/// The name the program was called by: a link called `runc` speaks as runc does.
+fn program_name(first: Option<&OsString>) -> String {
+    first
+        .map(std::path::Path::new)
+        .and_then(|path| path.file_name())
+        .map_or_else(|| "hull".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
+    let texts: Result<Vec<_>> = arguments
+        .iter()
+        .skip(1)
+        .map(|argument| {
+            argument.to_str().map(str::to_owned).ok_or_else(|| {
+                Error::new(Code::Usage, format!("argument {} is not UTF-8", argument.to_string_lossy()))
+            })
+        })
+        .collect();
+    Ok(arguments::normalise(texts?))
+}
+
+/// The grammar, under the name the program was called by.
+pub fn command_line(name: &str) -> clap::Command {
+    Cli::command().name(name.to_owned()).about(format!("{name} - Open Container Initiative runtime"))
+}

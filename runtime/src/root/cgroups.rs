@@ -1,0 +1,96 @@
+//! The `cgroup` mount: the container sees its own control groups (C23).
+
+use super::mounts::new_filesystem;
+use crate::error::{Context, Result};
+use hull_cgroup::{Layout, Place, SavedPaths, Version};
+use hull_plan::{Attributes, MountPlan, NamespaceKind, Plan};
+use hull_rooted::Root;
+use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, open_tree};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// One hierarchy as the container sees it.
+#[derive(Debug)]
+pub struct MountEntry {
+    /// Directory below the mount: `cpu,cpuacct`, `systemd`.
+    name: String,
+    /// Links to it: `cpu`, `cpuacct`.
+    aliases: Vec<String>,
+    /// The container's directory on the host.
+    host_path: String,
+    /// Options of a fresh mount of the hierarchy.
+    options: Vec<String>,
+    version: Version,
+    /// The whole of a pure version 2 layout: mounted at the target itself.
+    whole: bool,
+}
+
+/// What a `cgroup` mount shows of the container's directories.
+pub fn entries(paths: &SavedPaths) -> Vec<MountEntry> {
+    let whole = paths.layout == Layout::V2;
+    let shown = paths.places.iter().filter(|place| whole || place.version == Version::V1);
+    shown.map(|place| entry(place, whole)).collect()
+}
+
+fn entry(place: &Place, whole: bool) -> MountEntry {
+    let (name, options) = match place.hierarchy.strip_prefix("name=") {
+        Some(name) => (name.to_owned(), vec!["none".to_owned(), place.hierarchy.clone()]),
+        None => (place.hierarchy.clone(), place.hierarchy.split(',').map(str::to_owned).collect()),
+    };
+    let aliases = if name.contains(',') { name.split(',').map(str::to_owned).collect() } else { Vec::new() };
+    MountEntry { name, aliases, host_path: place.host_path(), options, version: place.version, whole }
+}
+
+const NO_OPTIONS: &[(String, Option<String>)] = &[];
+
+/// Mounts a tmpfs with a directory for each v1 hierarchy, or the one v2 tree.
+pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]) -> Result<()> {
+    let target = root.open_or_create_dir(&mount.target, 0o755).context(|| "make the target directory")?;
+    let own_namespace = plan.entry.has_own(NamespaceKind::Cgroup);
+    if let [only] = entries
+        && only.whole
+    {
+        let tree = hierarchy(only, own_namespace, mount.attributes)?;
+        return move_mount(tree.as_fd(), target.as_fd()).context(|| "attach");
+    }
+    let writable = Attributes { set: mount.attributes.set & !MOUNT_ATTR_RDONLY, ..mount.attributes };
+    let mode = [("mode".to_owned(), Some("755".to_owned()))];
+    let base = new_filesystem("tmpfs", Some("tmpfs"), &mode, plan.mount_label.as_deref(), writable)?;
+    move_mount(base.as_fd(), target.as_fd()).context(|| "attach")?;
+    let inside = super::handle(base)?;
+    for entry in entries {
+        let directory =
+            inside.open_or_create_dir(&entry.name, 0o755).context(|| format!("make {}", entry.name))?;
+        let tree = hierarchy(entry, own_namespace, mount.attributes)?;
+        move_mount(tree.as_fd(), directory.as_fd()).context(|| format!("attach {}", entry.name))?;
+        for alias in &entry.aliases {
+            inside.symlink(&entry.name, alias).context(|| format!("link {alias}"))?;
+        }
+    }
+    if mount.attributes.set & MOUNT_ATTR_RDONLY != 0 {
+        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        mount_setattr(inside.as_fd(), false, &attr).context(|| "make it read-only")?;
+    }
+    Ok(())
+}
+
+/// With a cgroup namespace a fresh mount shows the container's part; without one that part is bound.
+fn hierarchy(entry: &MountEntry, own_namespace: bool, attributes: Attributes) -> Result<OwnedFd> {
+    if own_namespace {
+        let options: Vec<_> = entry.options.iter().map(|option| option_pair(option)).collect();
+        let options = if entry.version == Version::V2 { NO_OPTIONS } else { &options };
+        let kind = if entry.version == Version::V2 { "cgroup2" } else { "cgroup" };
+        return new_filesystem(kind, Some("cgroup"), options, None, attributes);
+    }
+    let tree = open_tree(hull_sys::CWD, entry.host_path.as_str(), true, false)
+        .context(|| format!("open {}", entry.host_path))?;
+    let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), true, &attr).context(|| "set the attributes of the control group")?;
+    Ok(tree)
+}
+
+fn option_pair(option: &str) -> (String, Option<String>) {
+    match option.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (option.to_owned(), None),
+    }
+}

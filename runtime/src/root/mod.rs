@@ -1,0 +1,49 @@
+//! The container's root file system: attached, filled with mounts and devices, masked, switched to.
+//!
+//! Everything below the root is reached through [`hull_rooted::Root`], never by a joined path (R1), and every mount is
+//! attached by descriptors (R2).
+
+pub mod cgroups;
+mod copy_up;
+pub mod devices;
+pub mod masks;
+pub mod mounts;
+pub mod pivot;
+pub mod sources;
+
+use crate::error::{Context, Result};
+use crate::files::open_place;
+use hull_plan::{Propagation, PropagationPlan, RootPlan};
+use hull_rooted::Root;
+use hull_sys::mount::{MountAttr, mount_setattr, move_mount, set_propagation_path};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What the peers use where `linux.rootfsPropagation` is absent: mounts of the host arrive, none go back.
+const DEFAULT: PropagationPlan = PropagationPlan { kind: Propagation::Slave, recursive: true };
+
+/// Attaches the root file system in the process's own mount namespace and returns the handle to it.
+///
+/// It is mounted over `/` itself: no path outside has to be looked up again, and none could be where a user namespace
+/// may not search the directories above the root.
+pub fn attach(plan: &RootPlan, tree: OwnedFd) -> Result<Root> {
+    let propagation = plan.propagation.unwrap_or(DEFAULT);
+    set_propagation_path(c"/", propagation.recursive, propagation.kind.flag())
+        .context(|| "set the propagation of the mounts")?;
+    // pivot_root(2) wants a parent mount that is not shared.
+    set_propagation_path(c"/", false, Propagation::Private.flag()).context(|| "make the old root private")?;
+    let slash = open_place(c"/").context(|| "open /")?;
+    move_mount(tree.as_fd(), slash.as_fd()).context(|| format!("attach the root {}", plan.path))?;
+    handle(tree)
+}
+
+/// The handle to a root directory: where the container has no mount namespace of its own, the host's.
+pub fn handle(directory: OwnedFd) -> Result<Root> {
+    Root::from_fd(directory).context(|| "open the root")
+}
+
+/// Sets the propagation of a tree that is attached nowhere yet.
+pub fn set_tree_propagation(tree: BorrowedFd<'_>, plan: Option<PropagationPlan>) -> hull_sys::Result<()> {
+    let propagation = plan.unwrap_or(DEFAULT);
+    let attr = MountAttr { propagation: propagation.kind.flag(), ..MountAttr::default() };
+    mount_setattr(tree, propagation.recursive, &attr)
+}

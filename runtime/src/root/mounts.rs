@@ -1,0 +1,188 @@
+//! The mounts of the configuration, in the listed order.
+
+use super::cgroups::MountEntry;
+use super::{cgroups, copy_up};
+use crate::error::{Code, Context, Error, Result};
+use crate::files::is_dir;
+use hull_plan::{Attributes, MountPlan, MountSource, Plan};
+use hull_rooted::Root;
+use hull_sys::fs::OFlags;
+use hull_sys::mount::{
+    MountAttr, fs_log, fsconfig_create, fsconfig_flag, fsconfig_reconfigure, fsconfig_string, fsmount,
+    fsopen, fspick, mount_id, mount_setattr, move_mount,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Does all mounts of `plan`; a mount over `/` replaces the handle.
+pub fn mount_all(
+    root: &mut Root,
+    plan: &Plan,
+    sources: &mut [Option<OwnedFd>],
+    cgroup_mounts: &[MountEntry],
+) -> Result<()> {
+    for (mount, source) in plan.mounts.iter().zip(sources) {
+        let done = match &mount.source {
+            MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
+            _ => mount_one(root, mount, source.take(), plan.mount_label.as_deref()),
+        };
+        done.map_err(|error| {
+            error
+                .within(format!("error mounting {:?} to rootfs at {:?}", name(mount), mount.target))
+                .field(&mount.field)
+        })?;
+    }
+    Ok(())
+}
+
+fn name(mount: &MountPlan) -> &str {
+    match &mount.source {
+        MountSource::Bind { path, .. } => path,
+        MountSource::Filesystem { kind, source, .. } => source.as_deref().unwrap_or(kind),
+        MountSource::Cgroup => "cgroup",
+        MountSource::Remount { .. } | MountSource::ChangeOnly => "",
+    }
+}
+
+fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, label: Option<&str>) -> Result<()> {
+    match &mount.source {
+        MountSource::Bind { .. } => {
+            let tree = source.ok_or_else(|| Error::new(Code::Unsupported, "the source was not opened"))?;
+            let target = bind_target(root, &mount.target, tree.as_fd())?;
+            change(tree.as_fd(), mount)?;
+            attach(root, mount, tree, target.as_fd())
+        }
+        MountSource::Filesystem { kind, source, options } => {
+            let target = filesystem_target(root, &mount.target, kind)?;
+            let fresh = new_filesystem(kind, source.as_deref(), options, label, mount.attributes)?;
+            if mount.copy_up {
+                copy_up::copy(target.as_fd(), fresh.as_fd())
+                    .context(|| format!("copy {} into the tmpfs", mount.target))?;
+            }
+            change_rest(fresh.as_fd(), mount)?;
+            attach(root, mount, fresh, target.as_fd())
+        }
+        MountSource::Remount { options, bind } => {
+            let target = root.open(&mount.target).context(|| "open the target")?;
+            if !bind {
+                reconfigure(target.as_fd(), options)?;
+            }
+            change(target.as_fd(), mount)
+        }
+        MountSource::ChangeOnly => {
+            let target = root.open(&mount.target).context(|| "open the target")?;
+            change(target.as_fd(), mount)
+        }
+        MountSource::Cgroup => Err(Error::new(Code::Unsupported, "a cgroup mount took the wrong way")),
+    }
+}
+
+/// A new file system of `kind`, attached nowhere.
+pub fn new_filesystem(
+    kind: &str,
+    source: Option<&str>,
+    options: &[(String, Option<String>)],
+    label: Option<&str>,
+    attributes: Attributes,
+) -> Result<OwnedFd> {
+    let context = fsopen(kind).context(|| format!("file system {kind}"))?;
+    let configure = || -> hull_sys::Result<OwnedFd> {
+        if let Some(source) = source {
+            fsconfig_string(context.as_fd(), "source", source)?;
+        }
+        for (key, value) in options {
+            match value {
+                Some(value) => fsconfig_string(context.as_fd(), key.as_str(), value.as_str())?,
+                None => fsconfig_flag(context.as_fd(), key.as_str())?,
+            }
+        }
+        if let Some(label) = label {
+            fsconfig_string(context.as_fd(), "context", label)?;
+        }
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), attributes.set)
+    };
+    configure().map_err(|cause| {
+        let said = fs_log(context.as_fd());
+        let error = Error::sys(format!("file system {kind}"), cause);
+        if said.is_empty() { error } else { error.hint(said) }
+    })
+}
+
+fn reconfigure(target: BorrowedFd<'_>, options: &[(String, Option<String>)]) -> Result<()> {
+    let context = fspick(target).context(|| "remount")?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_string(context.as_fd(), key.as_str(), value.as_str()),
+            None => fsconfig_flag(context.as_fd(), key.as_str()),
+        }
+        .context(|| format!("remount with {key}"))?;
+    }
+    fsconfig_reconfigure(context.as_fd()).context(|| "remount")
+}
+
+/// Attributes, recursive attributes and propagation of a mount.
+fn change(mount: BorrowedFd<'_>, plan: &MountPlan) -> Result<()> {
+    let Attributes { set, clear } = plan.attributes;
+    if set != 0 || clear != 0 {
+        set_attributes(mount, false, set, clear)?;
+    }
+    change_rest(mount, plan)
+}
+
+/// What fsmount(2) cannot set at once.
+fn change_rest(mount: BorrowedFd<'_>, plan: &MountPlan) -> Result<()> {
+    let Attributes { set, clear } = plan.recursive_attributes;
+    if set != 0 || clear != 0 {
+        set_attributes(mount, true, set, clear)?;
+    }
+    for propagation in &plan.propagation {
+        let attr = MountAttr { propagation: propagation.kind.flag(), ..MountAttr::default() };
+        mount_setattr(mount, propagation.recursive, &attr).context(|| "set the propagation")?;
+    }
+    Ok(())
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64) -> Result<()> {
+    let attr = MountAttr { set, clear, ..MountAttr::default() };
+    mount_setattr(mount, recursive, &attr).context(|| "set the mount's attributes")
+}
+
+/// The target of a bind mount: a directory for a directory, a file for anything else.
+fn bind_target(root: &Root, target: &str, source: BorrowedFd<'_>) -> Result<OwnedFd> {
+    if is_dir(source).context(|| "look at the source")? {
+        root.open_or_create_dir(target, 0o755).context(|| "make the target directory")
+    } else {
+        root.open_or_create_file(target).context(|| "make the target file")
+    }
+}
+
+/// The target of a new file system. procfs and sysfs go on real directories only: on a link they would land where the
+/// image says (CVE-2023-27561).
+fn filesystem_target(root: &Root, target: &str, kind: &str) -> Result<OwnedFd> {
+    let opened = root.open_or_create_dir(target, 0o755).context(|| "make the target directory")?;
+    if !matches!(kind, "proc" | "sysfs") {
+        return Ok(opened);
+    }
+    root.open_strict(target, OFlags::PATH | OFlags::DIRECTORY).map_err(|_| {
+        Error::new(Code::ConfigInvalid, format!("filesystem {kind:?} must be mounted on ordinary directory"))
+            .object(target)
+            .hint("the image has a symbolic link there")
+    })
+}
+
+/// Attaches `tree`, and proves that it is what the target shows now (R2).
+fn attach(root: &mut Root, mount: &MountPlan, tree: OwnedFd, target: BorrowedFd<'_>) -> Result<()> {
+    move_mount(tree.as_fd(), target).context(|| "attach")?;
+    if mount.target == "/" {
+        *root = super::handle(tree)?;
+        return Ok(());
+    }
+    let visible = root.open(&mount.target).context(|| "open the mounted target")?;
+    let ids = mount_id(visible.as_fd()).and_then(|seen| Ok((seen, mount_id(tree.as_fd())?)));
+    let (seen, own) = ids.context(|| "read the mount id")?;
+    if seen == own {
+        return Ok(());
+    }
+    Err(Error::new(Code::Syscall, "the target was replaced while it was being mounted")
+        .object(mount.target.clone()))
+}

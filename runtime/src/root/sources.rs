@@ -1,0 +1,108 @@
+//! What is mounted from outside: opened once, before the clone where the caller may (a user namespace may see less), as
+//! detached trees that no later change of a path can swap.
+
+use super::set_tree_propagation;
+use crate::error::{Code, Context, Error, Result};
+use crate::files::open_place_dir;
+use hull_plan::{EntryScript, HostFacts, IdMaps, MountIdMap, MountPlan, MountSource, NamespaceKind, Plan};
+use hull_rooted::{Entry, Proc, View};
+use hull_sys::CWD;
+use hull_sys::fs::OFlags;
+use hull_sys::mount::{MOUNT_ATTR_IDMAP, MountAttr, mount_setattr, open_tree, open_tree_fd};
+use hull_sys::namespace::CloneFlags;
+use hull_sys::process::{CloneRequest, exit_now, pidfd_send_signal, spawn, wait};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The opened root and bind sources of a plan.
+#[derive(Debug)]
+pub struct Sources {
+    /// The root file system.
+    pub root: OwnedFd,
+    /// In the order of the mounts; none for entries that are no bind mounts.
+    pub mounts: Vec<Option<OwnedFd>>,
+}
+
+/// Opens everything that `plan` mounts from outside.
+pub fn open_all(plan: &Plan, facts: &HostFacts) -> Result<Sources> {
+    let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
+    let root = open_root(plan, own_mounts)?;
+    let mounts = plan.mounts.iter().map(|mount| open_source(plan, mount, facts)).collect::<Result<_>>()?;
+    Ok(Sources { root, mounts })
+}
+
+fn open_root(plan: &Plan, own_mounts: bool) -> Result<OwnedFd> {
+    let path = &plan.root.path;
+    let failed = |error: Error| error.field("/root/path").object(path.clone());
+    let directory =
+        open_place_dir(path.as_str()).context(|| format!("open rootfs {path}")).map_err(failed)?;
+    if !own_mounts {
+        return Ok(directory);
+    }
+    let tree = open_tree_fd(directory.as_fd(), true, true)
+        .context(|| format!("clone rootfs {path}"))
+        .map_err(failed)?;
+    set_tree_propagation(tree.as_fd(), plan.root.propagation)
+        .context(|| "set the propagation of the rootfs")?;
+    Ok(tree)
+}
+
+fn open_source(plan: &Plan, mount: &MountPlan, facts: &HostFacts) -> Result<Option<OwnedFd>> {
+    let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
+    let tree = open_tree(CWD, path.as_str(), true, *recursive)
+        .context(|| format!("error mounting {path:?} to rootfs at {:?}: open source", mount.target))
+        .map_err(|error| error.field(format!("{}/source", mount.field)).object(path.clone()))?;
+    set_tree_propagation(tree.as_fd(), plan.root.propagation)
+        .context(|| format!("set the propagation of {path}"))?;
+    if let Some(map) = &mount.id_map {
+        apply_id_map(&tree, map, &plan.entry, facts).map_err(|error| {
+            error
+                .within(format!("error mounting {path:?} to rootfs at {:?}: map its ids", mount.target))
+                .field(mount.field.clone())
+                .object(path.clone())
+        })?;
+    }
+    Ok(Some(tree))
+}
+
+/// mount_setattr(2), MOUNT_ATTR_IDMAP: the mapping is that of a user namespace.
+fn apply_id_map(tree: &OwnedFd, map: &MountIdMap, entry: &EntryScript, facts: &HostFacts) -> Result<()> {
+    let namespace = match (&map.maps, &entry.id_maps) {
+        (Some(maps), _) | (None, Some(maps)) => namespace_with(maps, facts)?,
+        (None, None) => joined_user_namespace(entry)?,
+    };
+    let attr = MountAttr { set: MOUNT_ATTR_IDMAP, userns: Some(namespace.as_fd()), ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), map.recursive, &attr)
+        .context(|| "mount_setattr")
+        .map_err(|error| error.hint("the file system of the source has to support id-mapped mounts"))
+}
+
+fn joined_user_namespace(entry: &EntryScript) -> Result<OwnedFd> {
+    let join = entry.join.iter().find(|join| join.kind == NamespaceKind::User).ok_or_else(|| {
+        Error::new(Code::ConfigInvalid, "no id mapping is given and there is no user namespace")
+    })?;
+    Ok(File::open(&join.path).context(|| format!("open {}", join.path))?.into())
+}
+
+/// A user namespace with this mapping, held by nothing but the descriptor.
+fn namespace_with(maps: &IdMaps, facts: &HostFacts) -> Result<OwnedFd> {
+    const SIGKILL: i32 = 9;
+    let request = CloneRequest { flags: CloneFlags::NEWUSER, ..CloneRequest::default() };
+    let child = spawn(&request, || {
+        loop {
+            // Only to be looked at, and killed when it has been.
+            if hull_sys::poll::wait_for_signal().is_err() {
+                exit_now(1);
+            }
+        }
+    })
+    .context(|| "make a user namespace")?;
+    let result = crate::enter::write_id_maps(child.pid, maps, facts).and_then(|()| {
+        Proc::open(View::Processes)
+            .and_then(|proc| proc.open_link(Entry::Of(child.pid, "ns/user"), OFlags::RDONLY))
+            .context(|| "open the new user namespace")
+    });
+    pidfd_send_signal(child.pidfd.as_fd(), SIGKILL).context(|| "end the helper process")?;
+    wait(child.pidfd.as_fd()).context(|| "reap the helper process")?;
+    result
+}

@@ -1,0 +1,241 @@
+//! The state root and the directories below it.
+
+use super::{ContainerId, Record};
+use crate::error::{Code, Context, Error, Result};
+use crate::files::{open_own_dir, open_regular};
+use hull_sys::io::read_to_limit;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest record that is read, in bytes (R19).
+const LONGEST_RECORD: usize = 4 << 20;
+
+/// How long a command waits for another one that changes the same container.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The directory that holds a directory for each container.
+#[derive(Debug, Clone)]
+pub struct StateRoot {
+    path: PathBuf,
+}
+
+impl StateRoot {
+    /// The state root at `path`; nothing is made yet.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory of a new container, locked; exactly one of several callers gets it.
+    pub fn reserve(&self, id: &ContainerId) -> Result<StateDir> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .context(|| format!("make state root {}", self.path.display()))?;
+        let path = self.path.join(id.as_str());
+        match DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(Error::new(Code::ContainerExists, "container with given ID already exists")
+                    .object(id.as_str()));
+            }
+            Err(error) => return Err(error).context(|| format!("make {}", path.display())),
+        }
+        let mut directory = StateDir::open(id.clone(), path)?;
+        directory.remove_on_drop = true;
+        directory.lock()?;
+        Ok(directory)
+    }
+
+    /// Finds an existing container.
+    pub fn find(&self, id: &ContainerId) -> Result<StateDir> {
+        StateDir::open(id.clone(), self.path.join(id.as_str()))
+    }
+
+    /// The ids below the root, in order; entries that cannot be containers are left out.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).context(|| format!("read {}", self.path.display())),
+        };
+        let mut ids: Vec<_> = entries
+            .filter_map(std::result::Result::ok)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct StateDir {
+    id: ContainerId,
+    path: PathBuf,
+    handle: File,
+    remove_on_drop: bool,
+}
+
+impl StateDir {
+    fn open(id: ContainerId, path: PathBuf) -> Result<Self> {
+        let handle = match open_own_dir(path.as_path()) {
+            Ok(handle) => File::from(handle),
+            Err(error) if error.is(ENOENT) || error.is(ENOTDIR) || error.is(ELOOP) => {
+                return Err(
+                    Error::new(Code::ContainerNotFound, "container does not exist").object(id.as_str())
+                );
+            }
+            Err(error) => return Err(Error::sys(format!("open {}", path.display()), error)),
+        };
+        Ok(Self { id, path, handle, remove_on_drop: false })
+    }
+
+    /// The container's id.
+    pub const fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory itself.
+    pub const fn handle(&self) -> &File {
+        &self.handle
+    }
+
+    /// Takes the lock for a change of the life cycle; gives up after ten seconds, so a stuck command blocks nobody for
+    /// good.
+    pub fn lock(&self) -> Result<()> {
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        loop {
+            match self.handle.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::Error(error)) => return Err(error).context(|| "lock the state directory"),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(Error::new(
+                        Code::Timeout,
+                        format!("another command has been changing container {} for ten seconds", self.id),
+                    ));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    /// True when some command is changing the container right now.
+    pub fn is_being_changed(&self) -> bool {
+        match File::open(&self.path) {
+            Ok(other) => matches!(other.try_lock(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        }
+    }
+
+    /// Reads the record.
+    pub fn read(&self) -> Result<Record> {
+        let file = match open_regular(self.handle.as_fd(), "state.json", false) {
+            Ok(file) => file,
+            Err(error) if error.is(ENOENT) => {
+                return Err(Error::new(
+                    Code::StateDamaged,
+                    format!("state of container {} is missing: create was interrupted", self.id),
+                )
+                .hint("'delete --force' removes what is left of it"));
+            }
+            Err(error) => return Err(Error::sys(format!("open the state of container {}", self.id), error)),
+        };
+        let bytes = read_to_limit(file.as_fd(), LONGEST_RECORD)
+            .context(|| format!("read the state of container {}", self.id))?;
+        Record::decode(&bytes, &self.id)
+    }
+
+    /// Replaces the record.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        self.replace("state.json", record.encode()?.as_bytes())
+    }
+
+    /// Writes `name` anew, by a temporary file and a rename.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (temporary, path) = (self.path.join(format!("{name}.new")), self.path.join(name));
+        let write = || -> std::io::Result<()> {
+            File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?
+                .write_all(bytes)?;
+            fs::rename(&temporary, &path)
+        };
+        write().context(|| format!("write {}", path.display()))
+    }
+
+    /// The configuration as it was at create.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        let file = open_regular(self.handle.as_fd(), "config.json", false)
+            .context(|| format!("open the configuration of container {}", self.id))?;
+        read_to_limit(file.as_fd(), crate::bundle::LONGEST_CONFIG)
+            .context(|| format!("read the configuration of container {}", self.id))
+    }
+
+    /// Success: the directory stays.
+    pub fn keep(&mut self) {
+        self.remove_on_drop = false;
+    }
+
+    /// Removes the directory and what is in it.
+    pub fn remove(mut self) -> Result<()> {
+        self.remove_on_drop = false;
+        self.remove_all().context(|| format!("remove {}", self.path.display()))
+    }
+
+    /// The record goes last, so that an interrupted removal can be taken up again.
+    fn remove_all(&self) -> std::io::Result<()> {
+        let found = |result: std::io::Result<()>| match result {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name() == "state.json" {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                found(fs::remove_file(entry.path()))?;
+            }
+        }
+        let record = self.path.join("state.json");
+        match fs::remove_file(&record) {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(&record)?,
+            other => found(other)?,
+        }
+        found(fs::remove_dir(&self.path))
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        if self.remove_on_drop {
+            // The error that led here is the one to report; what stays is found by `delete --force`.
+            let _stays = self.remove_all();
+        }
+    }
+}
+
+const ENOENT: i32 = 2;
+const ENOTDIR: i32 = 20;
+const ELOOP: i32 = 40;

@@ -1,0 +1,145 @@
+//! The record of a container, and its form on disk.
+
+use super::{ContainerId, ProcessIdentity};
+use crate::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Version of the record's format; a newer one is refused, never guessed at.
+pub const VERSION: u32 = 1;
+
+/// What is known of a container. Written before the first effect (the intent), and again when it is created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// Container id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    /// Who created it.
+    pub owner: u32,
+    /// The first process; none: create has not got that far.
+    #[serde(default)]
+    pub init: Option<ProcessIdentity>,
+    /// `CLONE_NEW*` flags of the namespaces that it does not share with the runtime.
+    pub namespaces: u64,
+    /// Where its control groups are.
+    pub cgroup: hull_cgroup::SavedPaths,
+    /// `start` has something to run.
+    pub has_process: bool,
+    /// `delete` has hooks to run.
+    pub has_poststop: bool,
+    /// A resource director class made for this container.
+    #[serde(default)]
+    pub intel_rdt: Option<PathBuf>,
+    /// Mounts made on the host because the container has no mount namespace of its own, in the order they were made.
+    #[serde(default)]
+    pub host_mounts: Vec<PathBuf>,
+    /// Annotations, unchanged.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+const PREFIX: &str = "{\"checksum\":\"crc32:";
+const MIDDLE: &str = "\",\"record\":";
+
+impl Record {
+    /// The file's bytes: a JSON object of the checksum and the record it covers.
+    pub fn encode(&self) -> Result<String> {
+        let record = serde_json::to_string(self)
+            .map_err(|error| Error::new(Code::StateDamaged, format!("write the record: {error}")))?;
+        Ok(format!("{PREFIX}{:08x}{MIDDLE}{record}}}\n", crc32(record.as_bytes())))
+    }
+
+    /// Reads the file's bytes and proves that they are whole.
+    pub fn decode(bytes: &[u8], id: &ContainerId) -> Result<Self> {
+        let damaged = |why: String| {
+            Error::new(Code::StateDamaged, format!("state of container {id} is damaged: {why}"))
+                .hint("'delete --force' removes what is left of it")
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("not UTF-8".into()))?;
+        let (checksum, record) = text
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once(MIDDLE))
+            .and_then(|(sum, rest)| Some((u32::from_str_radix(sum, 16).ok()?, rest.strip_suffix("}\n")?)))
+            .ok_or_else(|| damaged("cut short or overwritten".into()))?;
+        if checksum != crc32(record.as_bytes()) {
+            return Err(damaged("the checksum does not match".into()));
+        }
+        let record: Self = serde_json::from_str(record).map_err(|error| damaged(error.to_string()))?;
+        if record.version != VERSION {
+            return Err(damaged(format!("version {} of the format is not known here", record.version)));
+        }
+        Ok(record)
+    }
+}
+
+/// CRC-32 (IEEE 802.3), bit by bit: the record is a kilobyte, a table would be as large.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            version: VERSION,
+            oci_version: "1.0.2".into(),
+            id: "c1".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            owner: 0,
+            init: None,
+            namespaces: 0,
+            cgroup: hull_cgroup::SavedPaths { layout: hull_cgroup::Layout::V1, places: Vec::new() },
+            has_process: true,
+            has_poststop: false,
+            intel_rdt: None,
+            host_mounts: Vec::new(),
+            annotations: BTreeMap::from([("k".into(), "v".into())]),
+        }
+    }
+
+    #[test]
+    fn crc32_has_the_published_check_value() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn a_record_round_trips_and_is_plain_json() {
+        let text = record().encode().expect("encode");
+        let id = ContainerId::parse("c1").expect("id");
+        let back = Record::decode(text.as_bytes(), &id).expect("decode");
+        assert_eq!(back.annotations, record().annotations);
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["record"]["id"], "c1");
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_bit_is_noticed() {
+        let text = record().encode().expect("encode").into_bytes();
+        let id = ContainerId::parse("c1").expect("id");
+        for length in 0..text.len() {
+            assert!(Record::decode(&text[..length], &id).is_err(), "cut at {length} was taken");
+        }
+        for at in 0..text.len() {
+            let mut flipped = text.clone();
+            flipped[at] ^= 1;
+            assert!(Record::decode(&flipped, &id).is_err(), "flip at {at} was taken");
+        }
+    }
+}
