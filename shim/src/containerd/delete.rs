@@ -1,0 +1,63 @@
+//! `delete`: what containerd runs when a container's shim is gone; must work on half a bundle too.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hull_sys::process;
+use prost::Message;
+
+use crate::api::DeleteResponse;
+use crate::bundle::Bundle;
+use crate::clock::Clock;
+use crate::engine::unmount_all;
+use crate::runtime::{Runtime, Streams};
+
+use super::flags::Flags;
+
+/// containerd gives the whole action 5 seconds.
+const LIMIT: Duration = Duration::from_secs(4);
+/// 128 + SIGKILL: how the container has ended as far as anybody can know.
+const KILLED: u32 = 137;
+
+/// Removes what is left of the container and prints how it ended.
+pub fn delete(flags: &Flags) -> Result<(), String> {
+    let bundle = Bundle::new(bundle_dir(flags)?);
+    let runtime = Runtime::new(bundle.remembered(), &flags.namespace);
+    let pid = bundle.pid("init.pid").unwrap_or(0);
+    remove(&runtime, &bundle, &flags.id);
+    // What cannot be unmounted is reported; the answer is given all the same.
+    if let Err(text) = unmount_all(&bundle.file("rootfs")) {
+        eprintln!("{text}");
+    }
+    let answer = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(Clock::new().now()) };
+    std::io::stdout().write_all(&answer.encode_to_vec()).map_err(|error| format!("print the answer: {error}"))
+}
+
+/// The working directory may be another container's of the same pod: only its parent is certain.
+fn bundle_dir(flags: &Flags) -> Result<PathBuf, String> {
+    let current = std::env::current_dir().map_err(|error| format!("find the bundle: {error}"))?;
+    let beside = current.parent().unwrap_or(Path::new("/")).join(&flags.id);
+    let named = PathBuf::from(&flags.bundle);
+    if named.is_absolute() && named.file_name().is_some_and(|name| name == flags.id.as_str()) {
+        return Ok(named);
+    }
+    Ok(beside)
+}
+
+/// Runs `delete --force`; a runtime that hangs is killed, one that is missing changes nothing.
+fn remove(runtime: &Runtime, bundle: &Bundle, id: &str) {
+    let verb = Runtime::delete(id, true);
+    match runtime.start(&bundle.file("log.json"), verb, &Streams::default()) {
+        Ok(child) => {
+            use std::os::fd::AsFd;
+            let ended = process::wait_until(child.pidfd.as_fd(), Instant::now() + LIMIT);
+            if !matches!(ended, Ok(Some(_))) {
+                // It is overdue; its container is left to the next attempt.
+                let _ = process::kill_group(child.pid, 9);
+                eprintln!("{} delete did not end in time", runtime.name());
+            }
+        }
+        Err(text) => eprintln!("{text}"),
+    }
+}

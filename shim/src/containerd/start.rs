@@ -1,0 +1,235 @@
+//! `start`: answer with the address of the pod's shim, and start it when there is none yet.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hull_sys::process::{self, Child};
+use hull_sys::socket;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::api::{Any, BootstrapParams, BootstrapResult, Options};
+use crate::bundle::{Bundle, options_from, write_private};
+use crate::spawn::Program;
+
+use super::flags::Flags;
+
+/// Where shims' sockets are.
+const SOCKET_DIR: &str = "/run/containerd/s";
+/// Largest standard input that is read.
+const STDIN_LIMIT: u64 = 4 << 20;
+/// Longest path of a socket that clients can connect to.
+const PATH_LIMIT: usize = 106;
+/// The descriptor under which the daemon finds its socket.
+pub const LISTENER: i32 = 3;
+
+/// What the caller of `start` sent on standard input.
+#[derive(Debug, Default, PartialEq)]
+struct Caller {
+    /// It takes a protobuf answer.
+    takes_protobuf: bool,
+    /// Where it wants the socket.
+    socket_dir: Option<String>,
+    /// Runtime options, if any.
+    options: Option<Any>,
+}
+
+/// Prints the address.
+pub fn start(flags: &Flags) -> Result<(), String> {
+    let mut input = Vec::new();
+    std::io::stdin()
+        .take(STDIN_LIMIT)
+        .read_to_end(&mut input)
+        .map_err(|error| format!("read standard input: {error}"))?;
+    let caller = Caller::read(&input, &flags.id);
+    let directory = std::env::current_dir().map_err(|error| format!("find the bundle: {error}"))?;
+    let bundle = Bundle::new(directory);
+    let config = bundle.config().map_err(|error| format!("read config.json: {error}"))?;
+    let socket_dir = caller.socket_dir.as_deref().unwrap_or(SOCKET_DIR);
+    let path = socket_path(socket_dir, &flags.address, &flags.namespace, config.group(&flags.id))?;
+    if !somebody_listens(&path) {
+        let options = options_from(caller.options.as_ref()).unwrap_or_default();
+        start_daemon(flags, &bundle, &path, &options)?;
+    }
+    let address = format!("unix://{}", path.display());
+    write_private(&bundle.file("address"), address.as_bytes())
+        .map_err(|error| format!("write address: {error}"))?;
+    let answer = caller.answer(address);
+    std::io::stdout().write_all(&answer).map_err(|error| format!("print the address: {error}"))
+}
+
+impl Caller {
+    /// Recognises containerd 2.3 by its parameters. An `Any`, which older ones send, decodes as parameters too, with
+    /// the type for the name: only the right name tells them apart.
+    fn read(input: &[u8], id: &str) -> Self {
+        if let Ok(params) = BootstrapParams::decode(input)
+            && params.instance_id == id
+            && !params.containerd_version.is_empty()
+        {
+            let is_options = |any: &Any| any.name().ends_with(".Options");
+            return Self {
+                takes_protobuf: true,
+                socket_dir: Some(params.socket_dir).filter(|dir| dir.starts_with('/')),
+                options: params
+                    .extensions
+                    .into_iter()
+                    .filter_map(|extension| extension.value)
+                    .find(is_options),
+            };
+        }
+        Self { options: Any::decode(input).ok().filter(|any| !any.type_url.is_empty()), ..Self::default() }
+    }
+
+    /// The bare address is what every containerd before 2.3 takes.
+    fn answer(&self, address: String) -> Vec<u8> {
+        if !self.takes_protobuf {
+            return address.into_bytes();
+        }
+        BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned() }.encode_to_vec()
+    }
+}
+
+/// The socket of a pod, as every shim computes it.
+fn socket_path(dir: &str, address: &str, namespace: &str, group: &str) -> Result<PathBuf, String> {
+    let joined = format!("{}/{namespace}/{group}", address.trim_end_matches('/'));
+    let digest = Sha256::digest(joined.as_bytes());
+    let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = Path::new(dir).join(name);
+    if path.as_os_str().len() > PATH_LIMIT {
+        return Err(format!("socket path {} is longer than {PATH_LIMIT} bytes", path.display()));
+    }
+    Ok(path)
+}
+
+fn somebody_listens(path: &Path) -> bool {
+    socket::connect_stream(path).is_ok()
+}
+
+fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) -> Result<(), String> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    make_private(directory).map_err(|error| format!("make {}: {error}", directory.display()))?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // Nobody listens on what lies here: it is stale.
+    let _ = fs::remove_file(path);
+    let opened =
+        fs::File::open(directory).map_err(|error| format!("open {}: {error}", directory.display()))?;
+    let listener = match socket::listen_stream_at(opened.as_fd(), name) {
+        Ok(listener) => listener,
+        // Another container of the pod was faster.
+        Err(_) if somebody_listens(path) => return Ok(()),
+        Err(error) => return Err(format!("listen on {}: {error}", path.display())),
+    };
+    let own = std::env::current_exe().map_err(|error| format!("find the shim's own program: {error}"))?;
+    let mut args = vec![own.to_string_lossy().into_owned()];
+    let socket = path.to_string_lossy();
+    for (flag, value) in [
+        ("-namespace", &*flags.namespace),
+        ("-id", &*flags.id),
+        ("-address", &*flags.address),
+        ("-socket", &*socket),
+    ] {
+        args.extend([flag.to_owned(), value.to_owned()]);
+    }
+    let mut program = Program::new(own, args).fd(listener.as_fd(), LISTENER);
+    program.directory = Some(bundle.dir.clone());
+    program.dies_with_us = false;
+    let child = program.start().map_err(|error| format!("start the shim: {error}"))?;
+    let placed = place(&child, options);
+    if let Err(text) = placed {
+        // It has no client yet.
+        let _ = process::kill(child.pid, 9);
+        let _ = fs::remove_file(path);
+        return Err(text);
+    }
+    Ok(())
+}
+
+/// A directory that only we may enter, also where an older one was more open.
+fn make_private(directory: &Path) -> Result<(), std::io::Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
+/// Moves the daemon where the options want it, and lets the kernel prefer it to containerd as a victim.
+fn place(child: &Child, options: &Options) -> Result<(), String> {
+    let pid = child.pid.as_raw();
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    let score = (own + 1).min(1000);
+    // Without the right to lower a score it cannot be raised back later, but raising is always allowed.
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+    if options.shim_cgroup.is_empty() {
+        return Ok(());
+    }
+    let inner = options.shim_cgroup.trim_start_matches('/');
+    if inner.split('/').any(|part| part == "..") {
+        return Err(format!("shim cgroup {inner} leaves the hierarchy"));
+    }
+    let mut hierarchies: Vec<PathBuf> = vec![PathBuf::from("/sys/fs/cgroup")];
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        let entries = fs::read_dir("/sys/fs/cgroup").map_err(|error| format!("list cgroups: {error}"))?;
+        hierarchies = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.join("cgroup.procs").exists())
+            .collect();
+    }
+    for hierarchy in hierarchies {
+        let directory = hierarchy.join(inner);
+        let joined = fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
+        joined.map_err(|error| format!("move the shim to {}: {error}", directory.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Extension;
+
+    #[test]
+    fn only_matching_parameters_are_answered_in_protobuf() {
+        let options =
+            Any::pack("containerd.runc.v1.Options", &Options { systemd_cgroup: true, ..Default::default() });
+        let params = BootstrapParams {
+            instance_id: "c1".into(),
+            containerd_version: "2.3.4".into(),
+            extensions: vec![Extension { value: Some(options.clone()) }],
+            socket_dir: "/run/s".into(),
+            ..BootstrapParams::default()
+        };
+        let caller = Caller::read(&params.encode_to_vec(), "c1");
+        let wanted = Caller {
+            takes_protobuf: true,
+            socket_dir: Some("/run/s".into()),
+            options: Some(options.clone()),
+        };
+        assert_eq!(caller, wanted);
+        let result = BootstrapResult::decode(caller.answer("unix:///x".into()).as_slice()).unwrap();
+        assert_eq!(
+            (result.version, result.address.as_str(), result.protocol.as_str()),
+            (3, "unix:///x", "ttrpc")
+        );
+
+        let older = Caller::read(&options.encode_to_vec(), "c1");
+        assert_eq!(older, Caller { options: Some(options), ..Caller::default() });
+        assert_eq!(older.answer("unix:///x".into()), b"unix:///x");
+        assert_eq!(Caller::read(b"", "c1"), Caller::default());
+        assert!(!Caller::read(&params.encode_to_vec(), "c2").takes_protobuf);
+    }
+
+    #[test]
+    fn socket_names_are_those_of_every_shim() {
+        let path = socket_path(SOCKET_DIR, "/run/containerd/containerd.sock", "default", "c1").unwrap();
+        let digest = Sha256::digest(b"/run/containerd/containerd.sock/default/c1");
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(path, Path::new("/run/containerd/s").join(hex));
+        assert!(socket_path(&"/long".repeat(10), "a", "b", "c").unwrap_err().contains("longer than 106"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Deleting: first the output is drained (within limits), then the runtime forgets the container, then the root goes.
+
+use std::time::{Duration, Instant};
+
+use crate::runtime::Runtime;
+use crate::task::{Job, Key, Outcome, Ticket};
+use crate::ttrpc::Refusal;
+
+use super::rootfs::unmount_all;
+use super::{Engine, Timer};
+
+/// Output that is on its way to a reader may take this long.
+const MOVING_LIMIT: Duration = Duration::from_secs(10);
+/// Output that nobody reads, or a pipe that some process keeps open, holds a delete up for this long.
+const STILL_LIMIT: Duration = Duration::from_millis(800);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A delete that waits for output.
+#[derive(Debug)]
+pub struct Draining {
+    ticket: Ticket,
+    since: Instant,
+    still_since: Instant,
+}
+
+impl Engine {
+    /// Waits for a process's output to reach its reader, then goes on with the job.
+    pub(super) fn begin_drain(&mut self, ticket: Ticket) {
+        let key = ticket.key.clone();
+        let now = Instant::now();
+        self.draining.insert(key.clone(), Draining { ticket, since: now, still_since: now });
+        self.check_drained(&key);
+    }
+
+    /// Looks whether a delete needs to wait any longer.
+    pub(super) fn check_drained(&mut self, key: &Key) {
+        let outputs = self.open_outputs(key);
+        let Some(draining) = self.draining.get_mut(key) else { return };
+        let now = Instant::now();
+        let moves = |(away, backlog): &(bool, bool)| *backlog && !*away;
+        if outputs.iter().any(moves) {
+            draining.still_since = now;
+        }
+        let waited_enough = now - draining.since >= MOVING_LIMIT || now - draining.still_since >= STILL_LIMIT;
+        if !outputs.is_empty() && !waited_enough {
+            return self.timers.set(Timer::Drain(key.clone()), LOOK);
+        }
+        self.timers.stop(&Timer::Drain(key.clone()));
+        if let Some(draining) = self.draining.remove(key) {
+            self.drained(draining.ticket);
+        }
+    }
+
+    fn drained(&mut self, ticket: Ticket) {
+        if ticket.job == Job::Drain {
+            return self.end(ticket, Outcome::Done);
+        }
+        if let Err(refusal) = self.call(&ticket, Runtime::delete(&ticket.key.container, false)) {
+            self.end(ticket, Outcome::Failed(refusal));
+        }
+    }
+
+    /// The runtime has forgotten the container, or never knew it: the root goes.
+    pub(super) fn runtime_deleted(&mut self, ticket: Ticket, deleted: Result<(), Refusal>) {
+        let deleted = match deleted {
+            Err(refusal) if refusal.text.contains("does not exist") => Ok(()),
+            other => other,
+        };
+        let unmounted = match self.bundle_of(&ticket.key) {
+            Ok(bundle) if deleted.is_ok() => unmount_all(&bundle.file("rootfs")).map_err(Refusal::unknown),
+            _ => Ok(()),
+        };
+        match deleted.and(unmounted) {
+            Ok(()) => self.end(ticket, Outcome::Done),
+            Err(refusal) => self.end(ticket, Outcome::Failed(refusal)),
+        }
+    }
+}

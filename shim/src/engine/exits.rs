@@ -1,0 +1,121 @@
+//! Signals and ended children.
+
+use hull_sys::process::{self, WaitStatus};
+use hull_sys::signal;
+
+use std::os::fd::AsFd;
+
+use crate::runtime::{Runtime, Streams};
+use crate::task::{Exit, Job, Key};
+
+use super::{EXECS_GRACE, Engine, Timer, UNCLAIMED_LIMIT, Watched, libc_signal};
+
+impl Engine {
+    /// Takes pending signals.
+    pub(super) fn take_signals(&mut self) {
+        while let Ok(Some(info)) = signal::read_signal(self.signals.as_fd()) {
+            match info.signo {
+                libc_signal::TERM | libc_signal::INT => self.leaving = Some(std::time::Instant::now()),
+                // People are told to send it to containerd's own shim for a dump.
+                libc_signal::USR1 => self.warn(format_args!(
+                    "{} containers, {} streams, {} children",
+                    self.sites.len(),
+                    self.flows.len(),
+                    self.children.len()
+                )),
+                _ => {}
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match process::wait_any_child() {
+                Ok(Some((pid, status))) => self.reaped(pid.as_raw(), status),
+                Ok(None) => break,
+                Err(error) => {
+                    self.warn(format_args!("wait for children: {error}"));
+                    break;
+                }
+            }
+        }
+        if !self.may_claim() {
+            self.unclaimed.clear();
+        }
+    }
+
+    fn reaped(&mut self, pid: i32, status: WaitStatus) {
+        let exit = Exit { status: u32::try_from(status.code()).unwrap_or(255), at: self.clock.now() };
+        match self.children.remove(&pid) {
+            Some(Watched::Job(running)) => self.job_ended(pid, running, status.code()),
+            Some(Watched::Process(key)) => self.process_ended(&key, exit),
+            Some(Watched::Helper) => {}
+            // It may be the process that a runtime call under way is about to name.
+            None if self.may_claim() && self.unclaimed.len() < UNCLAIMED_LIMIT => {
+                self.unclaimed.insert(pid, exit);
+            }
+            None => {}
+        }
+        self.work();
+    }
+
+    /// True while a runtime call is under way that will name a process.
+    fn may_claim(&self) -> bool {
+        let names = |watched: &Watched| matches!(watched, Watched::Job(running) if running.names_a_process());
+        self.children.values().any(names)
+    }
+
+    /// The process `pid` is the one of `key`: it is watched from now on, or has ended already.
+    pub(super) fn claim(&mut self, pid: u32, key: &Key) {
+        let Ok(pid) = i32::try_from(pid) else { return };
+        match self.unclaimed.remove(&pid) {
+            Some(exit) => self.process_ended(key, exit),
+            None => drop(self.children.insert(pid, Watched::Process(key.clone()))),
+        }
+    }
+
+    fn process_ended(&mut self, key: &Key, exit: Exit) {
+        if key.is_init() {
+            // The kill for lack of memory comes before the exit that it caused.
+            let id = self.sites.get(&key.container).and_then(|site| Some(site.oom.as_ref()?.0));
+            if let Some(id) = id {
+                self.look_for_oom(id);
+            }
+        }
+        let effects = self.pod.exited(key, exit);
+        self.todo.extend(effects);
+    }
+
+    /// Tells of a kill for lack of memory if there was one.
+    pub(super) fn look_for_oom(&mut self, id: u32) {
+        let mut watched = self.sites.iter_mut().filter_map(|(name, site)| Some((name, site.oom.as_mut()?)));
+        let found = watched.find(|(_, (number, _))| *number == id);
+        let Some(container) = found.and_then(|(name, (_, watch))| watch.look().then(|| name.clone())) else {
+            return;
+        };
+        let effects = self.pod.oom(&container);
+        self.todo.extend(effects);
+    }
+
+    /// A container's init has ended. Without a pid namespace of its own the rest of it lives on and must be killed.
+    pub(super) fn init_ended(&mut self, container: String, await_execs: bool) {
+        if let Some(site) = self.sites.get(&container).filter(|site| site.shares_pid_namespace) {
+            let verb = Runtime::kill(&container, 9, true);
+            match site.runtime.start(&site.bundle.file("log.json"), verb, &Streams::default()) {
+                Ok(child) => drop(self.children.insert(child.pid.as_raw(), Watched::Helper)),
+                Err(error) => self.warn(format_args!("kill what is left of {container}: {error}")),
+            }
+        }
+        if await_execs {
+            self.timers.set(Timer::Execs(container), EXECS_GRACE);
+        }
+    }
+}
+
+impl super::Running {
+    /// True for calls that end with a process of ours.
+    fn names_a_process(&self) -> bool {
+        matches!(self.job(), Job::Create(_) | Job::Exec(_) | Job::Restore)
+    }
+}

@@ -1,0 +1,186 @@
+//! What is held for a process: its streams, its terminal, its logger.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_sys::event::EventFlags;
+use hull_sys::tty::{self, WindowSize};
+
+use crate::io::{ConsoleSocket, Output, Stream, Turn};
+use crate::task::Key;
+
+use super::prepare::Ends;
+use super::{Engine, Timer, Token};
+
+/// A process's streams and terminal.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Streams under way.
+    pub flows: Vec<u32>,
+    /// Our own writing end of its input.
+    pub stdin_keeper: Option<OwnedFd>,
+    /// Its terminal, once the runtime has handed it over.
+    pub terminal: Option<OwnedFd>,
+    /// A size that was asked for before the terminal was there.
+    pub early_size: Option<(u16, u16)>,
+    /// Where the runtime hands over its terminal.
+    pub console: Option<(u32, ConsoleSocket)>,
+    /// What goes to and comes from the terminal once it is there.
+    pub terminal_input: Option<OwnedFd>,
+    /// See `terminal_input`.
+    pub terminal_output: Option<Output>,
+    /// The container's ends, kept for a restore that comes later.
+    pub ends: Option<Ends>,
+}
+
+/// A stream and what the loop waits for on it.
+#[derive(Debug)]
+pub struct Flow {
+    /// Whose it is.
+    pub key: Key,
+    stream: Stream,
+    inward: bool,
+    waits_for_input: bool,
+    waits_for_room: bool,
+}
+
+impl Engine {
+    /// Puts a stream to work.
+    pub(super) fn add_flow(&mut self, key: &Key, input: OwnedFd, output: Output) {
+        let inward = matches!(output, Output::Inward(_));
+        let id = self.fresh_id();
+        let stream = Stream::new(input, output);
+        let flow = Flow { key: key.clone(), stream, inward, waits_for_input: false, waits_for_room: false };
+        self.flows.insert(id, flow);
+        self.held.entry(key.clone()).or_default().flows.push(id);
+        self.turn(id);
+    }
+
+    /// Lets a stream move what it can, then waits for what it needs.
+    pub(super) fn turn(&mut self, id: u32) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let turn = flow.stream.take_turn();
+        let (input, room, look) = match turn {
+            Turn::Input => (true, false, None),
+            Turn::Room => (false, true, None),
+            Turn::InputOrLook(span) => (true, false, Some(span)),
+            Turn::Look(span) => (false, false, Some(span)),
+            Turn::Again => (false, false, Some(std::time::Duration::ZERO)),
+            Turn::Ended => return self.end_flow(id),
+        };
+        let token = Token::Stream(id).into();
+        // An fd that is not waited for leaves the set: a closed other end would wake us without being asked for.
+        let mut result = Ok(());
+        let ends = [
+            (flow.stream.input().as_fd(), EventFlags::IN, &mut flow.waits_for_input, input),
+            (flow.stream.output().as_fd(), EventFlags::OUT, &mut flow.waits_for_room, room),
+        ];
+        for (fd, flags, waits, wanted) in ends {
+            if *waits != wanted {
+                let changed = if wanted { self.poll.add(fd, token, flags) } else { self.poll.remove(fd) };
+                *waits = wanted;
+                result = result.and(changed);
+            }
+        }
+        match look {
+            Some(span) => self.timers.set(Timer::Stream(id), span),
+            None => self.timers.stop(&Timer::Stream(id)),
+        }
+        if let Err(error) = result {
+            // A regular file as input is always ready and no epoll takes it.
+            self.timers.set(Timer::Stream(id), std::time::Duration::from_millis(10));
+            self.warn(format_args!("wait for a stream: {error}"));
+        }
+    }
+
+    fn end_flow(&mut self, id: u32) {
+        let Some(flow) = self.flows.remove(&id) else { return };
+        self.timers.stop(&Timer::Stream(id));
+        if flow.waits_for_input {
+            // It was added under this number; closing it below takes it out in any case but a shared terminal's.
+            let _ = self.poll.remove(flow.stream.input().as_fd());
+        }
+        if let Some(held) = self.held.get_mut(&flow.key) {
+            held.flows.retain(|other| *other != id);
+        }
+        let key = flow.key.clone();
+        drop(flow);
+        if self.draining.contains_key(&key) {
+            self.check_drained(&key);
+        }
+    }
+
+    /// The output streams of a process that are not at their end, as (reader away, bytes on their way).
+    pub(super) fn open_outputs(&self, key: &Key) -> Vec<(bool, bool)> {
+        let Some(held) = self.held.get(key) else { return Vec::new() };
+        let flows = held.flows.iter().filter_map(|id| self.flows.get(id));
+        let outputs = flows.filter(|flow| !flow.inward);
+        outputs.map(|flow| (flow.stream.reader_is_away(), flow.stream.has_backlog())).collect()
+    }
+
+    /// Lets go of everything held for a process.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(mut held) = self.held.remove(key) else { return };
+        for id in std::mem::take(&mut held.flows) {
+            self.end_flow(id);
+        }
+        if let Some((id, _)) = held.console.take() {
+            self.consoles.remove(&id);
+        }
+        if key.is_init() {
+            self.sites.remove(&key.container);
+        }
+    }
+
+    /// Opens the socket on which the runtime will hand over the terminal of `key`.
+    pub(super) fn expect_console(&mut self, key: &Key, socket: ConsoleSocket) -> hull_sys::Result<()> {
+        let id = self.fresh_id();
+        self.poll.add(socket.listener().as_fd(), Token::Console(id).into(), EventFlags::IN)?;
+        self.consoles.insert(id, key.clone());
+        self.held.entry(key.clone()).or_default().console = Some((id, socket));
+        Ok(())
+    }
+
+    /// Takes a terminal and starts to copy from and to it.
+    pub(super) fn take_console(&mut self, id: u32) {
+        let Some(key) = self.consoles.get(&id).cloned() else { return };
+        let Some(held) = self.held.get_mut(&key) else { return };
+        let Some((_, socket)) = &held.console else { return };
+        let received = socket.receive();
+        let master = match received {
+            Ok(Some(master)) => master,
+            Ok(None) => return,
+            Err(error) => {
+                return self.warn(format_args!("receive the terminal of {}: {error}", key.container));
+            }
+        };
+        held.console = None;
+        self.consoles.remove(&id);
+        if let Some((width, height)) = held.early_size.take() {
+            set_size(&master, width, height);
+        }
+        let (input, output) = (held.terminal_input.take(), held.terminal_output.take());
+        let copies = [hull_sys::fd::dup_above(master.as_fd(), 3), hull_sys::fd::dup_above(master.as_fd(), 3)];
+        held.terminal = Some(master);
+        let [to, from] = copies;
+        if let (Some(output), Ok(from)) = (output, from) {
+            self.add_flow(&key, from, output);
+        }
+        if let (Some(input), Ok(to)) = (input, to) {
+            self.add_flow(&key, input, Output::Inward(to));
+        }
+    }
+
+    /// Sets a terminal's size; without a terminal nothing happens, as with the Go shim.
+    pub(super) fn resize(&mut self, key: &Key, width: u16, height: u16) {
+        let Some(held) = self.held.get_mut(key) else { return };
+        match &held.terminal {
+            Some(terminal) => set_size(terminal, width, height),
+            None => held.early_size = Some((width, height)),
+        }
+    }
+}
+
+fn set_size(terminal: &OwnedFd, columns: u16, rows: u16) {
+    // A terminal whose other side is gone has no size; the caller is told by the container's end.
+    let _ = tty::set_window_size(terminal.as_fd(), WindowSize { rows, columns });
+}

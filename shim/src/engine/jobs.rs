@@ -1,0 +1,506 @@
+//! Jobs: most are one call of the runtime, started here and ended when it is reaped; none is waited for.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hull_sys::process::{self, Pid};
+use prost::Message;
+
+use crate::api::{CheckpointOptions, CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest};
+use crate::bundle::{Bundle, options_from, read_pid, write_private};
+use crate::cgroup::{self, OomWatch, Place};
+use crate::io::Output;
+use crate::runtime::{Runtime, Streams, outcome_text, output_file, plain_text, read_output, words};
+use crate::task::{Job, Key, Outcome, Stdio, Ticket};
+use crate::ttrpc::{Code, Refusal};
+
+use super::rootfs::{mount_all, unmount_all};
+use super::{Engine, Site, Timer, Watched};
+
+const ESRCH: i32 = 3;
+const KILL: i32 = 9;
+
+/// A call of the runtime under way.
+#[derive(Debug)]
+pub struct Running {
+    ticket: Ticket,
+    log: PathBuf,
+    /// The log's length at the start.
+    log_from: u64,
+    /// What it prints, where that is not the container's output.
+    output: Option<OwnedFd>,
+    pid_file: Option<PathBuf>,
+    /// Streams that are put to work when it succeeds.
+    flows: Vec<(OwnedFd, Output)>,
+    timed_out: bool,
+    /// It clears up after a failed creation, for which this is the answer.
+    clears_up: Option<Refusal>,
+}
+
+/// How far a job got at once.
+pub enum Begun {
+    /// It is over.
+    Now(Outcome),
+    /// A runtime call is under way.
+    Later,
+}
+
+impl Running {
+    /// What it is for.
+    pub fn job(&self) -> &Job {
+        &self.ticket.job
+    }
+}
+
+impl From<Result<(), Refusal>> for Begun {
+    fn from(started: Result<(), Refusal>) -> Self {
+        match started {
+            Ok(()) => Self::Later,
+            Err(refusal) => Self::Now(Outcome::Failed(refusal)),
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a job; its result comes back to the state machine now or later.
+    pub(super) fn begin(&mut self, ticket: Ticket) {
+        let key = ticket.key.clone();
+        let begun = match &ticket.job {
+            Job::Create(request) => self.begin_create(&ticket, request),
+            Job::Exec(request) => self.begin_exec(&ticket, request).into(),
+            Job::Restore => self.begin_restore(&ticket).into(),
+            Job::Signal { pid, signal } => Begun::Now(send_signal(*pid, *signal)),
+            Job::Stats => Begun::Now(self.statistics(&key)),
+            Job::Drain | Job::Delete => return self.begin_drain(ticket),
+            Job::Start => self.call(&ticket, words(&["start", &key.container])).into(),
+            Job::Kill { signal, all } => {
+                self.call(&ticket, Runtime::kill(&key.container, *signal, *all)).into()
+            }
+            Job::Pause => self.call(&ticket, words(&["pause", &key.container])).into(),
+            Job::Resume => self.call(&ticket, words(&["resume", &key.container])).into(),
+            Job::Ps => self.call(&ticket, words(&["ps", "--format", "json", &key.container])).into(),
+            Job::Update(resources) => self.begin_update(&ticket, resources).into(),
+            Job::Checkpoint(request) => self.begin_checkpoint(&ticket, request).into(),
+        };
+        if let Begun::Now(outcome) = begun {
+            self.end(ticket, outcome);
+        }
+    }
+
+    /// Gives a job's result to the state machine.
+    pub(super) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        let effects = self.pod.done(ticket, outcome);
+        self.todo.extend(effects);
+    }
+
+    fn begin_create(&mut self, ticket: &Ticket, request: &CreateTaskRequest) -> Begun {
+        let prepared = self.prepare_create(ticket, request);
+        match prepared {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                let refusal = self.undo_create(&ticket.key, refusal);
+                Begun::Now(Outcome::Failed(refusal))
+            }
+        }
+    }
+
+    fn prepare_create(&mut self, ticket: &Ticket, request: &CreateTaskRequest) -> Result<Begun, Refusal> {
+        let failed =
+            |error: std::io::Error| Refusal::unknown(format!("create container {}: {error}", request.id));
+        let invalid = |text: &str| Refusal::new(Code::InvalidArgument, text);
+        if !is_name(&request.id) || !request.bundle.starts_with('/') {
+            return Err(invalid("a container needs a name and an absolute bundle path"));
+        }
+        let options = options_from(request.options.as_ref()).map_err(failed)?;
+        let bundle = Bundle::new(&request.bundle);
+        let config = bundle.config().map_err(failed)?;
+        bundle.remember(&options).map_err(failed)?;
+        let site = Site {
+            bundle: bundle.clone(),
+            runtime: Runtime::new(options, &self.setup.namespace),
+            shares_pid_namespace: config.shares_pid_namespace(),
+            checkpoint: request.checkpoint.clone(),
+            place: None,
+            oom: None,
+        };
+        self.sites.insert(request.id.clone(), site);
+        mount_all(&request.rootfs, &bundle.file("rootfs")).map_err(Refusal::unknown)?;
+        let stdio = Stdio {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let mut ends = self
+            .open_streams(&ticket.key, &stdio)
+            .map_err(|error| Refusal::unknown(format!("failed to create init process I/O: {error}")))?;
+        if !request.checkpoint.is_empty() {
+            self.held.entry(ticket.key.clone()).or_default().ends = Some(ends);
+            return Ok(Begun::Now(Outcome::Pid(0)));
+        }
+        let runtime = self.runtime_of(&ticket.key)?;
+        let verb = runtime.create(&bundle.dir, &ends.streams(), &request.id);
+        let mut running = self.running(ticket, None, Some(bundle.file("init.pid")))?;
+        running.flows = std::mem::take(&mut ends.flows);
+        self.launch(running, verb, &ends.streams())?;
+        Ok(Begun::Later)
+    }
+
+    fn begin_exec(&mut self, ticket: &Ticket, request: &ExecProcessRequest) -> Result<(), Refusal> {
+        if !is_name(&request.exec_id) {
+            return Err(Refusal::new(Code::InvalidArgument, "an exec needs a name"));
+        }
+        let stdio = Stdio {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let begun = self.launch_exec(ticket, request, &stdio);
+        if begun.is_err() {
+            self.forget(&ticket.key);
+        }
+        begun
+    }
+
+    fn launch_exec(
+        &mut self,
+        ticket: &Ticket,
+        request: &ExecProcessRequest,
+        stdio: &Stdio,
+    ) -> Result<(), Refusal> {
+        let failed = |error: std::io::Error| {
+            Refusal::unknown(format!("OCI runtime exec failed: {}: {error}", request.exec_id))
+        };
+        let mut ends = self.open_streams(&ticket.key, stdio).map_err(failed)?;
+        let runtime = self.runtime_of(&ticket.key)?;
+        let bundle = self.bundle_of(&ticket.key)?;
+        let process = bundle.file(&format!("exec-{}.json", request.exec_id));
+        let spec = request.spec.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();
+        write_private(&process, spec).map_err(failed)?;
+        let pid_file = bundle.file(&format!("{}.pid", request.exec_id));
+        let verb = runtime.exec(&process, &pid_file, &ends.streams(), &request.id);
+        let mut running = self.running(ticket, None, Some(pid_file))?;
+        running.flows = std::mem::take(&mut ends.flows);
+        self.launch(running, verb, &ends.streams())
+    }
+
+    fn begin_restore(&mut self, ticket: &Ticket) -> Result<(), Refusal> {
+        let runtime = self.runtime_of(&ticket.key)?;
+        let bundle = self.bundle_of(&ticket.key)?;
+        let image =
+            self.sites.get(&ticket.key.container).map(|site| site.checkpoint.clone()).unwrap_or_default();
+        let mut ends = self.held.get_mut(&ticket.key).and_then(|held| held.ends.take()).unwrap_or_default();
+        let verb = runtime.restore(&bundle.dir, &image, &ends.streams(), &ticket.key.container);
+        let mut running = self.running(ticket, None, Some(bundle.file("init.pid")))?;
+        running.flows = std::mem::take(&mut ends.flows);
+        self.launch(running, verb, &ends.streams())?;
+        Ok(())
+    }
+
+    fn begin_update(&mut self, ticket: &Ticket, resources: &[u8]) -> Result<(), Refusal> {
+        // The runtime reads it from its standard input; a file in memory needs nobody to feed it.
+        let failed = |error: String| Refusal::unknown(format!("OCI runtime update failed: {error}"));
+        serde_json::from_slice::<serde::de::IgnoredAny>(resources)
+            .map_err(|error| Refusal::unknown(error.to_string()))?;
+        let input = output_file().map_err(failed)?;
+        rustix::io::pwrite(&input, resources, 0).map_err(|errno| failed(errno.to_string()))?;
+        self.call_with(ticket, words(&["update", "--resources", "-", &ticket.key.container]), Some(input))
+    }
+
+    fn begin_checkpoint(&mut self, ticket: &Ticket, request: &CheckpointTaskRequest) -> Result<(), Refusal> {
+        let options = match &request.options {
+            Some(any) => CheckpointOptions::decode(any.value.as_slice())
+                .map_err(|error| Refusal::new(Code::InvalidArgument, error.to_string()))?,
+            None => CheckpointOptions::default(),
+        };
+        let runtime = self.runtime_of(&ticket.key)?;
+        let bundle = self.bundle_of(&ticket.key)?;
+        self.call(ticket, runtime.checkpoint(&bundle.dir, &request.path, &options, &request.id))
+    }
+
+    /// Calls the runtime with what it prints kept for us.
+    pub(super) fn call(&mut self, ticket: &Ticket, verb: Vec<String>) -> Result<(), Refusal> {
+        self.call_with(ticket, verb, None)
+    }
+
+    fn call_with(
+        &mut self,
+        ticket: &Ticket,
+        verb: Vec<String>,
+        input: Option<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        use std::os::fd::AsFd;
+        let output = output_file().map_err(Refusal::unknown)?;
+        let copy = hull_sys::fd::dup_above(output.as_fd(), 3)
+            .map_err(|error| Refusal::unknown(error.to_string()))?;
+        let running = self.running(ticket, Some(output), None)?;
+        let fds = [input.as_ref().map(AsFd::as_fd), Some(copy.as_fd()), Some(copy.as_fd())];
+        self.launch(running, verb, &Streams { fds, console: None })
+    }
+
+    fn running(
+        &self,
+        ticket: &Ticket,
+        output: Option<OwnedFd>,
+        pid_file: Option<PathBuf>,
+    ) -> Result<Running, Refusal> {
+        let log = self.bundle_of(&ticket.key)?.file("log.json");
+        if let Some(stale) = &pid_file {
+            // Mostly there is none; one that cannot be removed shows when the runtime cannot write it either.
+            let _ = std::fs::remove_file(stale);
+        }
+        let log_from = std::fs::metadata(&log).map_or(0, |found| found.len());
+        let (ticket, flows) = (ticket.clone(), Vec::new());
+        Ok(Running { ticket, log, log_from, output, pid_file, flows, timed_out: false, clears_up: None })
+    }
+
+    fn launch(&mut self, running: Running, verb: Vec<String>, streams: &Streams<'_>) -> Result<(), Refusal> {
+        let runtime = self.runtime_of(&running.ticket.key)?;
+        let prefix = prefix(&running.ticket.job);
+        let child = runtime
+            .start(&running.log, verb, streams)
+            .map_err(|text| Refusal::unknown(format!("{prefix}: {text}")))?;
+        let pid = child.pid.as_raw();
+        let limit = limit(&running.ticket.job);
+        let limit = self.connections.timeout(running.ticket.call).map_or(limit, |client| client.min(limit));
+        self.timers.set(Timer::Job(pid), limit);
+        self.children.insert(pid, Watched::Job(Box::new(running)));
+        Ok(())
+    }
+
+    /// A runtime call takes too long: it is killed with what it started, and fails.
+    pub(super) fn job_overdue(&mut self, pid: i32) {
+        if let Some(Watched::Job(running)) = self.children.get_mut(&pid) {
+            running.timed_out = true;
+            // It may have ended just now; then it is reaped next.
+            let _ = process::kill_group(Pid::from_raw(pid), KILL);
+            let _ = process::kill(Pid::from_raw(pid), KILL);
+        }
+    }
+
+    /// A runtime call has ended.
+    pub(super) fn job_ended(&mut self, pid: i32, mut running: Box<Running>, status: i32) {
+        self.timers.stop(&Timer::Job(pid));
+        let key = running.ticket.key.clone();
+        if let Some(refusal) = running.clears_up.take() {
+            let refusal = self.undo_create(&key, refusal);
+            return self.end(running.ticket, Outcome::Failed(refusal));
+        }
+        let output = running.output.as_ref().map(read_output).unwrap_or_default();
+        if status == 0 && !running.timed_out {
+            return self.job_succeeded(running, &output);
+        }
+        let refusal = self.refusal(&running, status, &output);
+        match running.ticket.job {
+            Job::Create(_) if running.timed_out || status > 128 => self.clear_up(running, refusal),
+            Job::Create(_) => {
+                let refusal = self.undo_create(&key, refusal);
+                self.end(running.ticket, Outcome::Failed(refusal));
+            }
+            Job::Exec(_) => {
+                self.remove_exec_files(&running);
+                self.forget(&key);
+                self.end(running.ticket, Outcome::Failed(refusal));
+            }
+            Job::Delete => self.runtime_deleted(running.ticket, Err(refusal)),
+            _ => self.end(running.ticket, Outcome::Failed(refusal)),
+        }
+    }
+
+    fn job_succeeded(&mut self, mut running: Box<Running>, output: &[u8]) {
+        let key = running.ticket.key.clone();
+        let outcome = match &running.ticket.job {
+            Job::Create(_) | Job::Restore | Job::Exec(_) => match self.process_born(&mut running) {
+                Ok(pid) => Outcome::Pid(pid),
+                Err(refusal) if matches!(running.ticket.job, Job::Create(_)) => {
+                    return self.clear_up(running, refusal);
+                }
+                Err(refusal) => Outcome::Failed(refusal),
+            },
+            Job::Ps => match serde_json::from_slice::<Option<Vec<u32>>>(output) {
+                Ok(pids) => Outcome::Pids(pids.unwrap_or_default()),
+                Err(error) => Outcome::Failed(Refusal::unknown(format!("OCI runtime ps failed: {error}"))),
+            },
+            Job::Delete => return self.runtime_deleted(running.ticket, Ok(())),
+            _ => Outcome::Done,
+        };
+        let pid = if let Outcome::Pid(pid) = outcome { Some(pid) } else { None };
+        self.end(running.ticket, outcome);
+        if let Some(pid) = pid {
+            self.claim(pid, &key);
+        }
+    }
+
+    /// The runtime has left us a process: watch it, and put its streams to work.
+    fn process_born(&mut self, running: &mut Running) -> Result<u32, Refusal> {
+        let key = running.ticket.key.clone();
+        let file = running.pid_file.clone().unwrap_or_default();
+        let pid = read_pid(&file).map_err(|error| {
+            Refusal::unknown(format!("failed to retrieve OCI runtime pid from {}: {error}", file.display()))
+        })?;
+        if key.is_init() {
+            self.watch_cgroup(&key.container, pid);
+        } else {
+            self.remove_exec_files(running);
+        }
+        // The terminal may lie in the socket still.
+        if let Some(id) = self.held.get(&key).and_then(|held| Some(held.console.as_ref()?.0)) {
+            self.take_console(id);
+        }
+        for (input, output) in std::mem::take(&mut running.flows) {
+            self.add_flow(&key, input, output);
+        }
+        Ok(pid)
+    }
+
+    fn remove_exec_files(&self, running: &Running) {
+        let Ok(bundle) = self.bundle_of(&running.ticket.key) else { return };
+        // They are in the bundle, which goes as a whole at the latest.
+        let _ = std::fs::remove_file(bundle.file(&format!("exec-{}.json", running.ticket.key.exec)));
+        if let Some(file) = &running.pid_file {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    fn watch_cgroup(&mut self, container: &str, pid: u32) {
+        use std::os::fd::AsFd;
+        let id = self.fresh_id();
+        let Ok(place) = Place::of(pid) else { return };
+        let watch = OomWatch::new(&place).ok();
+        let watch = watch.filter(|watch| {
+            let token = super::Token::Oom(id).into();
+            self.poll.add(watch.signal().as_fd(), token, hull_sys::event::EventFlags::IN).is_ok()
+        });
+        if let Some(site) = self.sites.get_mut(container) {
+            site.place = Some(place);
+            site.oom = watch.map(|watch| (id, watch));
+        }
+    }
+
+    /// A creation that was cut off may have left anything: the runtime is told to remove it.
+    fn clear_up(&mut self, running: Box<Running>, refusal: Refusal) {
+        let key = running.ticket.key.clone();
+        let verb = Runtime::delete(&key.container, true);
+        let started = self.running(&running.ticket, None, None).and_then(|mut clearing| {
+            clearing.clears_up = Some(refusal.clone());
+            self.launch(clearing, verb, &Streams::default())
+        });
+        if started.is_err() {
+            let refusal = self.undo_create(&key, refusal);
+            self.end(running.ticket, Outcome::Failed(refusal));
+        }
+    }
+
+    /// Takes back what a creation did before it failed.
+    fn undo_create(&mut self, key: &Key, mut refusal: Refusal) -> Refusal {
+        if let Some(site) = self.sites.get(&key.container)
+            && let Err(left) = unmount_all(&site.bundle.file("rootfs"))
+        {
+            refusal.text = format!("{} ({left})", refusal.text);
+        }
+        self.forget(key);
+        self.sites.remove(&key.container);
+        refusal
+    }
+
+    fn refusal(&self, running: &Running, status: i32, output: &[u8]) -> Refusal {
+        let name = self
+            .runtime_of(&running.ticket.key)
+            .map_or_else(|_| "runtime".to_owned(), |r| r.name().to_owned());
+        let prefix = prefix(&running.ticket.job);
+        if running.timed_out {
+            let text = format!("{prefix}: {name} did not end in time and was killed");
+            return Refusal::new(Code::DeadlineExceeded, text);
+        }
+        let plain = match status {
+            126 | 127 if running.output.is_none() => {
+                format!("{name} could not be executed (status {status})")
+            }
+            _ => plain_text(&name, status, output),
+        };
+        let text = outcome_text(prefix, &plain, &running.log, running.log_from);
+        match running.ticket.job {
+            Job::Kill { .. } => kill_refusal(&format!("{text} {plain}"), &plain),
+            _ => Refusal::unknown(text),
+        }
+    }
+
+    fn statistics(&self, key: &Key) -> Outcome {
+        match self.sites.get(&key.container).and_then(|site| site.place.as_ref()) {
+            Some(place) => Outcome::Any(cgroup::statistics(place)),
+            None => Outcome::Failed(Refusal::not_found("cgroup does not exist: not found")),
+        }
+    }
+
+    pub(super) fn runtime_of(&self, key: &Key) -> Result<Runtime, Refusal> {
+        let site = self.sites.get(&key.container);
+        site.map(|site| site.runtime.clone())
+            .ok_or_else(|| Refusal::not_found("container not created: not found"))
+    }
+
+    pub(super) fn bundle_of(&self, key: &Key) -> Result<Bundle, Refusal> {
+        let site = self.sites.get(&key.container);
+        site.map(|site| site.bundle.clone())
+            .ok_or_else(|| Refusal::not_found("container not created: not found"))
+    }
+}
+
+/// Names become file names in the bundle.
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
+    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+fn send_signal(pid: u32, signal: u32) -> Outcome {
+    let (Ok(pid), Ok(signal)) = (i32::try_from(pid), i32::try_from(signal)) else {
+        return Outcome::Failed(Refusal::unknown("invalid argument"));
+    };
+    // The process is not reaped yet, or the state machine would not have asked: the number is still its own.
+    match process::kill(Pid::from_raw(pid), signal) {
+        Ok(()) => Outcome::Done,
+        Err(error) if error.is(ESRCH) => {
+            Outcome::Failed(Refusal::not_found("process already finished: not found"))
+        }
+        Err(error) => Outcome::Failed(Refusal::unknown(error.to_string())),
+    }
+}
+
+/// What the texts of the runtimes mean for a kill.
+fn kill_refusal(said: &str, plain: &str) -> Refusal {
+    let gone = ["os: process already finished", "container not running", "not running"];
+    if gone.iter().any(|text| said.contains(text)) || said.to_ascii_lowercase().contains("no such process") {
+        return Refusal::not_found("process already finished: not found");
+    }
+    if said.contains("does not exist") {
+        return Refusal::not_found("no such container: not found");
+    }
+    Refusal::unknown(format!("unknown error after kill: {plain}"))
+}
+
+fn prefix(job: &Job) -> &'static str {
+    match job {
+        Job::Create(_) => "OCI runtime create failed",
+        Job::Start => "OCI runtime start failed",
+        Job::Restore => "OCI runtime restore failed",
+        Job::Exec(_) => "OCI runtime exec failed",
+        Job::Kill { .. } | Job::Signal { .. } => "OCI runtime kill failed",
+        Job::Delete | Job::Drain => "failed to delete task",
+        Job::Pause => "OCI runtime pause failed",
+        Job::Resume => "OCI runtime resume failed",
+        Job::Update(_) => "OCI runtime update failed",
+        Job::Checkpoint(_) => "CRIU checkpoint failed",
+        Job::Ps => "OCI runtime ps failed",
+        Job::Stats => "failed to read statistics",
+    }
+}
+
+/// How long a runtime call may take; hooks and images take their time.
+fn limit(job: &Job) -> Duration {
+    Duration::from_secs(match job {
+        Job::Create(_) | Job::Start | Job::Restore | Job::Checkpoint(_) => 300,
+        Job::Exec(_) | Job::Delete => 120,
+        _ => 30,
+    })
+}

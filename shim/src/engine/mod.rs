@@ -1,0 +1,253 @@
+//! The shim's one loop: waits, turns what happened into calls of the pure [`Pod`], and carries out its effects.
+
+mod connections;
+mod delete;
+mod events;
+mod exits;
+mod held;
+mod jobs;
+mod methods;
+mod prepare;
+mod publisher;
+mod rootfs;
+mod timers;
+mod token;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hull_sys::event::{Epoll, EventFlags, Ready};
+use hull_sys::signal::SignalSet;
+use hull_sys::{process, signal};
+
+use crate::bundle::Bundle;
+use crate::cgroup::{OomWatch, Place};
+use crate::clock::Clock;
+use crate::runtime::Runtime;
+use crate::task::{Effect, Exit, Key, Pod};
+
+use connections::Connections;
+use delete::Draining;
+use held::{Flow, Held};
+use jobs::Running;
+pub use publisher::Publisher;
+pub use rootfs::unmount_all;
+use timers::{Timer, Timers};
+use token::Token;
+
+/// A shim without container and without client ends itself after this time.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the last events and answers may take once the shim is to end.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// How long the execs of an ended container may take to end.
+const EXECS_GRACE: Duration = Duration::from_secs(5);
+/// Ends of unknown children that are kept while a runtime call may still name one of them.
+const UNCLAIMED_LIMIT: usize = 65_536;
+
+const SIGNALS: [i32; 4] = [libc_signal::CHLD, libc_signal::TERM, libc_signal::INT, libc_signal::USR1];
+
+/// Signal numbers (signal(7)); the same on every architecture that hull is built for.
+mod libc_signal {
+    pub const INT: i32 = 2;
+    pub const USR1: i32 = 10;
+    pub const TERM: i32 = 15;
+    pub const CHLD: i32 = 17;
+}
+
+/// What the loop starts with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The socket that clients connect to.
+    pub listener: OwnedFd,
+    /// Its path, removed at the end.
+    pub socket: Option<PathBuf>,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// Where events go.
+    pub publisher: Publisher,
+    /// Where warnings go.
+    pub log: crate::containerd::Log,
+}
+
+/// What the engine knows of a container beyond what [`Pod`] decides on.
+#[derive(Debug)]
+struct Site {
+    bundle: Bundle,
+    runtime: Runtime,
+    shares_pid_namespace: bool,
+    checkpoint: String,
+    place: Option<Place>,
+    oom: Option<(u32, OomWatch)>,
+}
+
+/// Whose end is awaited.
+#[derive(Debug)]
+enum Watched {
+    Job(Box<Running>),
+    Process(Key),
+    /// A logger, or a kill that nobody waits for.
+    Helper,
+}
+
+/// The loop and everything it holds.
+#[derive(Debug)]
+pub struct Engine {
+    poll: Epoll,
+    signals: OwnedFd,
+    setup: Setup,
+    clock: Clock,
+    pod: Pod,
+    todo: VecDeque<Effect>,
+    connections: Connections,
+    timers: Timers,
+    sites: BTreeMap<String, Site>,
+    held: BTreeMap<Key, Held>,
+    flows: BTreeMap<u32, Flow>,
+    consoles: BTreeMap<u32, Key>,
+    draining: BTreeMap<Key, Draining>,
+    children: BTreeMap<i32, Watched>,
+    unclaimed: BTreeMap<i32, Exit>,
+    next_id: u32,
+    leaving: Option<Instant>,
+}
+
+impl Engine {
+    /// Prepares the loop; nothing is served before [`Engine::run`].
+    pub fn new(setup: Setup) -> hull_sys::Result<Self> {
+        let set: SignalSet = SIGNALS.into_iter().collect();
+        signal::block(&set)?;
+        let signals = signal::signal_fd(&set)?;
+        process::set_child_subreaper(true)?;
+        hull_sys::fd::set_nonblocking(setup.listener.as_fd(), true)?;
+        let poll = Epoll::new(64)?;
+        poll.add(setup.listener.as_fd(), Token::Listener.into(), EventFlags::IN)?;
+        poll.add(signals.as_fd(), Token::Signals.into(), EventFlags::IN)?;
+        let pid = u32::try_from(process::effective_pid().as_raw()).unwrap_or(0);
+        Ok(Self {
+            poll,
+            signals,
+            setup,
+            clock: Clock::new(),
+            pod: Pod::new(pid),
+            todo: VecDeque::new(),
+            connections: Connections::default(),
+            timers: Timers::default(),
+            sites: BTreeMap::new(),
+            held: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            consoles: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            children: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
+            next_id: 0,
+            leaving: None,
+        })
+    }
+
+    /// Serves until a client asks for the end, or nobody has needed the shim for a while.
+    pub fn run(mut self) -> hull_sys::Result<()> {
+        self.timers.set(Timer::Idle, IDLE_LIMIT);
+        while !self.may_leave() {
+            let ready = self.poll.wait(self.timers.next())?;
+            for one in ready {
+                self.handle(one);
+            }
+            for timer in self.timers.due(Instant::now()) {
+                self.fire(timer);
+            }
+            self.work();
+        }
+        if let Some(socket) = &self.setup.socket {
+            // Whoever starts the next shim of this name removes a stale one as well.
+            let _ = std::fs::remove_file(socket);
+        }
+        Ok(())
+    }
+
+    fn may_leave(&self) -> bool {
+        let done = self.setup.publisher.is_idle() && self.connections.is_flushed();
+        self.leaving.is_some_and(|deadline| done || Instant::now() >= deadline)
+    }
+
+    fn handle(&mut self, ready: Ready) {
+        match Token::from(ready.token) {
+            Token::Listener => self.accept(),
+            Token::Signals => self.take_signals(),
+            Token::Publisher => self.publish(),
+            Token::Connection(id) => self.serve(id, ready.flags),
+            Token::Stream(id) => self.turn(id),
+            Token::Console(id) => self.take_console(id),
+            Token::Oom(id) => self.look_for_oom(id),
+        }
+        self.work();
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Idle => self.leave_if_idle(),
+            Timer::Job(pid) => self.job_overdue(pid),
+            Timer::Stream(id) => self.turn(id),
+            Timer::Drain(key) => self.check_drained(&key),
+            Timer::Execs(container) => {
+                let effects = self.pod.execs_overdue(&container);
+                self.todo.extend(effects);
+            }
+            Timer::Publish => {
+                self.setup.publisher.overdue();
+                self.publish();
+            }
+            Timer::Farewell => {}
+        }
+    }
+
+    /// Carries out effects until none is left; those that come meanwhile follow in order.
+    fn work(&mut self) {
+        while let Some(effect) = self.todo.pop_front() {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply(call, answer) => self.reply(call, answer),
+            Effect::Run(ticket) => self.begin(ticket),
+            Effect::Publish(event) => {
+                let now = self.clock.now();
+                let envelope = events::envelope(event, &self.setup.namespace, now);
+                self.setup.publisher.push(envelope);
+                self.publish();
+            }
+            Effect::Resize { key, width, height } => self.resize(&key, width, height),
+            Effect::CloseStdin(key) => {
+                if let Some(held) = self.held.get_mut(&key) {
+                    held.stdin_keeper = None;
+                }
+            }
+            Effect::Forget(key) => self.forget(&key),
+            Effect::InitEnded { container, await_execs } => self.init_ended(container, await_execs),
+            Effect::Exit => {
+                self.leaving = Some(Instant::now() + FAREWELL);
+                self.timers.set(Timer::Farewell, FAREWELL);
+            }
+        }
+    }
+
+    fn leave_if_idle(&mut self) {
+        if self.pod.is_empty() && self.connections.is_empty() {
+            self.leaving = Some(Instant::now());
+        } else {
+            self.timers.set(Timer::Idle, IDLE_LIMIT);
+        }
+    }
+
+    fn warn(&self, text: impl std::fmt::Display) {
+        self.setup.log.warn(&text.to_string());
+    }
+
+    fn fresh_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+}

@@ -1,0 +1,56 @@
+//! Deadlines of the loop; there is one for each [`Timer`] at most.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::task::Key;
+
+/// What is to be done at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// See whether anybody still needs the shim.
+    Idle,
+    /// End a runtime call that takes too long.
+    Job(i32),
+    /// Look whether a stream's reader is back.
+    Stream(u32),
+    /// Look whether a process's streams are drained.
+    Drain(Key),
+    /// Stop waiting for the execs of an ended container.
+    Execs(String),
+    /// Try to reach the event service again.
+    Publish,
+    /// Leave, whatever is unsent.
+    Farewell,
+}
+
+/// The set of timers.
+#[derive(Debug, Default)]
+pub struct Timers(BTreeMap<Timer, Instant>);
+
+impl Timers {
+    /// Sets or moves a timer to `span` from now.
+    pub fn set(&mut self, timer: Timer, span: Duration) {
+        self.0.insert(timer, Instant::now() + span);
+    }
+
+    /// Stops a timer.
+    pub fn stop(&mut self, timer: &Timer) {
+        self.0.remove(timer);
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.values().min().copied()
+    }
+
+    /// Takes out those that are due at `now`.
+    pub fn due(&mut self, now: Instant) -> Vec<Timer> {
+        let due: Vec<Timer> =
+            self.0.iter().filter(|(_, at)| **at <= now).map(|(timer, _)| timer.clone()).collect();
+        for timer in &due {
+            self.0.remove(timer);
+        }
+        due
+    }
+}

@@ -1,0 +1,12 @@
+//! The container's streams: opened, copied, and kept while their reader is away.
+
+mod console;
+mod logger;
+mod open;
+mod spool;
+mod stream;
+
+pub use console::ConsoleSocket;
+pub use logger::Logger;
+pub use open::{Endpoint, open_append, open_output, open_stdin};
+pub use stream::{Output, Stream, Turn};

@@ -1,0 +1,300 @@
+//! One direction of one stream: from a pipe, fifo or terminal to a fifo, pipe, terminal or file.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use hull_sys::{SysError, event, io};
+
+use super::spool::Spool;
+
+/// Most bytes one stream may move before the others get their turn.
+const TURN_LIMIT: usize = 4 << 20;
+/// Bytes moved by one splice.
+const STEP: usize = 1 << 20;
+/// Bytes read at once where splice does not work.
+const COPY_STEP: usize = 32 << 10;
+/// A reader that is away is looked for after this time first, then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// The longest time between two looks.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+/// A pipe that was full this many times is made larger.
+const FULL_BEFORE_GROWTH: u32 = 2;
+/// Size of a grown pipe (the kernel's default limit for unprivileged users).
+const GROWN_PIPE: usize = 1 << 20;
+
+const EAGAIN: i32 = 11;
+const EPIPE: i32 = 32;
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
+
+/// Where a stream goes.
+#[derive(Debug)]
+pub enum Output {
+    /// A fifo whose reader may come and go: what it cannot take meanwhile is spooled.
+    Fifo {
+        /// Our writing end.
+        fd: OwnedFd,
+        /// What waits for the reader.
+        spool: Spool,
+    },
+    /// The container's own input: when nobody reads it any more the stream is at its end.
+    Inward(OwnedFd),
+    /// A file that is appended to, which splice refuses.
+    Append(OwnedFd),
+}
+
+/// What a stream waits for after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// More input.
+    Input,
+    /// Room in the output.
+    Room,
+    /// More input, and a new look at the output after this time.
+    InputOrLook(Duration),
+    /// A new look at the output after this time; no input meanwhile (backpressure).
+    Look(Duration),
+    /// Nothing: it used up its turn and wants another.
+    Again,
+    /// Nothing more will come.
+    Ended,
+}
+
+/// A stream under way.
+#[derive(Debug)]
+pub struct Stream {
+    input: OwnedFd,
+    output: Output,
+    /// Bytes that were read and not yet written, where splice does not work.
+    pending: Vec<u8>,
+    by_copy: bool,
+    input_ended: bool,
+    /// Its reader was away at the last look.
+    away: bool,
+    look: Duration,
+    full: u32,
+}
+
+impl Stream {
+    /// A stream from `input`, which must not block, to `output`.
+    pub fn new(input: OwnedFd, output: Output) -> Self {
+        let by_copy = matches!(output, Output::Append(_));
+        Self {
+            input,
+            output,
+            pending: Vec::new(),
+            by_copy,
+            input_ended: false,
+            away: false,
+            look: FIRST_LOOK,
+            full: 0,
+        }
+    }
+
+    /// The end that bytes come from.
+    pub fn input(&self) -> &OwnedFd {
+        &self.input
+    }
+
+    /// The end that bytes go to.
+    pub fn output(&self) -> &OwnedFd {
+        match &self.output {
+            Output::Fifo { fd, .. } | Output::Inward(fd) | Output::Append(fd) => fd,
+        }
+    }
+
+    /// True when nothing can be moved now because its reader is away.
+    pub fn reader_is_away(&self) -> bool {
+        self.away
+    }
+
+    /// True when bytes are known to be on their way (not merely possible).
+    pub fn has_backlog(&self) -> bool {
+        let spooled = matches!(&self.output, Output::Fifo { spool, .. } if spool.len() > 0);
+        spooled || !self.pending.is_empty() || event::bytes_waiting(self.input.as_fd()).unwrap_or(0) > 0
+    }
+
+    /// Moves what can be moved without waiting.
+    pub fn take_turn(&mut self) -> Turn {
+        let mut budget = TURN_LIMIT;
+        while budget > 0 {
+            match self.step() {
+                Ok(Moved::Bytes(moved)) => budget = budget.saturating_sub(moved),
+                Ok(Moved::Stop(turn)) => return turn,
+                Err(_) => return Turn::Ended,
+            }
+        }
+        Turn::Again
+    }
+
+    fn step(&mut self) -> Result<Moved, SysError> {
+        if self.away {
+            return self.step_while_away();
+        }
+        match self.forward() {
+            Ok(0) if self.input_ended => Ok(Moved::Stop(Turn::Ended)),
+            Ok(0) => {
+                self.input_ended = true;
+                Ok(Moved::Bytes(0))
+            }
+            Ok(moved) => {
+                self.look = FIRST_LOOK;
+                Ok(Moved::Bytes(moved))
+            }
+            Err(error) if error.is(EAGAIN) => Ok(Moved::Stop(self.what_to_wait_for())),
+            Err(error) if error.is(EPIPE) => self.lose_reader(error),
+            // A terminal whose other side is closed.
+            Err(error) if error.is(EIO) && error.call == "read" => {
+                self.input_ended = true;
+                Ok(Moved::Bytes(0))
+            }
+            Err(error) if error.is(EINVAL) && !self.by_copy => {
+                self.by_copy = true;
+                Ok(Moved::Bytes(0))
+            }
+            // A full disk or an immutable file: try again later, the container waits.
+            Err(_) if matches!(self.output, Output::Append(_)) => {
+                Ok(Moved::Stop(Turn::Look(self.next_look())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves bytes toward a reader that is there: first what was kept, then what comes. 0 is the end of both.
+    fn forward(&mut self) -> Result<usize, SysError> {
+        if let Output::Fifo { fd, spool } = &mut self.output
+            && spool.len() > 0
+        {
+            return spool.replay(fd.as_fd());
+        }
+        if !self.pending.is_empty() {
+            return self.write_pending();
+        }
+        if self.input_ended {
+            return Ok(0);
+        }
+        if !self.by_copy {
+            return io::splice(self.input.as_fd(), self.output().as_fd(), STEP);
+        }
+        match self.fill_pending()? {
+            0 => Ok(0),
+            _ => self.write_pending(),
+        }
+    }
+
+    fn fill_pending(&mut self) -> Result<usize, SysError> {
+        self.pending.resize(COPY_STEP, 0);
+        let got = io::read(self.input.as_fd(), &mut self.pending);
+        self.pending.truncate(*got.as_ref().unwrap_or(&0));
+        if self.pending.is_empty() {
+            // An idle stream keeps no buffer.
+            self.pending = Vec::new();
+        }
+        got
+    }
+
+    fn write_pending(&mut self) -> Result<usize, SysError> {
+        let written = io::write(self.output().as_fd(), &self.pending)?;
+        if written == self.pending.len() {
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..written);
+        }
+        Ok(written)
+    }
+
+    /// EAGAIN does not say which end it means.
+    fn what_to_wait_for(&mut self) -> Turn {
+        if !self.has_backlog() {
+            return Turn::Input;
+        }
+        self.full += 1;
+        if self.full == FULL_BEFORE_GROWTH {
+            // Best effort: with the kernel's size it only takes more turns.
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
+            let _ = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
+        }
+        Turn::Room
+    }
+
+    fn lose_reader(&mut self, error: SysError) -> Result<Moved, SysError> {
+        if !matches!(self.output, Output::Fifo { .. }) {
+            return Err(error);
+        }
+        self.away = true;
+        self.step_while_away()
+    }
+
+    /// Looks whether the reader is back; if not, keeps what comes as long as there is room.
+    fn step_while_away(&mut self) -> Result<Moved, SysError> {
+        let Output::Fifo { fd, spool } = &mut self.output else { return Ok(Moved::Stop(Turn::Ended)) };
+        if spool.len() > 0 {
+            match spool.replay(fd.as_fd()) {
+                Ok(moved) => {
+                    self.away = false;
+                    return Ok(Moved::Bytes(moved));
+                }
+                Err(error) if error.is(EAGAIN) => {
+                    self.away = false;
+                    return Ok(Moved::Stop(Turn::Room));
+                }
+                Err(_) => {}
+            }
+        }
+        match self.absorb() {
+            Ok(0) => {
+                self.input_ended = true;
+                let Output::Fifo { spool, .. } = &self.output else { return Ok(Moved::Stop(Turn::Ended)) };
+                if spool.len() == 0 {
+                    return Ok(Moved::Stop(Turn::Ended));
+                }
+                Ok(Moved::Stop(Turn::Look(self.next_look())))
+            }
+            Ok(moved) => Ok(Moved::Bytes(moved)),
+            Err(error) if error.is(EAGAIN) && self.has_backlog() => {
+                Ok(Moved::Stop(Turn::InputOrLook(self.next_look())))
+            }
+            // Nothing to deliver: whether the reader is back shows when there is.
+            Err(error) if error.is(EAGAIN) => {
+                self.away = false;
+                Ok(Moved::Stop(Turn::Input))
+            }
+            // The spool is full, or its disk: the container waits, as it would without a spool.
+            Err(_) => Ok(Moved::Stop(Turn::Look(self.next_look()))),
+        }
+    }
+
+    fn absorb(&mut self) -> Result<usize, SysError> {
+        let Output::Fifo { spool, .. } = &mut self.output else { return Ok(0) };
+        if spool.room() == 0 {
+            return Err(SysError::new("spool", EPIPE));
+        }
+        if !self.pending.is_empty() {
+            let kept = spool.push(&self.pending)?;
+            self.pending.drain(..kept);
+            return Ok(kept);
+        }
+        if self.input_ended {
+            return Ok(0);
+        }
+        if !self.by_copy {
+            return spool.absorb(self.input.as_fd());
+        }
+        match self.fill_pending() {
+            Err(error) if error.is(EIO) => Ok(0),
+            Ok(got) if got > 0 => self.absorb(),
+            other => other,
+        }
+    }
+
+    fn next_look(&mut self) -> Duration {
+        let look = self.look;
+        self.look = (look * 2).min(LAST_LOOK);
+        look
+    }
+}
+
+enum Moved {
+    Bytes(usize),
+    Stop(Turn),
+}

@@ -1,0 +1,490 @@
+//! The containers of one shim, and how calls, finished jobs and exits move them.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use crate::api::{
+    Any, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest, PidResponse, PidsResponse,
+    ProcessDetails, ProcessInfo, ResizePtyRequest, StatsResponse,
+};
+use crate::ttrpc::{Code, Refusal};
+
+use super::container::Container;
+use super::effect::{Call, CallId, Effect, Event, Job, Key, Outcome, Ticket};
+use super::process::{Exit, Process, QUEUE_LIMIT, State, Stdio, WAITERS_LIMIT};
+
+/// Everything the shim knows about its containers.
+#[derive(Debug, Default)]
+pub struct Pod {
+    shim_pid: u32,
+    containers: BTreeMap<String, Container>,
+    /// What the exec requests said, until their start; apart from `Container`, which decides on states only.
+    exec_requests: BTreeMap<Key, ExecProcessRequest>,
+    effects: Vec<Effect>,
+}
+
+impl Pod {
+    /// A pod without containers, served by the process `shim_pid`.
+    pub fn new(shim_pid: u32) -> Self {
+        Self { shim_pid, ..Self::default() }
+    }
+
+    /// True while no container is left.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty()
+    }
+
+    /// The container of this id.
+    pub fn container(&self, id: &str) -> Option<&Container> {
+        self.containers.get(id)
+    }
+
+    /// Takes a call; its answer is among the effects, now or later.
+    pub fn call(&mut self, id: CallId, call: Call) -> Vec<Effect> {
+        if let Err(refusal) = self.admit(id, call) {
+            self.effects.push(Effect::Reply(id, Err(refusal)));
+        }
+        core::mem::take(&mut self.effects)
+    }
+
+    fn admit(&mut self, id: CallId, call: Call) -> Result<(), Refusal> {
+        match call {
+            Call::Create(request) => self.create(id, request),
+            Call::Exec(request) => self.register_exec(id, request),
+            Call::State(request) => {
+                let container = self.find(&request.id)?;
+                let bundle = container.request.bundle.clone();
+                let mut state = container.process(&request.exec_id)?.describe();
+                state.bundle = bundle;
+                state.id = if request.exec_id.is_empty() { request.id } else { request.exec_id };
+                self.reply(id, &state);
+                Ok(())
+            }
+            Call::Wait(request) => self.wait(id, &request.id, &request.exec_id),
+            Call::ResizePty(request) => self.resize(id, request),
+            Call::CloseIo(request) => {
+                self.find(&request.id)?.process(&request.exec_id)?;
+                if request.stdin {
+                    self.effects
+                        .push(Effect::CloseStdin(Key { container: request.id, exec: request.exec_id }));
+                }
+                self.reply_empty(id);
+                Ok(())
+            }
+            Call::Pids(request) => self.pids(id, &request.id),
+            Call::Stats(request) => {
+                self.find(&request.id)?;
+                self.run(Key::init(&request.id), Some(id), Job::Stats);
+                Ok(())
+            }
+            Call::Connect(request) => {
+                let task_pid = self.containers.get(&request.id).map_or(0, |container| container.init.pid);
+                self.reply(
+                    id,
+                    &ConnectResponse { shim_pid: self.shim_pid, task_pid, version: String::new() },
+                );
+                Ok(())
+            }
+            Call::Shutdown(_) => {
+                self.reply_empty(id);
+                if self.containers.is_empty() {
+                    self.effects.push(Effect::Exit);
+                }
+                Ok(())
+            }
+            turn => self.take_turn(id, turn),
+        }
+    }
+
+    fn create(&mut self, id: CallId, request: CreateTaskRequest) -> Result<(), Refusal> {
+        if self.containers.contains_key(&request.id) {
+            return Err(Refusal::unknown(
+                "OCI runtime create failed: container with given ID already exists",
+            ));
+        }
+        let mut container = Container::new(request.clone());
+        container.init.busy = true;
+        let key = Key::init(&request.id);
+        self.containers.insert(request.id.clone(), container);
+        self.run(key, Some(id), Job::Create(Box::new(request)));
+        Ok(())
+    }
+
+    fn register_exec(&mut self, id: CallId, request: ExecProcessRequest) -> Result<(), Refusal> {
+        let container = self.find(&request.id)?;
+        container.admits_exec(&request.exec_id)?;
+        let stdio = Stdio {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        container.execs.insert(request.exec_id.clone(), Process::new(stdio));
+        let event = Event::ExecAdded { container: request.id.clone(), exec: request.exec_id.clone() };
+        self.effects.push(Effect::Publish(event));
+        let key = Key { container: request.id.clone(), exec: request.exec_id.clone() };
+        self.exec_requests.insert(key, request);
+        self.reply_empty(id);
+        Ok(())
+    }
+
+    fn wait(&mut self, id: CallId, container: &str, exec: &str) -> Result<(), Refusal> {
+        let process = self.find(container)?.process(exec)?;
+        if process.exit.is_some() || process.failed {
+            let answer = process.wait_answer();
+            self.reply(id, &answer);
+        } else if process.waiters.len() < WAITERS_LIMIT {
+            process.waiters.push(id);
+        } else {
+            return Err(Refusal::new(Code::ResourceExhausted, "too many calls wait for this process"));
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, id: CallId, request: ResizePtyRequest) -> Result<(), Refusal> {
+        let process = self.find(&request.id)?.process(&request.exec_id)?;
+        if process.state == State::Stopped {
+            let what = if request.exec_id.is_empty() { "container" } else { "process" };
+            return Err(Refusal::unknown(format!("cannot resize a stopped {what}")));
+        }
+        let clamp = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
+        self.effects.push(Effect::Resize {
+            key: Key { container: request.id, exec: request.exec_id },
+            width: clamp(request.width),
+            height: clamp(request.height),
+        });
+        self.reply_empty(id);
+        Ok(())
+    }
+
+    /// An ended container still answers with its init: a restarted containerd takes a task without processes for
+    /// leaked and deletes it, exit code and all.
+    fn pids(&mut self, id: CallId, container: &str) -> Result<(), Refusal> {
+        match self.find(container)?.init.state {
+            State::Stopped | State::Restorable => self.reply_pids(id, container, Vec::new()),
+            _ => self.run(Key::init(container), Some(id), Job::Ps),
+        }
+        Ok(())
+    }
+
+    fn reply_pids(&mut self, id: CallId, container: &str, mut pids: Vec<u32>) {
+        let Some(container) = self.containers.get(container) else {
+            let gone = Refusal::not_found("container not created: not found");
+            return self.effects.push(Effect::Reply(id, Err(gone)));
+        };
+        if pids.is_empty() && container.init.pid != 0 {
+            pids.push(container.init.pid);
+        }
+        let info = |pid: u32| {
+            let exec =
+                container.execs.iter().find(|(_, process)| process.pid == pid && process.is_alive())?;
+            let details = ProcessDetails { exec_id: exec.0.clone() };
+            Some(Any::pack("containerd.runc.v1.ProcessDetails", &details))
+        };
+        let processes = pids.iter().map(|&pid| ProcessInfo { pid, info: info(pid) }).collect();
+        self.reply(id, &PidsResponse { processes });
+    }
+
+    /// Calls that need the runtime run one at a time for each process; the others queue behind.
+    fn take_turn(&mut self, id: CallId, call: Call) -> Result<(), Refusal> {
+        let key = turn_key(&call).ok_or_else(|| Refusal::new(Code::Internal, "this call takes no turn"))?;
+        let container = self.find(&key.container)?;
+        let process = container.process(&key.exec)?;
+        if !process.busy {
+            return self.begin(id, key, &call);
+        }
+        if process.queue.len() >= QUEUE_LIMIT {
+            return Err(Refusal::new(Code::ResourceExhausted, "too many calls wait for their turn"));
+        }
+        process.queue.push_back((id, call));
+        Ok(())
+    }
+
+    fn begin(&mut self, id: CallId, key: Key, call: &Call) -> Result<(), Refusal> {
+        let container = self.find(&key.container)?;
+        let mut job = container.job_for(&key.exec, call)?;
+        let process = container.process(&key.exec)?;
+        process.busy = true;
+        process.pausing = job == Job::Pause;
+        if let Job::Exec(request) = &mut job {
+            **request = self.exec_requests.get(&key).cloned().unwrap_or_default();
+        }
+        self.run(key, Some(id), job);
+        Ok(())
+    }
+
+    /// Takes the result of a job.
+    pub fn done(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<Effect> {
+        let Ticket { key, call, job } = ticket;
+        let takes_turn = !matches!(job, Job::Ps | Job::Stats) && call.is_some();
+        self.settle(&key, call, job, outcome);
+        if takes_turn {
+            self.end_turn(&key);
+        }
+        self.settle_held_exits(&key.container);
+        core::mem::take(&mut self.effects)
+    }
+
+    fn settle(&mut self, key: &Key, call: Option<CallId>, job: Job, outcome: Outcome) {
+        let Some(id) = call else { return };
+        match (job, outcome) {
+            (Job::Ps, Outcome::Pids(pids)) => self.reply_pids(id, &key.container, pids),
+            (Job::Ps, Outcome::Failed(refusal)) => self.ps_failed(id, key, refusal),
+            (Job::Stats, Outcome::Any(stats)) => self.reply(id, &StatsResponse { stats: Some(stats) }),
+            (Job::Create(request), Outcome::Pid(pid)) => self.created(id, request, pid),
+            (job @ Job::Create(_), Outcome::Failed(refusal)) => {
+                drop(job);
+                self.remove_container(&key.container);
+                self.effects.push(Effect::Reply(id, Err(refusal)));
+            }
+            (Job::Start, Outcome::Done) => self.started(id, key, None),
+            (Job::Restore | Job::Exec(_), Outcome::Pid(pid)) => self.started(id, key, Some(pid)),
+            (Job::Exec(_), Outcome::Failed(refusal)) => self.exec_failed(id, key, refusal),
+            (Job::Delete, Outcome::Done) => self.deleted(id, key),
+            (Job::Drain, Outcome::Done) => self.exec_deleted(id, key),
+            (Job::Pause, outcome) => self.paused(id, key, outcome),
+            (Job::Resume, Outcome::Done) => {
+                self.set_frozen(key, State::Paused, State::Running);
+                self.effects.push(Effect::Publish(Event::Resumed { container: key.container.clone() }));
+                self.reply_empty(id);
+            }
+            (_, Outcome::Failed(refusal)) => self.effects.push(Effect::Reply(id, Err(refusal))),
+            _ => self.reply_empty(id),
+        }
+    }
+
+    fn ps_failed(&mut self, id: CallId, key: &Key, refusal: Refusal) {
+        let ended = self.containers.get(&key.container).is_some_and(|container| {
+            container.init.state == State::Stopped || container.init.held_exit.is_some()
+        });
+        if ended {
+            self.reply_pids(id, &key.container, Vec::new());
+        } else {
+            self.effects.push(Effect::Reply(id, Err(refusal)));
+        }
+    }
+
+    fn created(&mut self, id: CallId, request: Box<CreateTaskRequest>, pid: u32) {
+        let Some(container) = self.containers.get_mut(&request.id) else { return };
+        container.init.pid = pid;
+        container.init.state = if request.checkpoint.is_empty() { State::Created } else { State::Restorable };
+        self.effects.push(Effect::Publish(Event::Create { request, pid }));
+        self.reply(id, &PidResponse { pid });
+    }
+
+    fn started(&mut self, id: CallId, key: &Key, pid: Option<u32>) {
+        self.exec_requests.remove(key);
+        let Some(process) = self.process(key) else { return };
+        process.state = State::Running;
+        process.pid = pid.unwrap_or(process.pid);
+        let pid = process.pid;
+        let container = key.container.clone();
+        self.effects.push(Effect::Publish(match key.is_init() {
+            true => Event::Start { container, pid },
+            false => Event::ExecStarted { container, exec: key.exec.clone(), pid },
+        }));
+        self.reply(id, &PidResponse { pid });
+    }
+
+    /// A failed start leaves the exec registered, with its waiters answered: nobody will see it end.
+    fn exec_failed(&mut self, id: CallId, key: &Key, refusal: Refusal) {
+        self.effects.push(Effect::Reply(id, Err(refusal)));
+        let Some(process) = self.process(key) else { return };
+        process.failed = true;
+        self.answer_waiters(key);
+    }
+
+    fn deleted(&mut self, id: CallId, key: &Key) {
+        let Some(mut container) = self.remove_container(&key.container) else { return };
+        let process = &mut container.init;
+        let exit = process.exit.or(process.held_exit);
+        let exit = exit.unwrap_or(Exit { status: 0, at: crate::api::Timestamp::GO_ZERO });
+        process.exit = Some(exit);
+        let pid = process.pid;
+        for waiter in core::mem::take(&mut process.waiters) {
+            let answer = process.wait_answer();
+            self.reply(waiter, &answer);
+        }
+        for (_, mut exec) in core::mem::take(&mut container.execs) {
+            for waiter in core::mem::take(&mut exec.waiters) {
+                let answer = exec.wait_answer();
+                self.reply(waiter, &answer);
+            }
+        }
+        for (queued, _) in core::mem::take(&mut container.init.queue) {
+            let gone = Refusal::not_found("container not created: not found");
+            self.effects.push(Effect::Reply(queued, Err(gone)));
+        }
+        self.effects.push(Effect::Publish(Event::Delete { container: key.container.clone(), pid, exit }));
+        self.reply(id, &DeleteResponse { pid, exit_status: exit.status, exited_at: Some(exit.at) });
+    }
+
+    fn exec_deleted(&mut self, id: CallId, key: &Key) {
+        let Some(container) = self.containers.get_mut(&key.container) else { return };
+        let Some(mut process) = container.execs.remove(&key.exec) else { return };
+        let answer = DeleteResponse {
+            pid: process.pid,
+            exit_status: process.exit.map_or(0, |exit| exit.status),
+            exited_at: Some(process.exited_at()),
+        };
+        for waiter in core::mem::take(&mut process.waiters) {
+            let gone = process.wait_answer();
+            self.reply(waiter, &gone);
+        }
+        for (queued, _) in core::mem::take(&mut process.queue) {
+            let text = format!("process does not exist {}: not found", key.exec);
+            self.effects.push(Effect::Reply(queued, Err(Refusal::not_found(text))));
+        }
+        self.exec_requests.remove(key);
+        self.effects.push(Effect::Forget(key.clone()));
+        self.reply(id, &answer);
+    }
+
+    fn paused(&mut self, id: CallId, key: &Key, outcome: Outcome) {
+        if let Some(process) = self.process(key) {
+            process.pausing = false;
+        }
+        if let Outcome::Failed(refusal) = outcome {
+            return self.effects.push(Effect::Reply(id, Err(refusal)));
+        }
+        self.set_frozen(key, State::Running, State::Paused);
+        self.effects.push(Effect::Publish(Event::Paused { container: key.container.clone() }));
+        self.reply_empty(id);
+    }
+
+    /// Changes the state unless the process ended while the job ran.
+    fn set_frozen(&mut self, key: &Key, from: State, to: State) {
+        if let Some(process) = self.process(key).filter(|process| process.state == from) {
+            process.state = to;
+        }
+    }
+
+    fn end_turn(&mut self, key: &Key) {
+        if let Some(process) = self.process(key) {
+            process.busy = false;
+        }
+        self.settle_held_exits(&key.container);
+        while let Some((id, call)) = self.process(key).filter(|p| !p.busy).and_then(|p| p.queue.pop_front()) {
+            if let Err(refusal) = self.begin(id, key.clone(), &call) {
+                self.effects.push(Effect::Reply(id, Err(refusal)));
+            }
+        }
+    }
+
+    /// Takes the end of a process.
+    pub fn exited(&mut self, key: &Key, exit: Exit) -> Vec<Effect> {
+        let Some(process) = self.process(key).filter(|process| process.exit.is_none()) else {
+            return Vec::new();
+        };
+        process.held_exit = Some(exit);
+        if key.is_init() {
+            let await_execs = self.containers.get(&key.container).is_some_and(Container::has_live_execs);
+            self.effects.push(Effect::InitEnded { container: key.container.clone(), await_execs });
+        }
+        self.settle_held_exits(&key.container);
+        core::mem::take(&mut self.effects)
+    }
+
+    /// Forgets calls whose client is gone.
+    pub fn abandon(&mut self, calls: &[CallId]) {
+        for container in self.containers.values_mut() {
+            for process in container.execs.values_mut().chain([&mut container.init]) {
+                process.waiters.retain(|waiter| !calls.contains(waiter));
+            }
+        }
+    }
+
+    /// Publishes the end of a container whose execs did not end in time.
+    pub fn execs_overdue(&mut self, container: &str) -> Vec<Effect> {
+        if self.containers.get(container).is_some_and(|container| container.init.held_exit.is_some()) {
+            self.publish_exit(&Key::init(container));
+        }
+        core::mem::take(&mut self.effects)
+    }
+
+    /// Takes a kill for lack of memory in a container.
+    pub fn oom(&mut self, container: &str) -> Vec<Effect> {
+        if self.containers.contains_key(container) {
+            self.effects.push(Effect::Publish(Event::Oom { container: container.to_owned() }));
+        }
+        core::mem::take(&mut self.effects)
+    }
+
+    /// Publishes ends that waited: an end seen during a start comes after it, the end of init after its execs'.
+    fn settle_held_exits(&mut self, id: &str) {
+        let Some(container) = self.containers.get(id) else { return };
+        let is_due = |process: &Process| process.held_exit.is_some() && (process.is_alive() || !process.busy);
+        let due: Vec<String> =
+            container.execs.iter().filter(|(_, exec)| is_due(exec)).map(|(name, _)| name.clone()).collect();
+        for exec in due {
+            self.publish_exit(&Key { container: id.to_owned(), exec });
+        }
+        let Some(container) = self.containers.get(id) else { return };
+        if is_due(&container.init) && !container.has_live_execs() {
+            self.publish_exit(&Key::init(id));
+        }
+    }
+
+    fn publish_exit(&mut self, key: &Key) {
+        let Some(process) = self.process(key) else { return };
+        let Some(exit) = process.held_exit.take() else { return };
+        process.exit = Some(exit);
+        process.state = State::Stopped;
+        let pid = process.pid;
+        self.effects.push(Effect::Publish(Event::Exit { key: key.clone(), pid, exit }));
+        self.answer_waiters(key);
+    }
+
+    fn answer_waiters(&mut self, key: &Key) {
+        let Some(process) = self.process(key) else { return };
+        let answer = process.wait_answer();
+        for waiter in core::mem::take(&mut process.waiters) {
+            self.reply(waiter, &answer);
+        }
+    }
+
+    fn remove_container(&mut self, id: &str) -> Option<Container> {
+        let container = self.containers.remove(id)?;
+        for exec in container.execs.keys() {
+            let key = Key { container: id.to_owned(), exec: exec.clone() };
+            self.exec_requests.remove(&key);
+            self.effects.push(Effect::Forget(key));
+        }
+        self.effects.push(Effect::Forget(Key::init(id)));
+        Some(container)
+    }
+
+    fn find(&mut self, id: &str) -> Result<&mut Container, Refusal> {
+        self.containers.get_mut(id).ok_or_else(|| Refusal::not_found("container not created: not found"))
+    }
+
+    fn process(&mut self, key: &Key) -> Option<&mut Process> {
+        self.containers.get_mut(&key.container)?.process(&key.exec).ok()
+    }
+
+    fn run(&mut self, key: Key, call: Option<CallId>, job: Job) {
+        self.effects.push(Effect::Run(Ticket { key, call, job }));
+    }
+
+    fn reply(&mut self, id: CallId, answer: &impl Message) {
+        self.effects.push(Effect::Reply(id, Ok(answer.encode_to_vec())));
+    }
+
+    fn reply_empty(&mut self, id: CallId) {
+        self.effects.push(Effect::Reply(id, Ok(Vec::new())));
+    }
+}
+
+/// Whose turn a call takes, if it takes one: calls on the whole container take init's.
+fn turn_key(call: &Call) -> Option<Key> {
+    let (container, exec) = match call {
+        Call::Start(request) | Call::Delete(request) => (&request.id, request.exec_id.as_str()),
+        Call::Kill(request) => (&request.id, request.exec_id.as_str()),
+        Call::Pause(request) | Call::Resume(request) => (&request.id, ""),
+        Call::Update(request) => (&request.id, ""),
+        Call::Checkpoint(request) => (&request.id, ""),
+        _ => return None,
+    };
+    Some(Key { container: container.clone(), exec: exec.to_owned() })
+}
