@@ -67,7 +67,7 @@ impl Cgroup {
             }
         }
         make::fill_cpusets(&cgroup.nodes)?;
-        enable::controllers(plan, &cgroup.nodes)?;
+        enable::controllers(plan.layout, &plan.enable, &plan.writes, &cgroup.nodes)?;
         apply::writes(&plan.writes, &cgroup.nodes)?;
         Ok(cgroup)
     }

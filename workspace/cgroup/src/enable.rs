@@ -9,21 +9,26 @@ use hull_sys::fs::OFlags;
 use crate::error::{CgroupError, RefusedLimit, Result};
 use crate::hierarchies::{open_below, read_whole};
 use crate::node::{Node, write_file};
-use crate::{CgroupPlan, Layout};
+use crate::{Layout, Write};
 
 const SUBTREE: &str = "cgroup.subtree_control";
 
-/// Enables what the plan's limits need, and on a pure version 2 host everything else for statistics.
+/// Enables what the limits need, and on a pure version 2 host everything else that is `offered`, for statistics.
 ///
 /// # Errors
 /// A controller that a limit needs does not arrive at the container's directory.
-pub(crate) fn controllers(plan: &CgroupPlan, nodes: &[Node]) -> Result<()> {
+pub(crate) fn controllers(
+    layout: Layout,
+    offered: &[String],
+    writes: &[Write],
+    nodes: &[Node],
+) -> Result<()> {
     let Some((index, node)) = nodes.iter().enumerate().find(|(_, node)| node.is_v2()) else { return Ok(()) };
     let Some(dir) = node.dir()? else { return Ok(()) };
-    let writes = plan.writes.iter().filter(|write| write.place == index && write.controller != "cgroup");
+    let writes = writes.iter().filter(|write| write.place == index && write.controller != "cgroup");
     let needed: Vec<_> = writes.map(|write| (write.controller.as_str(), write.field.as_str())).collect();
-    let wanted: Vec<&str> = match plan.layout {
-        Layout::V2 => plan.enable.iter().map(String::as_str).collect(),
+    let wanted: Vec<&str> = match layout {
+        Layout::V2 => offered.iter().map(String::as_str).collect(),
         Layout::V1 | Layout::Hybrid => needed.iter().map(|(controller, _)| *controller).collect(),
     };
     let missing = absent(&wanted, &available(dir, node)?);

@@ -3,6 +3,8 @@
 
 use hull_sys::SysError;
 
+use crate::Refusal;
+
 /// Result of an operation on a container's control group.
 pub type Result<T> = std::result::Result<T, CgroupError>;
 
@@ -62,6 +64,9 @@ pub enum CgroupError {
     /// The kernel did not take a limit.
     #[error(transparent)]
     Limit(Box<RefusedLimit>),
+    /// A value of an update is impossible; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// `checkBeforeUpdate`: the new limit is below what is in use.
     #[error("rejecting {what} limit {limit} < usage {usage}")]
     BelowUsage {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Place;
+
 /// How the host's control groups are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,6 +68,18 @@ impl Facts {
             });
         }
         Self { hierarchies }
+    }
+
+    /// The hierarchies that a container has directories in; of version 2 without controllers.
+    pub(crate) fn of_places<'a>(places: impl Iterator<Item = &'a Place>) -> Self {
+        let hierarchy = |place: &Place| Hierarchy {
+            version: place.version,
+            name: place.hierarchy.clone(),
+            controllers: controllers_in(&place.hierarchy, place.version),
+            mount_point: place.mount_point.clone(),
+            own: None,
+        };
+        Self { hierarchies: places.map(hierarchy).collect() }
     }
 
     /// Stores the text of the version 2 tree's `cgroup.controllers`.

@@ -15,6 +15,8 @@
 //! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
 //! | `node` | one directory: every file by its name below an open directory |
 //! | `freeze`, `kill`, `processes`, `destroy` | the container's life and its end |
+//! | `update`, `statistics`, `oom` | limits changed, use measured, memory watched while it runs |
+//! | `sub`, `mounts` | groups below the container's own, and what a `cgroup` mount shows |
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -28,12 +30,17 @@ mod freeze;
 mod hierarchies;
 mod kill;
 mod make;
+mod mounts;
 mod node;
+mod oom;
 mod place;
 mod plan;
 mod processes;
 mod refusal;
 mod resources;
+pub mod statistics;
+mod sub;
+mod update;
 mod wait;
 
 pub use cgroup::{Cgroup, SavedPaths};
@@ -41,7 +48,11 @@ pub use devices::DeviceRules;
 pub use error::{CgroupError, RefusedLimit, Result};
 pub use facts::{Facts, Hierarchy, Layout, Version};
 pub use hierarchies::Hierarchies;
+pub use mounts::{CgroupMount, mount_plan};
+pub use oom::{Oom, OomWatch};
 pub use place::Place;
 pub use plan::{CgroupPlan, CgroupSpec, plan};
 pub use refusal::Refusal;
 pub use resources::{Write, writes_of};
+pub use statistics::Statistics;
+pub use sub::SubPaths;

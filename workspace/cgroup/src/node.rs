@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use hull_sys::fs::OFlags;
+use hull_sys::fs::{OFlags, read_directory};
 use hull_sys::{SysError, io};
 
 use crate::error::{CgroupError, Result};
@@ -99,6 +99,19 @@ impl Node {
     pub fn put(&self, file: &str, value: &str) -> Result<()> {
         let name = |source| CgroupError::File { action: "write", path: self.path_of(file), source };
         self.write(file, value).map_err(name)
+    }
+
+    /// Lists what stands between `prefix` and `suffix` in the names of its files, in order.
+    pub fn files_between(&self, prefix: &str, suffix: &str) -> Result<Vec<String>> {
+        let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
+        let fail = |source| CgroupError::File { action: "list", path: self.place.host_path(), source };
+        let again = open_below(dir, ".", OFlags::DIRECTORY | OFlags::RDONLY).map_err(fail)?;
+        let entries = read_directory(again.as_fd()).map_err(fail)?;
+        let middle = |name: &str| Some(name.strip_prefix(prefix)?.strip_suffix(suffix)?.to_owned());
+        let mut found: Vec<_> =
+            entries.iter().filter_map(|entry| middle(entry.name.to_str().ok()?)).collect();
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Path of one of its files on the host, for messages.

@@ -1,4 +1,5 @@
 //! Freezing, killing and removing groups with processes in them.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod bed;
 

@@ -1,4 +1,5 @@
 //! Directories and limits on this host's own hierarchies.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod bed;
 

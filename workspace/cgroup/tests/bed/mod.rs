@@ -1,5 +1,6 @@
 //! What the effect tests share: groups of a unique name that are gone after the test, and programs to put in them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

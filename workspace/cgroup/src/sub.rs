@@ -1,0 +1,138 @@
+//! `exec --cgroup [CONTROLLERS:]PATH`: a further process in a group below the container's.
+
+use hull_sys::fs::OFlags;
+
+use crate::cgroup::{Cgroup, PROCS};
+use crate::error::{CgroupError, Result};
+use crate::hierarchies::{open_below, read_whole};
+use crate::make::attach_hint;
+use crate::node::{Node, write_file};
+
+/// Where below the container's directories a further process goes: (controllers, path), where no controllers mean
+/// every hierarchy. Paths are without slashes at their ends; empty means the container's own directory.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SubPaths(Vec<(Option<String>, String)>);
+
+impl SubPaths {
+    /// Reads the values of `--cgroup`.
+    ///
+    /// # Errors
+    /// A path with `..`; a controller that is named twice, or beside a value for all of them.
+    pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Self> {
+        let mut found: Vec<(Option<String>, String)> = Vec::new();
+        for argument in arguments {
+            let argument = argument.as_ref();
+            let bad = || CgroupError::BadSubPath { path: argument.to_owned() };
+            let (controllers, path) = match argument.split_once(':') {
+                Some((list, path)) => (list.split(',').map(|name| Some(name.to_owned())).collect(), path),
+                None => (vec![None], argument),
+            };
+            if path.split('/').any(|part| part == "..") || path.contains('\0') {
+                return Err(bad());
+            }
+            for controller in controllers {
+                let taken = found.iter().any(|(known, _)| *known == controller || known.is_none());
+                if taken || controller.is_none() && !found.is_empty() || controller.as_deref() == Some("") {
+                    return Err(bad());
+                }
+                found.push((controller, path.trim_matches('/').to_owned()));
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// The path in one hierarchy.
+    fn of(&self, node: &Node) -> &str {
+        let meant = |name: &Option<String>| name.as_deref().is_none_or(|name| node.place.has(name));
+        self.0.iter().find(|(name, _)| meant(name)).map_or("", |(_, path)| path)
+    }
+}
+
+impl Cgroup {
+    /// Puts a process into the given groups below the container's, and into the container's own where none is given.
+    ///
+    /// # Errors
+    /// A controller that the container has no directory for; a group that does not exist.
+    pub fn join_sub(&self, pid: i32, paths: &SubPaths) -> Result<()> {
+        for controller in paths.0.iter().filter_map(|(name, _)| name.as_deref()) {
+            if !self.nodes.iter().any(|node| node.place.has(controller)) {
+                return Err(CgroupError::UnknownController { controller: controller.to_owned() });
+            }
+        }
+        for node in &self.nodes {
+            let Some(dir) = node.dir()? else { continue };
+            let path = paths.of(node);
+            let joined = match path {
+                "" => write_file(dir, PROCS, &pid.to_string()),
+                path => open_below(dir, path, OFlags::DIRECTORY | OFlags::PATH).and_then(|sub| {
+                    use std::os::fd::AsFd;
+                    write_file(sub.as_fd(), PROCS, &pid.to_string())
+                }),
+            };
+            joined.map_err(|source| {
+                let path = node.path_of(path).trim_end_matches('/').to_owned();
+                CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process where the container's first process `init` is: as [`Cgroup::attach`], but when a version 2
+    /// directory takes no processes because the container hands out controllers below it (as systemd does), the
+    /// process goes into the group that `init` is in.
+    ///
+    /// # Errors
+    /// As [`Cgroup::attach`].
+    pub fn attach_beside(&mut self, pid: i32, init: i32) -> Result<()> {
+        match self.attach(pid) {
+            Err(CgroupError::Attach { source, .. }) if source.is(libc::EBUSY) => {}
+            other => return other,
+        }
+        let Some(node) = self.v2() else { return Ok(()) };
+        let text = read_whole(hull_sys::CWD, &format!("/proc/{init}/cgroup")).unwrap_or_default();
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+        // As seen from the caller's cgroup namespace, the path ends with the one below the container's directory.
+        let below =
+            own.and_then(|own| own.split_once(node.place.path.as_str())).map_or("", |(_, below)| below);
+        self.join_sub(pid, &SubPaths(vec![(None, below.trim_matches('/').to_owned())]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> std::result::Result<SubPaths, String> {
+        SubPaths::parse(arguments).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_paths_for_all_or_for_some_controllers() {
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(parse(&["/a/b/"]), Ok(SubPaths(vec![(None, "a/b".to_owned())])));
+        assert_eq!(
+            parse(&["cpu,pids:x", "memory:/"]),
+            Ok(SubPaths(vec![
+                (some("cpu"), "x".into()),
+                (some("pids"), "x".into()),
+                (some("memory"), "".into())
+            ]))
+        );
+    }
+
+    #[test]
+    fn ambiguous_and_climbing_values_are_refused() {
+        for bad in [
+            &[".."][..],
+            &["a/../b"],
+            &["cpu:../.."],
+            &["a", "b"],
+            &["cpu:a", "cpu:b"],
+            &["cpu:a", "b"],
+            &[":a"],
+        ] {
+            let text = parse(bad).unwrap_err();
+            assert_eq!(text, format!("bad sub cgroup path: {}", bad[bad.len() - 1]));
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Changing the limits of a container that runs.
+
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
+
+use crate::cgroup::Cgroup;
+use crate::error::{CgroupError, Result};
+use crate::{DeviceRules, Facts, Layout, apply, enable, writes_of};
+
+impl Cgroup {
+    /// Writes what `new` sets, and leaves the rest. `current` is what is in force: some version 2 values need both.
+    /// Device rules, if there are any, replace the old ones.
+    ///
+    /// # Errors
+    /// A value is refused before anything is written, by [`CgroupError::Refused`] or [`CgroupError::BelowUsage`];
+    /// or the kernel refuses one, and those written before it stay.
+    pub fn update(&self, new: &LinuxResources, current: &LinuxResources, rootless: bool) -> Result<()> {
+        let facts = self.facts()?;
+        let writes = writes_of(new, current, &facts)?;
+        let v1_devices = self.v1("devices").is_some();
+        let rules = new.devices().as_deref().map(|rules| DeviceRules::read(rules, v1_devices)).transpose()?;
+        if let Some(memory) =
+            new.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true))
+        {
+            self.refuse_below_usage(memory)?;
+        }
+        // What the container was made without is only enabled where a limit needs it.
+        enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;
+        apply::writes(&writes, &self.nodes)?;
+        rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless))
+    }
+
+    /// The hierarchies as this container knows them, by their index in its directories.
+    fn facts(&self) -> Result<Facts> {
+        let mut facts = Facts::of_places(self.nodes.iter().map(|node| &node.place));
+        if let Some(node) = self.v2() {
+            let root = crate::hierarchies::read_whole(node.root()?, "cgroup.controllers");
+            facts.set_v2_controllers(&root.unwrap_or_default());
+        }
+        Ok(facts)
+    }
+
+    /// `checkBeforeUpdate`: a limit below what is in use would start the out-of-memory killer.
+    fn refuse_below_usage(&self, memory: &LinuxMemory) -> Result<()> {
+        let limits = [("memory", memory.limit(), V1_USAGE), ("memory+swap", memory.swap(), V1_SWAP_USAGE)];
+        for (what, limit, v1_file) in limits {
+            let Some(limit) = limit.filter(|limit| *limit > 0) else { continue };
+            let text = match (self.v1("memory"), self.v2()) {
+                (Some(node), _) => node.read(v1_file)?,
+                (None, Some(node)) => node.read("memory.current")?,
+                (None, None) => None,
+            };
+            let usage = text.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+            if limit.unsigned_abs() < usage {
+                return Err(CgroupError::BelowUsage { what, limit, usage });
+            }
+        }
+        Ok(())
+    }
+}
+
+const V1_USAGE: &str = "memory.usage_in_bytes";
+const V1_SWAP_USAGE: &str = "memory.memsw.usage_in_bytes";
