@@ -67,9 +67,11 @@ pub(crate) fn add(
         if multiplexed.always.is_some() {
             continue;
         }
+        // Who writes conditions for it knows it.
+        let considered = !multiplexed.rules.is_empty();
         for (name, selector) in selectors {
             let Some(call) = CallId::find(name).and_then(|call| rules.calls.get(&call)) else { continue };
-            if call.always.is_none() {
+            if call.always.is_none() && !considered {
                 warnings.push(format!(
                     "{name} has rules on arguments, which are out of sight in a 32-bit {through}: the strictest action holds there"
                 ));
