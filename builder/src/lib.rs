@@ -5,9 +5,22 @@
 //! step in its own root file system, nor resolve a name of the context or of an image by path.
 #![forbid(unsafe_code)]
 
+mod build;
+mod cache;
 mod cli;
 mod commands;
+mod context;
 pub mod dockerfile;
+mod error;
+mod execute;
+mod graph;
+mod inputs;
+mod pack;
+mod pattern;
+mod progress;
+mod snapshot;
+mod steps;
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,165 @@
+//! The build, from the command line to the image: read, parse, resolve, carry out, describe, hand over.
+
+mod bases;
+mod describe;
+mod options;
+mod output;
+mod source;
+
+use std::process::ExitCode;
+
+use hull_image::Store;
+
+use crate::cache::Cache;
+use crate::commands::build::Arguments;
+use crate::commands::host;
+use crate::dockerfile;
+use crate::dockerfile::ast::Dockerfile;
+use crate::dockerfile::diagnostic::Diagnostic;
+use crate::error::{Error, Result};
+use crate::execute::Execution;
+use crate::graph::{self, Plan, Resolved};
+use crate::inputs::Inputs;
+use crate::progress::{Event, Progress, Style};
+use crate::workspace::Workspace;
+
+use source::Source;
+
+/// Builds as the command line says.
+pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
+    options::refuse_nonsense(arguments)?;
+    let text = source::read(arguments)?;
+    let file = match dockerfile::parse(&text.dockerfile) {
+        Ok(file) => file,
+        Err(error) => return Ok(text.complain(&error)),
+    };
+    if options::only_checks(arguments) {
+        return check(arguments, &text, &file);
+    }
+    match whole_build(arguments, &text, &file) {
+        Err(Error::Dockerfile(error)) => Ok(text.complain(&error)),
+        Err(error) => Err(error.into()),
+        Ok(code) => Ok(code),
+    }
+}
+
+/// `--check`: the findings of the parser, and of the resolver where no image is needed.
+fn check(
+    arguments: &Arguments,
+    text: &Source,
+    file: &Dockerfile,
+) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut warnings = file.warnings.clone();
+    let options = options::graph(arguments, options::epoch(arguments)?)?;
+    match graph::resolve(file, &options, &graph::Bases::new()) {
+        Ok(Resolved::Plan(plan)) => warnings.extend(plan.warnings),
+        Ok(Resolved::NeedsImages(_)) => {}
+        Err(error) => return Ok(text.complain(&error)),
+    }
+    warnings.sort_by_key(|warning| warning.span.first);
+    text.warn(&warnings);
+    println!("Check complete, {} warnings have been found!", warnings.len());
+    Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+}
+
+fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Result<ExitCode> {
+    Workspace::enter()?;
+    hull_sys::process::umask(0);
+    let store = host::open_store()?;
+    let cache = Cache::open(&store)?;
+    let workspace = Workspace::make(&store)?;
+    let epoch = options::epoch(arguments)?;
+    let graph_options = options::graph(arguments, epoch)?;
+    let (mut inputs, plan) = resolve(arguments, file, &graph_options, &store)?;
+    text.warn_unless_quiet(arguments, &file.warnings, &plan.warnings);
+    source::open_directories(arguments, text, &cache, &mut inputs)?;
+    let id = match carry_out(arguments, (&store, &cache), &workspace, text, &plan, &inputs)? {
+        Ok(layers) => describe::describe(arguments, &store, &plan, &inputs, &layers, epoch)?,
+        Err(code) => return Ok(code),
+    };
+    save_file_caches(&inputs);
+    store.settle()?;
+    output::hand_over(arguments, &store, &id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves the graph, fetching the images that it turns out to need.
+fn resolve(
+    arguments: &Arguments,
+    file: &Dockerfile,
+    options: &graph::Options,
+    store: &Store,
+) -> Result<(Inputs, Plan)> {
+    let mut inputs = Inputs::default();
+    loop {
+        let configs = inputs.images.iter().map(|(name, base)| (name.clone(), base.config.clone())).collect();
+        match graph::resolve(file, options, &configs)? {
+            Resolved::Plan(plan) => return Ok((inputs, *plan)),
+            Resolved::NeedsImages(images) => {
+                for (name, span) in images {
+                    let base = bases::find(arguments, options, store, &name).map_err(|error| {
+                        let hint = Some(
+                            "names of images are looked up in the store: hull-build images lists them".into(),
+                        );
+                        Diagnostic::new(span, with_causes(&error)).at(&name).hint(hint)
+                    })?;
+                    inputs.images.insert(name, base);
+                }
+            }
+        }
+    }
+}
+
+/// Runs the steps and shows how they go; a failed step is told of here.
+fn carry_out(
+    arguments: &Arguments,
+    (store, cache): (&Store, &Cache<'_>),
+    workspace: &Workspace,
+    text: &Source,
+    plan: &Plan,
+    inputs: &Inputs,
+) -> Result<std::result::Result<crate::snapshot::Layers, ExitCode>> {
+    let runner = options::runner(arguments, workspace)?;
+    let settings = options::settings(arguments, text)?;
+    let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
+    let (progress, events) = Progress::start(style);
+    if arguments.explain && !plan.skipped.is_empty() {
+        events.send(Event::Note(format!("stages that nothing needs: {}", plan.skipped.join(", "))));
+    }
+    let execution = Execution::new((store, cache), plan, inputs, &runner, &settings, &events);
+    let outcome = execution.run();
+    drop(execution);
+    drop(events);
+    progress.finish();
+    match outcome {
+        Ok(layers) => Ok(Ok(layers)),
+        Err((None, error)) => Err(error),
+        Err((Some(step), error)) => {
+            let step = &plan.steps[step];
+            let code = if let Error::Command { code } = &error { *code } else { 1 };
+            let told =
+                Diagnostic::new(step.span, format!("{}: {}", first_words(&step.text), with_causes(&error)));
+            text.complain(&told);
+            Ok(Err(ExitCode::from(u8::try_from(code.clamp(1, 255)).unwrap_or(1))))
+        }
+    }
+}
+
+fn first_words(text: &str) -> String {
+    text.split_whitespace().take(6).collect::<Vec<_>>().join(" ")
+}
+
+/// An error with all its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Losing a file cache costs time, not correctness.
+fn save_file_caches(inputs: &Inputs) {
+    for directory in inputs.context.iter().chain(inputs.directories.values()) {
+        drop(directory.cache.save());
+    }
+}

@@ -1,0 +1,165 @@
+//! What a selection is made of: one digest over names, kinds, modes, owners, attributes, links and contents. No times.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd;
+
+use rustix::fs::{FileType, Stat};
+use sha2::{Digest, Sha256};
+
+use super::file_cache::{Content, FileCache};
+use super::select::Source;
+use super::tree::{Node, Tree};
+use crate::error::{Error, Result};
+
+/// The digests of a selection's parts: what a copy writes is held against them.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// By path below the tree's root: the digest of a regular file.
+    pub(crate) files: BTreeMap<Vec<u8>, Content>,
+    /// One line for each thing selected: its place and everything that counts.
+    pub(crate) lines: Vec<(String, String)>,
+}
+
+/// Reads what has changed of a selection, and describes all of it.
+pub(crate) fn describe(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Result<Contents> {
+    let mut all = Contents::default();
+    let nodes = read_files(tree, sources, cache)?;
+    for (index, source) in sources.iter().enumerate() {
+        match source {
+            Source::File { node, name } => {
+                let place = format!("{index}:{}", String::from_utf8_lossy(name));
+                all.add(tree, node, place, &nodes)?;
+            }
+            Source::Directory { root, items } => {
+                all.add(tree, root, format!("{index}:./"), &nodes)?;
+                for item in items {
+                    all.add(tree, &item.node, format!("{index}:./{}", escape(&item.to)), &nodes)?;
+                }
+            }
+        }
+    }
+    all.files = nodes;
+    Ok(all)
+}
+
+/// Names that are no text stay apart: bytes that are none are written in hex.
+fn escape(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.contains('\u{1}') => text.to_owned(),
+        _ => format!("\u{1}{}", name.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+/// The digests of all regular files, those that are not known read by several threads.
+fn read_files(
+    tree: &Tree,
+    sources: &[Source],
+    cache: Option<&FileCache>,
+) -> Result<BTreeMap<Vec<u8>, Content>> {
+    let mut known = BTreeMap::new();
+    let mut unknown: Vec<&Node> = Vec::new();
+    let nodes = sources.iter().flat_map(|source| match source {
+        Source::File { node, .. } => vec![node],
+        Source::Directory { items, .. } => items.iter().map(|item| &item.node).collect(),
+    });
+    for node in nodes.filter(|node| node.kind() == FileType::RegularFile) {
+        match cache.and_then(|cache| cache.get(&node.stat)) {
+            Some(content) => drop(known.insert(node.path.clone(), content)),
+            None => unknown.push(node),
+        }
+    }
+    let threads = if unknown.len() < 16 {
+        1
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from).min(8)
+    };
+    let share = unknown.len().div_ceil(threads).max(1);
+    let parts: Vec<Result<Vec<Read>>> = std::thread::scope(|scope| {
+        let work: Vec<_> = unknown
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().map(|node| read_file(tree, node, cache)).collect()))
+            .collect();
+        work.into_iter().map(|thread| thread.join().expect("reading doesn't panic")).collect()
+    });
+    for part in parts {
+        known.extend(part?);
+    }
+    Ok(known)
+}
+
+/// A path and the digest of what is there.
+type Read = (Vec<u8>, Content);
+
+fn read_file(tree: &Tree, node: &Node, cache: Option<&FileCache>) -> Result<Read> {
+    let mut file = tree.open_file(&node.path)?;
+    let before = stat(&file, &node.path)?;
+    let content = hash(&mut file, &node.path)?;
+    let after = stat(&file, &node.path)?;
+    let identity = |stat: &Stat| (stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec);
+    if identity(&before) == identity(&after)
+        && let Some(cache) = cache
+    {
+        cache.put(&after, content);
+    }
+    Ok((node.path.clone(), content))
+}
+
+fn stat(file: &File, path: &[u8]) -> Result<Stat> {
+    rustix::fs::fstat(file).map_err(Error::errno("look at", path))
+}
+
+fn hash(file: &mut File, path: &[u8]) -> Result<Content> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().into()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) => {
+                use std::os::unix::ffi::OsStrExt;
+                return Err(Error::io("read", std::ffi::OsStr::from_bytes(path))(error));
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn add(
+        &mut self,
+        tree: &Tree,
+        node: &Node,
+        place: String,
+        files: &BTreeMap<Vec<u8>, Content>,
+    ) -> Result<()> {
+        let stat = &node.stat;
+        let mode = stat.st_mode & 0o7777;
+        let owner =
+            if tree.keeps_owners { format!(" {}:{}", stat.st_uid, stat.st_gid) } else { String::new() };
+        let what = match node.kind() {
+            FileType::RegularFile => {
+                let content = files.get(&node.path).ok_or_else(|| Error::fact("a file was not read"))?;
+                format!("file {mode:04o}{owner} {}{}", hex(content), attributes(tree, node)?)
+            }
+            FileType::Directory => format!("directory {mode:04o}{owner}{}", attributes(tree, node)?),
+            FileType::Symlink => format!("link{owner} {}", escape(&tree.read_link(&node.path)?)),
+            FileType::Fifo => format!("fifo {mode:04o}{owner}"),
+            kind => format!("{kind:?} {mode:04o}{owner} {:x}", stat.st_rdev),
+        };
+        self.lines.push((place, what));
+        Ok(())
+    }
+}
+
+/// Extended attributes that layers carry, as text; empty for none.
+fn attributes(tree: &Tree, node: &Node) -> Result<String> {
+    let fd = tree.open_place(&node.path)?;
+    let found = hull_layer::read_xattrs(fd.as_fd(), &node.path)?;
+    Ok(found.iter().map(|(name, value)| format!(" {}={}", escape(name), hex(value))).collect())
+}
+
+/// Bytes in lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,156 @@
+//! One tree: looked up inside its root by the kernel, walked by names without links.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::pattern::ignore::Ignore;
+
+/// A root directory and what in it is not to be seen.
+pub(crate) struct Tree {
+    root: OwnedFd,
+    pub(crate) ignore: Ignore,
+    /// Whether owners are kept: files of a context belong to nobody in particular.
+    pub(crate) keeps_owners: bool,
+}
+
+/// Something in a tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Path below the root, links on the way resolved.
+    pub(crate) path: Vec<u8>,
+    /// What the kernel says of it.
+    pub(crate) stat: Stat,
+}
+
+impl Node {
+    pub(crate) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+}
+
+impl Tree {
+    pub(crate) fn new(root: OwnedFd, ignore: Ignore, keeps_owners: bool) -> Self {
+        Self { root, ignore, keeps_owners }
+    }
+
+    /// What is at `path`, following links inside the root; `None` when nothing is, or it is ignored.
+    pub(crate) fn find(&self, path: &[u8]) -> Result<Option<Node>> {
+        self.find_with(path, true)
+    }
+
+    fn find_with(&self, path: &[u8], follow: bool) -> Result<Option<Node>> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let found = rustix::fs::openat2(&self.root, nonempty(path), flags, Mode::empty(), IN_ROOT);
+        let fd = match found {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(Error::errno("open", path)(errno)),
+        };
+        let real = self.real_path(fd.as_fd(), path)?;
+        if !self.ignore.is_empty() && self.is_hidden(&real) {
+            return Ok(None);
+        }
+        let stat = rustix::fs::fstat(&fd).map_err(Error::errno("look at", path))?;
+        Ok(Some(Node { path: real, stat }))
+    }
+
+    /// Whether a path is ignored with all that is below it.
+    fn is_hidden(&self, path: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(path);
+        !text.is_empty() && self.ignore.judge_path(&text).ignored && !self.ignore.must_enter(&text)
+    }
+
+    /// The path below the root that a descriptor stands for: the kernel's answer, less the root's own.
+    fn real_path(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>> {
+        let name = |fd: BorrowedFd<'_>| {
+            use std::os::fd::AsRawFd;
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::readlink(&link, Vec::new())
+                .map(CString::into_bytes)
+                .map_err(Error::errno("resolve", path))
+        };
+        let (root, whole) = (name(self.root.as_fd())?, name(fd)?);
+        let below = whole.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root));
+        let below = below.ok_or_else(|| Error::fact("a path leads out of its root"))?;
+        Ok(below.strip_prefix(b"/").unwrap_or(below).to_vec())
+    }
+
+    /// The entries of a directory, sorted by bytes, nothing ignored yet.
+    pub(crate) fn entries(&self, directory: &[u8]) -> Result<Vec<Node>> {
+        let fd = self.open_directory(directory)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd).map_err(Error::errno("read directory", directory))? {
+            let entry = entry.map_err(Error::errno("read directory", directory))?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(name.to_vec());
+            }
+        }
+        names.sort();
+        let look = |name: Vec<u8>| {
+            let path = join(directory, &name);
+            match rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(Ok(Node { path, stat })),
+                // It went away between the two calls.
+                Err(Errno::NOENT) => None,
+                Err(errno) => Some(Err(Error::errno("look at", &path)(errno))),
+            }
+        };
+        names.into_iter().filter_map(look).collect()
+    }
+
+    pub(crate) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.root, nonempty(path), flags, Mode::empty(), STRICT)
+            .map_err(Error::errno("open directory", path))
+    }
+
+    /// Opens a regular file for reading; no link on the way is followed.
+    pub(crate) fn open_file(&self, path: &[u8]) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), STRICT)
+            .map_err(Error::errno("open", path))?;
+        Ok(File::from(fd))
+    }
+
+    /// Opens anything as a mere place; no link is followed.
+    pub(crate) fn open_place(&self, path: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.root, nonempty(path), flags, Mode::empty(), STRICT)
+            .map_err(Error::errno("open", path))
+    }
+
+    /// The text of a symbolic link.
+    pub(crate) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
+        let fd = self.open_place(path)?;
+        let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(Error::errno("read link", path))?;
+        Ok(target.into_bytes())
+    }
+}
+
+/// Links are followed inside the root, as a process chrooted into it would.
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// No link is followed.
+const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+fn nonempty(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
+}
+
+/// Appends a name to a path below a root.
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match (directory, name) {
+        (b"", name) => name.to_vec(),
+        (directory, b"") => directory.to_vec(),
+        (directory, name) => [directory, b"/", name].concat(),
+    }
+}

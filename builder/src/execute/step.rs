@@ -1,0 +1,146 @@
+//! One step: its key, the cache's answer, and if there is none, the work.
+
+use std::time::Duration;
+
+use hull_image::Lock;
+
+use super::Execution;
+use super::keys::Selected;
+use crate::cache::{Key, Record, reasons};
+use crate::error::{Error, Result};
+use crate::graph::{Action, CopyAction, RunAction, Step, StepId};
+use crate::pack;
+use crate::progress::Event;
+use crate::snapshot::{Layers, Snapshot};
+use crate::steps::copy::Destination;
+use crate::steps::{add, workdir};
+
+impl Execution<'_> {
+    /// Does a step, or finds that it was done; gives the layers that it leaves.
+    pub(super) fn step(&self, id: StepId) -> Result<Layers> {
+        let step = &self.plan.steps[id];
+        let below = self.layers(&step.root)?;
+        let (key, selected) = self.key(step, &below)?;
+        let name = key.name();
+        if let Some(record) = self.cached(step, &name) {
+            self.events.send(Event::Cached { step: id, title: title(step) });
+            return Ok(below.with(record.diff_id, record.blob));
+        }
+        self.events.send(Event::Started { step: id, title: title(step) });
+        let place = format!("{} {} {}", self.settings.place, step.stage, step.number.0);
+        if self.settings.explain {
+            self.explain(id, step, &place, &key);
+        }
+        let _lock = self.alone(id, &name)?;
+        // While this build waited, another one may have done it.
+        if let Some(record) = self.cached(step, &name) {
+            self.events.send(Event::Done { step: id });
+            return Ok(below.with(record.diff_id, record.blob));
+        }
+        let record = self.carry_out(id, step, &below, selected)?;
+        self.cache.keep(&name, &record)?;
+        self.cache.keep_last(&place, &key)?;
+        self.events.send(Event::Done { step: id });
+        Ok(below.with(record.diff_id, record.blob))
+    }
+
+    fn cached(&self, step: &Step, key: &str) -> Option<Record> {
+        let off = self.settings.no_cache || self.settings.no_cache_stages.contains(&step.stage);
+        if off { None } else { self.cache.find(key) }
+    }
+
+    fn explain(&self, id: StepId, step: &Step, place: &str, key: &Key) {
+        let off = self.settings.no_cache || self.settings.no_cache_stages.contains(&step.stage);
+        let lines = match off {
+            true => vec!["the cache is switched off for this step".to_owned()],
+            false => reasons(self.cache.last(place).as_ref(), key),
+        };
+        self.events.send(Event::Told { step: id, lines });
+    }
+
+    /// The lock of a key: of builds that run at once, one does the step.
+    fn alone(&self, id: StepId, key: &str) -> Result<Lock> {
+        let name = format!("step-{key}");
+        let mut told = false;
+        loop {
+            if let Some(lock) = self.store.try_lock(&name)? {
+                return Ok(lock);
+            }
+            if !std::mem::replace(&mut told, true) {
+                let lines = vec!["another build is doing this step: waiting for it".to_owned()];
+                self.events.send(Event::Told { step: id, lines });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn carry_out(&self, id: StepId, step: &Step, below: &Layers, selected: Selected<'_>) -> Result<Record> {
+        match &step.action {
+            Action::Workdir(action) => {
+                let snapshot = Snapshot::writable(self.store, below)?;
+                workdir::make(snapshot.root(), action)?;
+                pack::commit(self.store, snapshot, below, self.settings.packing)
+            }
+            Action::Copy(copy) => self.copy(copy, below, &selected),
+            Action::Run(run) => self.run_command(id, run, below, selected),
+        }
+    }
+
+    fn copy(&self, copy: &CopyAction, below: &Layers, selected: &Selected<'_>) -> Result<Record> {
+        // An independent layer is written on nothing: whatever is below may change.
+        let nothing = Layers::default();
+        let base = if copy.link { &nothing } else { below };
+        let snapshot = Snapshot::writable(self.store, base)?;
+        let keeps_owners = selected.opened.as_ref().is_some_and(|opened| opened.tree().keeps_owners);
+        let keep_times = self.settings.packing.epoch.is_none();
+        let destination = Destination::of(snapshot.root(), copy, keeps_owners, keep_times)?;
+        if let Some(opened) = &selected.opened {
+            match copy.add {
+                true => add::copy(&destination, copy, opened.tree(), &selected.sources, &selected.contents)?,
+                false => destination.copy(opened.tree(), &selected.sources, &selected.contents)?,
+            }
+        }
+        for (name, content) in &copy.inline {
+            destination.write_inline(name, content.as_bytes())?;
+        }
+        for fetched in &selected.fetched {
+            add::place_fetched(&destination, copy, fetched)?;
+        }
+        pack::commit(self.store, snapshot, base, self.settings.packing)
+    }
+
+    fn run_command(
+        &self,
+        id: StepId,
+        run: &RunAction,
+        below: &Layers,
+        selected: Selected<'_>,
+    ) -> Result<Record> {
+        let snapshot = Snapshot::writable(self.store, below)?;
+        let mounts = self.prepare_mounts(id, run, selected)?;
+        let redact = mounts.secrets.clone();
+        let mut lines = |line: String| {
+            let line = redact.iter().fold(line, |line, secret| line.replace(secret, "*****"));
+            self.events.send(Event::Log { step: id, line });
+        };
+        self.runner.run(&snapshot, run, (mounts.prepared, mounts.env), &mut lines)?;
+        pack::commit(self.store, snapshot, below, self.settings.packing)
+    }
+}
+
+/// The step as people read it.
+fn title(step: &Step) -> String {
+    let text: String = step.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let (number, count) = step.number;
+    let cut = if text.chars().count() > 160 {
+        format!("{}…", text.chars().take(160).collect::<String>())
+    } else {
+        text
+    };
+    format!("[{} {number}/{count}] {cut}", step.stage)
+}
+
+/// The error of a step that has no input it should have.
+pub(super) fn missing_input() -> Error {
+    Error::fact("a step lacks what it reads from")
+}

@@ -1,0 +1,312 @@
+//! From the tree to the graph: which stages are needed, which images, and in which order everything is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hull_image::ImageConfig;
+
+use super::arguments::{self, Globals};
+use super::stage::{Reading, State};
+use super::{Input, Options, Plan, Resolved, Root, Step, platform};
+use crate::dockerfile;
+use crate::dockerfile::ast::{Dockerfile, Instruction, Located, Stage};
+use crate::dockerfile::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::dockerfile::expand::Lexer;
+
+/// Configurations of images, by the name that the Dockerfile uses.
+pub(crate) type Bases = BTreeMap<String, ImageConfig>;
+
+/// Resolves a Dockerfile, or tells which images' configurations that takes.
+pub(crate) fn resolve(file: &Dockerfile, options: &Options, bases: &Bases) -> Result<Resolved, Diagnostic> {
+    let target = target_index(file, options)?;
+    let globals = Globals::read(file, options, &file.stages[target])?;
+    let froms = expand_froms(file, options, &globals)?;
+    let context = Context { file, options, bases, globals: &globals, froms: &froms };
+    let needed = match context.needed_stages(target)? {
+        Needed::Stages(stages) => stages,
+        Needed::Images(images) => return Ok(Resolved::NeedsImages(images)),
+    };
+    context.plan(target, &needed).map(|plan| Resolved::Plan(Box::new(plan)))
+}
+
+fn target_index(file: &Dockerfile, options: &Options) -> Result<usize, Diagnostic> {
+    let last = file.stages.len() - 1;
+    let Some(target) = &options.target else { return Ok(last) };
+    let wanted = target.to_lowercase();
+    let named = file.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&wanted));
+    let numbered = || wanted.parse::<usize>().ok().filter(|number| *number <= last);
+    named.or_else(numbered).ok_or_else(|| {
+        let names = file.stages.iter().filter_map(|stage| stage.name.as_deref());
+        let text = format!("target stage \"{target}\" could not be found");
+        Diagnostic::new(file.stages[last].span, text).hint(did_you_mean(&wanted, names))
+    })
+}
+
+/// Each stage's FROM with the global arguments expanded.
+fn expand_froms(file: &Dockerfile, options: &Options, globals: &Globals) -> Result<Vec<String>, Diagnostic> {
+    let lexer = Lexer::new(file.directives.escape);
+    let lookup = |name: &str| globals.get(name);
+    let expand = |stage: &Stage, text: &str| {
+        arguments::expand(lexer, text, &lookup).map_err(|e| Diagnostic::new(stage.span, e).at(text))
+    };
+    let one = |stage: &Stage| {
+        if let Some(text) = &stage.platform {
+            let wanted = expand(stage, text)?.text;
+            check_platform(stage, &wanted, &options.platform)?;
+        }
+        let from = expand(stage, &stage.from)?;
+        if from.text.is_empty() {
+            let text = format!("the base name ({}) should not be blank", stage.from);
+            let hint = from
+                .undefined
+                .first()
+                .map(|name| format!("ARG {name} needs a default or --build-arg {name}=..."));
+            return Err(Diagnostic::new(stage.span, text).at(&stage.from).hint(hint));
+        }
+        Ok(from.text)
+    };
+    file.stages.iter().map(one).collect()
+}
+
+fn check_platform(stage: &Stage, wanted: &str, native: &str) -> Result<(), Diagnostic> {
+    let (os, architecture, variant) = platform::parts(wanted);
+    let (native_os, native_architecture, native_variant) = platform::parts(native);
+    let architecture = match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let os_fits = os.is_empty() || os == native_os;
+    let variant_fits =
+        variant.is_empty() || variant == native_variant || (architecture == "arm64" && variant == "v8");
+    if os_fits && architecture == native_architecture && variant_fits {
+        return Ok(());
+    }
+    let text = format!("platform {wanted} can't be built here: only {native} can, there is no emulation");
+    Err(Diagnostic::new(stage.span, text).at(wanted))
+}
+
+enum Needed {
+    Stages(BTreeSet<usize>),
+    Images(Vec<(String, Span)>),
+}
+
+struct Context<'a> {
+    file: &'a Dockerfile,
+    options: &'a Options,
+    bases: &'a Bases,
+    globals: &'a Globals,
+    froms: &'a [String],
+}
+
+/// What the names in one stage mean.
+pub(super) struct Names<'a> {
+    context: &'a Context<'a>,
+    stage: usize,
+    roots: &'a BTreeMap<usize, State>,
+}
+
+/// What a name means.
+enum Meaning {
+    Scratch,
+    Directory,
+    Stage(usize),
+    Image,
+}
+
+impl Context<'_> {
+    /// Stages before `stage` are known by name and number, then named contexts, then images.
+    fn meaning(&self, name: &str, stage: usize, numbers: bool) -> Meaning {
+        let lower = name.to_lowercase();
+        let earlier = &self.file.stages[..stage];
+        if let Some(index) = earlier.iter().rposition(|other| other.name.as_deref() == Some(&lower)) {
+            return Meaning::Stage(index);
+        }
+        if let Some(index) =
+            numbers.then(|| name.parse::<usize>().ok()).flatten().filter(|index| *index < stage)
+        {
+            return Meaning::Stage(index);
+        }
+        match name {
+            _ if self.options.directories.contains(name) => Meaning::Directory,
+            "scratch" if !self.options.images.contains_key(name) => Meaning::Scratch,
+            _ => Meaning::Image,
+        }
+    }
+
+    /// Names that a stage's instructions read from, with their lines; triggers of its base included.
+    fn references(&self, stage: usize) -> Result<Vec<(String, Span)>, Diagnostic> {
+        let own = self.file.stages[stage].instructions.iter().cloned();
+        let triggers = self.triggers(stage)?;
+        let mut found = Vec::new();
+        for Located { span, node } in triggers.into_iter().chain(own) {
+            match node {
+                Instruction::Copy(copy) => found.extend(copy.from.map(|from| (from, span))),
+                Instruction::Run(run) => {
+                    found.extend(run.mounts.into_iter().filter_map(|mount| Some((mount.from?, span))));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ONBUILD instructions of a stage's base, placed on its FROM line.
+    fn triggers(&self, stage: usize) -> Result<Vec<Located<Instruction>>, Diagnostic> {
+        let span = self.file.stages[stage].span;
+        let config = self.bases.get(&self.froms[stage]);
+        let texts = match self.meaning(&self.froms[stage], stage, false) {
+            Meaning::Image => config.map_or(&[][..], |config| &config.config.on_build),
+            _ => &[],
+        };
+        let read = |text: &String| {
+            let node = dockerfile::parse_trigger(text).map_err(|error| {
+                let text = format!("ONBUILD trigger of the base \"{text}\": {}", error.message);
+                Diagnostic::new(span, text).hint(error.hint)
+            })?;
+            Ok(Located { span, node })
+        };
+        texts.iter().map(read).collect()
+    }
+
+    /// Every stage that the target can't do without, or the images that must be known to tell.
+    fn needed_stages(&self, target: usize) -> Result<Needed, Diagnostic> {
+        let mut stages = BTreeSet::new();
+        let mut images = BTreeMap::new();
+        let mut open = vec![target];
+        while let Some(index) = open.pop() {
+            if !stages.insert(index) {
+                continue;
+            }
+            let from = (self.froms[index].clone(), self.file.stages[index].span);
+            let mut names = vec![(from, false)];
+            names.extend(self.references(index)?.into_iter().map(|name| (name, true)));
+            for ((name, span), numbers) in names {
+                match self.meaning(&name, index, numbers) {
+                    Meaning::Stage(other) => open.push(other),
+                    Meaning::Image if !self.bases.contains_key(&name) => {
+                        images.entry(name).or_insert(span);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if images.is_empty() {
+            Ok(Needed::Stages(stages))
+        } else {
+            Ok(Needed::Images(images.into_iter().collect()))
+        }
+    }
+
+    fn plan(&self, target: usize, needed: &BTreeSet<usize>) -> Result<Plan, Diagnostic> {
+        let mut steps = Vec::new();
+        let mut warnings = Vec::new();
+        let mut states: BTreeMap<usize, State> = BTreeMap::new();
+        for index in needed {
+            let state = self.stage(*index, &states, &mut steps, &mut warnings)?;
+            states.insert(*index, state);
+        }
+        let mut state = states.remove(&target).expect("the target is needed");
+        let run = &mut state.config.config;
+        run.labels.extend(self.options.labels.iter().cloned());
+        run.labels.retain(|name, _| !self.options.unset_labels.contains(name));
+        run.env.retain(|e| !self.options.unset_env.iter().any(|name| e.split('=').next() == Some(name)));
+        number(&mut steps);
+        let is_skipped = |index: &usize| !needed.contains(index);
+        let skipped =
+            (0..self.file.stages.len()).filter(is_skipped).map(|index| self.stage_name(index)).collect();
+        let State { root, base, config, history, .. } = state;
+        Ok(Plan { steps, root, base, config, history, warnings, skipped })
+    }
+
+    fn stage_name(&self, index: usize) -> String {
+        self.file.stages[index].name.clone().unwrap_or_else(|| format!("stage-{index}"))
+    }
+
+    fn stage(
+        &self,
+        index: usize,
+        states: &BTreeMap<usize, State>,
+        steps: &mut Vec<Step>,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<State, Diagnostic> {
+        let stage = &self.file.stages[index];
+        let names = Names { context: self, stage: index, roots: states };
+        let mut state = self.begin(index, states)?;
+        let lexer = Lexer::new(self.file.directives.escape);
+        let name = self.stage_name(index);
+        let mut reading =
+            Reading { options: self.options, globals: self.globals, lexer, stage: name, steps, warnings };
+        let triggers = self.triggers(index)?;
+        state.config.config.on_build.clear();
+        for Located { span, node } in triggers.iter().chain(&stage.instructions) {
+            match node {
+                Instruction::Run(run) => reading.run(&mut state, *span, run, &names)?,
+                Instruction::Copy(copy) => reading.copy(&mut state, *span, copy, &names)?,
+                other => reading.setting(&mut state, *span, other)?,
+            }
+        }
+        Ok(state)
+    }
+
+    fn begin(&self, index: usize, states: &BTreeMap<usize, State>) -> Result<State, Diagnostic> {
+        let from = &self.froms[index];
+        match self.meaning(from, index, false) {
+            Meaning::Stage(other) => {
+                let mut state = states[&other].clone();
+                state.cmd_set = false;
+                Ok(state)
+            }
+            Meaning::Scratch => Ok(State::begin(Root::Scratch, None, self.empty())),
+            Meaning::Image => {
+                let config = self.bases[from].clone();
+                Ok(State::begin(Root::Image(from.clone()), Some(from.clone()), config))
+            }
+            Meaning::Directory => {
+                let text = format!("FROM the directory context \"{from}\" is not supported yet");
+                Err(Diagnostic::new(self.file.stages[index].span, text).at(from))
+            }
+        }
+    }
+
+    fn empty(&self) -> ImageConfig {
+        let (os, architecture, variant) = platform::parts(&self.options.platform);
+        ImageConfig {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: (!variant.is_empty()).then(|| variant.into()),
+            ..ImageConfig::default()
+        }
+    }
+}
+
+impl Names<'_> {
+    /// What `--from` or a mount's `from` means; the context without one.
+    pub(super) fn input(&self, from: Option<&str>, span: Span) -> Result<Input, Diagnostic> {
+        let Some(name) = from else { return Ok(Input::Context) };
+        match self.context.meaning(name, self.stage, true) {
+            Meaning::Directory => Ok(Input::Directory(name.to_owned())),
+            Meaning::Scratch => Ok(Input::Root(Root::Scratch)),
+            Meaning::Image => Ok(Input::Root(Root::Image(name.to_owned()))),
+            Meaning::Stage(index) => match self.roots.get(&index) {
+                Some(state) => Ok(Input::Root(state.root.clone())),
+                None => {
+                    Err(Diagnostic::new(span, format!("the stage \"{name}\" can't be read from here"))
+                        .at(name))
+                }
+            },
+        }
+    }
+}
+
+/// Gives each step its number within its stage.
+fn number(steps: &mut [Step]) {
+    let mut totals: BTreeMap<String, usize> = BTreeMap::new();
+    for step in steps.iter_mut() {
+        let count = totals.entry(step.stage.clone()).or_default();
+        *count += 1;
+        step.number.0 = *count;
+    }
+    for step in steps {
+        step.number.1 = totals[&step.stage];
+    }
+}

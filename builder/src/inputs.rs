@@ -1,0 +1,99 @@
+//! What a build reads from: its context, directories and images given by name, and what its steps leave.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use hull_image::{ImageConfig, Store};
+
+use crate::context::file_cache::FileCache;
+use crate::context::tree::Tree;
+use crate::error::{Error, Result};
+use crate::pattern::ignore::Ignore;
+use crate::snapshot::{Layers, Snapshot, open_directory};
+
+/// Largest ignore file read, in bytes.
+const MAX_IGNORE: u64 = 4 << 20;
+
+/// A directory that files come from.
+pub(crate) struct Directory {
+    pub(crate) tree: Tree,
+    pub(crate) cache: FileCache,
+}
+
+/// An image that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    /// Its name as the store or registry has it.
+    pub(crate) name: String,
+    /// Digest of its manifest.
+    pub(crate) digest: hull_image::Digest,
+    pub(crate) config: ImageConfig,
+    pub(crate) layers: Layers,
+}
+
+/// Everything that is there before the first step.
+#[derive(Default)]
+pub(crate) struct Inputs {
+    pub(crate) context: Option<Directory>,
+    pub(crate) directories: BTreeMap<String, Directory>,
+    pub(crate) images: BTreeMap<String, Base>,
+}
+
+impl Directory {
+    /// Opens a directory of the host; `ignore` are its rules.
+    pub(crate) fn open(path: &Path, ignore: Ignore, cache: FileCache) -> Result<Self> {
+        Ok(Self { tree: Tree::new(open_directory(path)?, ignore, false), cache })
+    }
+}
+
+/// Reads the ignore rules beside a Dockerfile, or else those of the context.
+///
+/// A link is refused: a context from elsewhere could point it at a file of the host.
+pub(crate) fn ignore_rules(candidates: &[std::path::PathBuf]) -> Result<Ignore> {
+    for path in candidates {
+        let Ok(meta) = fs::symlink_metadata(path) else { continue };
+        if !meta.is_file() {
+            return Err(Error::fact(format!("the ignore file {} is not a regular file", path.display())));
+        }
+        if meta.len() > MAX_IGNORE {
+            return Err(Error::fact(format!(
+                "the ignore file {} is longer than {MAX_IGNORE} bytes",
+                path.display()
+            )));
+        }
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let text = String::from_utf8_lossy(&bytes);
+        return Ignore::parse(&text).map_err(|e| Error::fact(format!("{}: {e}", path.display())));
+    }
+    Ok(Ignore::default())
+}
+
+/// A tree open for one step: a directory that is open anyway, or a snapshot opened for it.
+pub(crate) enum Opened<'a> {
+    Directory(&'a Directory),
+    Snapshot(Tree, Snapshot),
+}
+
+impl Opened<'_> {
+    /// Opens what layers make together.
+    pub(crate) fn layers(store: &Store, layers: &Layers) -> Result<Self> {
+        let snapshot = Snapshot::read_only(store, layers)?;
+        let root = snapshot.root().try_clone_to_owned().map_err(Error::io("open", "/"))?;
+        Ok(Self::Snapshot(Tree::new(root, Ignore::default(), true), snapshot))
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        match self {
+            Self::Directory(directory) => &directory.tree,
+            Self::Snapshot(tree, _) => tree,
+        }
+    }
+
+    pub(crate) fn cache(&self) -> Option<&FileCache> {
+        match self {
+            Self::Directory(directory) => Some(&directory.cache),
+            Self::Snapshot(..) => None,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! From a written snapshot to a layer in the store: what changed, packed deterministically, adopted for later steps.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use hull_image::{LayerRecord, Store};
+use hull_layer::{Change, Effect, Encoding, TimeRule};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+
+use crate::cache::Record;
+use crate::error::{Error, Result};
+use crate::snapshot::{Layers, Snapshot, open_directory};
+
+/// How layers are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packing {
+    /// The time that everything in a new layer gets; `None` keeps the files' own.
+    pub(crate) epoch: Option<u64>,
+    /// How archives are compressed.
+    pub(crate) encoding: Encoding,
+}
+
+impl Packing {
+    fn times(&self) -> TimeRule {
+        match self.epoch {
+            Some(epoch) => TimeRule::Set(epoch.try_into().unwrap_or(i64::MAX)),
+            None => TimeRule::Keep,
+        }
+    }
+}
+
+/// Packs what a step wrote on top of `below`.
+pub(crate) fn commit(store: &Store, snapshot: Snapshot, below: &Layers, packing: Packing) -> Result<Record> {
+    let upper = open_directory(&snapshot.upper()?)?;
+    let changes = hull_layer::diff_upper(upper.as_fd(), &snapshot.lowers()?)?;
+    // Later steps see the times that the layer shows to everybody who pulls it.
+    if let Some(epoch) = packing.epoch {
+        set_times(upper.as_fd(), &changes, epoch)?;
+    }
+    let (diff_id, blob, packed) =
+        hull_layer::pack_layer(store, &changes, upper.as_fd(), packing.times(), packing.encoding)?;
+    let layer = LayerRecord {
+        diff_id: diff_id.clone(),
+        blob: Some(blob.clone()),
+        size: packed.bytes,
+        entries: packed.entries,
+        boot: String::new(),
+        settled: false,
+    };
+    snapshot.adopt(store, below, layer)?;
+    Ok(Record { diff_id, blob, size: packed.bytes })
+}
+
+fn set_times(upper: BorrowedFd<'_>, changes: &[Change], epoch: u64) -> Result<()> {
+    let time = Timespec { tv_sec: epoch.try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    // Children before parents: nothing changes in a directory after its own time is set.
+    for change in changes.iter().rev().filter(|change| matches!(change.effect, Effect::Put(_))) {
+        let path = &change.path;
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b"."[..], &path[..]),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let parent = rustix::fs::openat2(upper, parent, flags, Mode::empty(), resolve)
+            .map_err(Error::errno("open directory", parent))?;
+        rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(Error::errno("set times of", path))?;
+    }
+    Ok(())
+}

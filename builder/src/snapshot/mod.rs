@@ -1,0 +1,159 @@
+//! Root file systems of steps: layers of the store below, an upper directory of the step's own on top.
+
+mod overlay;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hull_image::{Descriptor, Digest, Image, ImageConfig, LayerRecord, Manifest, Store, chain_id};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Error, Result};
+
+/// A stack of layers, base first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// Digests of the uncompressed archives.
+    pub(crate) diff_ids: Vec<Digest>,
+    /// The blobs, in the same order.
+    pub(crate) blobs: Vec<Descriptor>,
+}
+
+impl Layers {
+    /// The name of the whole stack.
+    pub(crate) fn chain(&self) -> Option<Digest> {
+        chain_id(&self.diff_ids)
+    }
+
+    /// The stack with one more layer.
+    pub(crate) fn with(&self, diff_id: Digest, blob: Descriptor) -> Self {
+        let mut more = self.clone();
+        more.diff_ids.push(diff_id);
+        more.blobs.push(blob);
+        more
+    }
+}
+
+/// A root file system that can be looked at; with an upper directory, written to.
+pub(crate) struct Snapshot {
+    /// The merged root: a detached mount, or the only directory there is.
+    root: OwnedFd,
+    lowers: Vec<PathBuf>,
+    scratch: Option<Scratch>,
+}
+
+/// The directory of an upper layer in the making; removed unless taken.
+struct Scratch {
+    directory: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is collected when the store is opened next.
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+impl Snapshot {
+    /// Mounts a stack for reading.
+    pub(crate) fn read_only(store: &Store, layers: &Layers) -> Result<Self> {
+        let lowers = unpacked(store, layers)?;
+        match lowers.as_slice() {
+            [] => {
+                let scratch = Scratch::make(store)?;
+                Ok(Self { root: open_directory(&scratch.upper())?, lowers, scratch: Some(scratch) })
+            }
+            [only] => Ok(Self { root: open_directory(only)?, lowers, scratch: None }),
+            _ => {
+                let root = overlay::mount(&lowers, None)?;
+                Ok(Self { root, lowers, scratch: None })
+            }
+        }
+    }
+
+    /// Mounts a stack with a fresh upper directory on top.
+    pub(crate) fn writable(store: &Store, layers: &Layers) -> Result<Self> {
+        let lowers = unpacked(store, layers)?;
+        let scratch = Scratch::make(store)?;
+        let root = match lowers.is_empty() {
+            true => open_directory(&scratch.upper())?,
+            false => overlay::mount(&lowers, Some((&scratch.upper(), &scratch.work())))?,
+        };
+        Ok(Self { root, lowers, scratch: Some(scratch) })
+    }
+
+    /// The merged root.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The upper directory.
+    pub(crate) fn upper(&self) -> Result<PathBuf> {
+        self.scratch.as_ref().map(Scratch::upper).ok_or_else(|| Error::fact("the snapshot is read-only"))
+    }
+
+    /// The layers below, topmost first.
+    pub(crate) fn lowers(&self) -> Result<Vec<OwnedFd>> {
+        self.lowers.iter().rev().map(|lower| open_directory(lower)).collect()
+    }
+
+    /// Unmounts, and makes the upper directory the store's layer on top of `below`.
+    pub(crate) fn adopt(self, store: &Store, below: &Layers, packed: LayerRecord) -> Result<()> {
+        let upper = self.upper()?;
+        drop(self.root);
+        let chain = below.with(packed.diff_id.clone(), Descriptor::of("", b"")).chain();
+        // With nothing below, the content stands for itself.
+        let chain = chain.filter(|_| !below.diff_ids.is_empty());
+        store.adopt_layer(&upper, packed, chain.as_ref())?;
+        Ok(())
+    }
+}
+
+impl Scratch {
+    fn make(store: &Store) -> Result<Self> {
+        let directory = store.temporary_path();
+        let scratch = Self { directory };
+        for path in [&scratch.directory, &scratch.upper(), &scratch.work()] {
+            std::fs::create_dir(path).map_err(Error::io("make directory", path))?;
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(scratch.upper(), open).map_err(Error::io("open up", scratch.upper()))?;
+        Ok(scratch)
+    }
+
+    fn upper(&self) -> PathBuf {
+        self.directory.join("upper")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+}
+
+/// A directory with a layer on top that goes away with what this returns.
+pub(crate) fn throw_away(store: &Store, below: &Path) -> Result<Snapshot> {
+    let scratch = Scratch::make(store)?;
+    let lowers = vec![below.to_owned()];
+    let root = overlay::mount(&lowers, Some((&scratch.upper(), &scratch.work())))?;
+    Ok(Snapshot { root, lowers, scratch: Some(scratch) })
+}
+
+/// The directories of a stack's layers, base first, unpacking what is not there.
+fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
+    if let Some(snapshot) = store.snapshot(&layers.diff_ids) {
+        return Ok(snapshot.layers);
+    }
+    // The unpacker speaks of images: a stack is one with nothing but layers.
+    let nothing = Descriptor::of("", b"");
+    let manifest = Manifest::new(nothing.clone(), layers.blobs.clone());
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids.clone_from(&layers.diff_ids);
+    let image = Image { descriptor: nothing, manifest, config };
+    Ok(hull_layer::Unpacker::new(store).unpack(&image)?.layers)
+}
+
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open directory", path)(e.into()))
+}

@@ -1,0 +1,34 @@
+//! Overlay mounts by file descriptor, with every feature off that would leave its traces in a layer.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hull_sys::mount;
+
+use crate::error::{Error, Result};
+
+/// Mounts `lowers` (base first) as one tree, with `upper` and `work` to write to; the mount is attached nowhere.
+pub(super) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd> {
+    let context = mount::fsopen("overlay").map_err(Error::system("open overlay"))?;
+    let fd = context.as_fd();
+    let said = |e| Error::system(format!("mount overlay ({})", mount::fs_log(fd)))(e);
+    for lower in lowers.iter().rev() {
+        mount::fsconfig_string(fd, "lowerdir+", lower.as_path()).map_err(said)?;
+    }
+    if let Some((upper, work)) = upper {
+        mount::fsconfig_string(fd, "upperdir", upper).map_err(said)?;
+        mount::fsconfig_string(fd, "workdir", work).map_err(said)?;
+        // The upper directory is synced by the store, or thrown away.
+        mount::fsconfig_flag(fd, "volatile").map_err(said)?;
+    }
+    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
+        set(fd, option, value)?;
+    }
+    mount::fsconfig_create(fd).map_err(said)?;
+    mount::fsmount(fd, 0).map_err(Error::system("mount overlay"))
+}
+
+fn set(fd: BorrowedFd<'_>, option: &str, value: &str) -> Result<()> {
+    let said = |e| Error::system(format!("set {option} of overlay ({})", mount::fs_log(fd)))(e);
+    mount::fsconfig_string(fd, option, value).map_err(said)
+}

@@ -1,0 +1,161 @@
+//! COPY: a selection goes to its destination in the snapshot.
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+
+use super::accounts::Accounts;
+use super::mode::ModeRule;
+use super::place;
+use super::write::{self, Dress};
+use crate::context::content::Contents;
+use crate::context::select::{Item, Source};
+use crate::context::tree::Tree;
+use crate::error::{Error, Result};
+use crate::graph::CopyAction;
+
+/// Where a COPY writes.
+pub(crate) struct Destination<'a> {
+    root: BorrowedFd<'a>,
+    /// Below the root, no slash at either end.
+    path: Vec<u8>,
+    is_directory: bool,
+    /// Owner of what is made on the way.
+    owner: (u32, u32),
+    pub(crate) dress: Dress,
+}
+
+impl<'a> Destination<'a> {
+    /// Reads the flags of a COPY against the image that it writes to.
+    pub(crate) fn of(
+        root: BorrowedFd<'a>,
+        copy: &CopyAction,
+        keeps_owners: bool,
+        keep_times: bool,
+    ) -> Result<Self> {
+        let chown = copy.chown.as_ref().filter(|text| !text.is_empty());
+        let given = chown.map(|text| Accounts::read(root)?.owner(text)).transpose()?;
+        let bad_mode =
+            |text: &String| Error::fact(format!("invalid --chmod \"{text}\": neither octal nor like u=rwX"));
+        let mode = copy
+            .chmod
+            .as_ref()
+            .map(|text| ModeRule::parse(text).ok_or_else(|| bad_mode(text)))
+            .transpose()?;
+        let owner = given.or((!keeps_owners).then_some((0, 0)));
+        Ok(Self {
+            root,
+            path: copy.destination.trim_matches('/').as_bytes().to_vec(),
+            is_directory: copy.destination.ends_with('/'),
+            owner: given.unwrap_or((0, 0)),
+            dress: Dress { owner, mode, keep_times },
+        })
+    }
+
+    /// The destination as a directory, made if it is missing.
+    pub(crate) fn directory(&self) -> Result<OwnedFd> {
+        place::directory(self.root, &self.path, self.owner, &mut Vec::new())
+    }
+
+    /// The directory and the name that a single file goes to.
+    pub(crate) fn for_file(&self, name: &[u8]) -> Result<(OwnedFd, Vec<u8>)> {
+        let there = place::find(self.root, &self.path)?;
+        let into = match &there {
+            Some(fd) => place::is_directory(&place::stat(fd, &self.path)?),
+            None => self.is_directory,
+        };
+        if into {
+            return Ok((self.directory()?, name.to_vec()));
+        }
+        if self.is_directory {
+            let text = format!("the destination /{}/ is no directory", String::from_utf8_lossy(&self.path));
+            return Err(Error::fact(text));
+        }
+        let (parent, name) = split(&self.path);
+        let parent = place::directory(self.root, parent, self.owner, &mut Vec::new())?;
+        Ok((parent, name.to_vec()))
+    }
+
+    /// Copies what was selected.
+    pub(crate) fn copy(&self, tree: &Tree, sources: &[Source], contents: &Contents) -> Result<()> {
+        for source in sources {
+            match source {
+                Source::File { node, name } => {
+                    let (directory, name) = self.for_file(name)?;
+                    write::leaf(tree, node, contents, (directory.as_fd(), &name), &self.dress)?;
+                }
+                Source::Directory { root, items } => self.copy_directory(tree, root, items, contents)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_directory(
+        &self,
+        tree: &Tree,
+        root: &crate::context::tree::Node,
+        items: &[Item],
+        contents: &Contents,
+    ) -> Result<()> {
+        let top = match place::find(self.root, &self.path)? {
+            // Without a slash, a new directory looks like the source.
+            None if !self.is_directory && !self.path.is_empty() => {
+                let (parent, name) = split(&self.path);
+                let parent = place::directory(self.root, parent, self.owner, &mut Vec::new())?;
+                write::directory(tree, root, (parent.as_fd(), name), &self.dress, false)?
+            }
+            _ => self.directory()?,
+        };
+        let mut open: Vec<(Vec<u8>, OwnedFd)> = vec![(Vec::new(), top)];
+        for item in items {
+            let (parent, name) = split(&item.to);
+            // Items come parents first: what is no ancestor any more is done with.
+            while open.last().is_some_and(|(path, _)| path != parent) && open.len() > 1 {
+                open.pop();
+            }
+            let (_, directory) =
+                open.last().ok_or_else(|| Error::fact("a copied directory has no parent"))?;
+            if item.node.is_directory() {
+                let fd = write::directory(tree, &item.node, (directory.as_fd(), name), &self.dress, false)?;
+                open.push((item.to.clone(), fd));
+            } else {
+                write::leaf(tree, &item.node, contents, (directory.as_fd(), name), &self.dress)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file whose content the Dockerfile gives.
+    pub(crate) fn write_inline(&self, name: &str, content: &[u8]) -> Result<()> {
+        let (directory, name) = self.for_file(name.as_bytes())?;
+        self.write_new(directory.as_fd(), &name, content, 0o644)
+    }
+
+    /// Writes a new file with this mode unless `--chmod` says another.
+    pub(crate) fn write_new(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        content: &[u8],
+        mode: u32,
+    ) -> Result<()> {
+        match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(Error::errno("replace", name)(errno)),
+        }
+        let mut file = write::create(directory, name)?;
+        let named = String::from_utf8_lossy(name).into_owned();
+        file.write_all(content).map_err(Error::io("write", &named))?;
+        place::set_owner(file.as_fd(), self.dress.owner.unwrap_or((0, 0)), name)?;
+        let mode = self.dress.mode.as_ref().map_or(mode, |rule| rule.apply(mode, false));
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::errno("change mode of", name))
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}

@@ -1,0 +1,12 @@
+//! The effectful half of a step: files copied, commands run, directories made, each in a snapshot of its own.
+
+pub(crate) mod accounts;
+pub(crate) mod add;
+pub(crate) mod copy;
+pub(crate) mod mode;
+pub(crate) mod place;
+pub(crate) mod run;
+pub(crate) mod sandbox;
+pub(crate) mod stubs;
+pub(crate) mod workdir;
+pub(crate) mod write;

@@ -1,0 +1,136 @@
+//! Where things go in a snapshot: directories found inside the root, and made where they are missing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Something that was made: by its directory and name, and what it was right then.
+pub(crate) struct Made {
+    pub(crate) directory: OwnedFd,
+    pub(crate) name: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+    pub(crate) stat: Stat,
+}
+
+/// Opens a path inside the root as a mere place, following links; `None` when nothing is there.
+pub(crate) fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>> {
+    let path_or_root = if path.is_empty() { b"." } else { path };
+    match rustix::fs::openat2(root, path_or_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_ROOT) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Error::errno("resolve", path)(errno)),
+    }
+}
+
+pub(crate) fn stat(fd: impl AsFd, path: &[u8]) -> Result<Stat> {
+    rustix::fs::fstat(fd).map_err(Error::errno("look at", path))
+}
+
+pub(crate) fn is_directory(stat: &Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()
+}
+
+/// Opens the directory at `path` (below the root, no leading slash), making what is missing with mode 0755 and `owner`.
+pub(crate) fn directory(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    owner: (u32, u32),
+    made: &mut Vec<Made>,
+) -> Result<OwnedFd> {
+    walk(root, path, owner, made, 0)
+}
+
+fn walk(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    owner: (u32, u32),
+    made: &mut Vec<Made>,
+    depth: usize,
+) -> Result<OwnedFd> {
+    if depth > 40 {
+        return Err(Error::errno("resolve", path)(Errno::LOOP));
+    }
+    let mut done: Vec<u8> = Vec::new();
+    let mut here = open(root, b".")?;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        if !done.is_empty() {
+            done.push(b'/');
+        }
+        done.extend_from_slice(name);
+        here = match open(root, &done) {
+            Ok(fd) => fd,
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                match link_text(here.as_fd(), name) {
+                    // A link to nothing: what it means is made, inside the root.
+                    Some(target) => {
+                        let parent = done[..done.len() - name.len()].to_vec();
+                        let meant = meaning(&parent, &target);
+                        walk(root, &meant, owner, made, depth + 1)?
+                    }
+                    None => make(&here, name, &done, owner, made)?,
+                }
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(here)
+}
+
+fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT)
+        .map_err(Error::errno("open directory", path))
+}
+
+fn link_text(directory: BorrowedFd<'_>, name: &[u8]) -> Option<Vec<u8>> {
+    rustix::fs::readlinkat(directory, name, Vec::new()).ok().map(std::ffi::CString::into_bytes)
+}
+
+/// Where a link in the directory `parent` leads, as a path below the root.
+pub(crate) fn meaning(parent: &[u8], target: &[u8]) -> Vec<u8> {
+    let whole = match target.starts_with(b"/") {
+        true => target.to_vec(),
+        false => [parent, b"/", target].concat(),
+    };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in whole.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+fn make(
+    parent: &OwnedFd,
+    name: &[u8],
+    path: &[u8],
+    owner: (u32, u32),
+    made: &mut Vec<Made>,
+) -> Result<OwnedFd> {
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
+        .map_err(Error::errno("make directory", path))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
+        .map_err(Error::errno("open directory", path))?;
+    set_owner(fd.as_fd(), owner, path)?;
+    let directory =
+        parent.try_clone().map_err(Error::io("keep open", String::from_utf8_lossy(path).as_ref()))?;
+    let stat = stat(&fd, path)?;
+    made.push(Made { directory, name: name.to_vec(), path: path.to_vec(), stat });
+    Ok(fd)
+}
+
+/// Changes the owner of something open.
+pub(crate) fn set_owner(fd: BorrowedFd<'_>, (uid, gid): (u32, u32), path: &[u8]) -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    rustix::fs::chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+        .map_err(Error::errno("change owner of", path))
+}

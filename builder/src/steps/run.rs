@@ -1,0 +1,320 @@
+//! RUN: a command in a container of its own, on a snapshot of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::accounts::Accounts;
+use super::sandbox::{Limits, Mount, Sandbox, Source};
+use super::stubs::Stubs;
+use crate::dockerfile::ast::Network;
+use crate::error::{Error, Result};
+use crate::graph::RunAction;
+use crate::snapshot::Snapshot;
+use crate::workspace::{self, Attached, Workspace};
+
+/// Most bytes of output that one step shows.
+const MOST_OUTPUT: usize = 64 << 20;
+/// Longest line of output that is shown whole, in bytes.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// What all RUNs of a build share.
+pub(crate) struct Runner<'a> {
+    pub(crate) workspace: &'a Workspace,
+    /// The runtime program.
+    pub(crate) runtime: PathBuf,
+    pub(crate) limits: Limits,
+    /// `--network=none`.
+    pub(crate) no_network: bool,
+    /// `--add-host`: name and address.
+    pub(crate) hosts: Vec<(String, String)>,
+    /// `--run-env`.
+    pub(crate) env: Vec<(String, String)>,
+    /// `--volume`: files and directories of the host.
+    pub(crate) volumes: Vec<Volume>,
+    /// `--cgroup-parent`.
+    pub(crate) cgroup_parent: Option<String>,
+    pub(crate) seccomp: Option<serde_json::Value>,
+    pub(crate) running: Running,
+}
+
+/// Something of the host that RUNs see.
+#[derive(Debug, Clone)]
+pub(crate) struct Volume {
+    pub(crate) source: PathBuf,
+    pub(crate) destination: String,
+    pub(crate) read_only: bool,
+}
+
+/// The containers that run, and whether they still should.
+#[derive(Default)]
+pub(crate) struct Running {
+    ids: Mutex<Vec<String>>,
+    cancelled: AtomicBool,
+    count: AtomicU64,
+}
+
+/// A mount made for a step, with everything that must outlive it.
+pub(crate) struct Prepared {
+    pub(crate) mount: Mount,
+    pub(crate) is_directory: bool,
+    /// Mounts below, trees and locks: dropped in this order when the step is over.
+    #[expect(dead_code, reason = "it is only there to be dropped")]
+    pub(crate) keep: Vec<Box<dyn std::any::Any>>,
+}
+
+impl Runner<'_> {
+    /// Runs a command on a snapshot; `lines` gets its output.
+    pub(crate) fn run(
+        &self,
+        snapshot: &Snapshot,
+        run: &RunAction,
+        (prepared, secret_env): (Vec<Prepared>, Vec<(String, String)>),
+        lines: &mut dyn FnMut(String),
+    ) -> Result<()> {
+        let bundle = self.workspace.directory()?;
+        let mut stubs = Stubs::default();
+        let mut mounts = self.basic_mounts(&bundle, run)?;
+        mounts.extend(prepared);
+        let outcome = (|| {
+            for path in ["/proc", "/dev", "/sys"] {
+                stubs.ensure(snapshot.root(), path, true)?;
+            }
+            for Prepared { mount, is_directory, .. } in
+                mounts.iter().filter(|one| !is_made_by_runtime(&one.mount))
+            {
+                stubs.ensure(snapshot.root(), &mount.destination, *is_directory)?;
+            }
+            let root = attach_root(snapshot, &bundle)?;
+            let user = Accounts::read(snapshot.root())?.process_user(&run.user)?;
+            super::place::directory(
+                snapshot.root(),
+                run.workdir.trim_matches('/').as_bytes(),
+                (0, 0),
+                &mut Vec::new(),
+            )?;
+            let id = format!(
+                "hull-build-{}-{}",
+                std::process::id(),
+                self.running.count.fetch_add(1, Ordering::Relaxed)
+            );
+            let sandbox = Sandbox {
+                root: &root.path().to_string_lossy(),
+                args: &run.args,
+                env: self.environment(run, &secret_env, &user.home),
+                workdir: &run.workdir,
+                user: &user,
+                mounts: mounts.iter().map(|prepared| &prepared.mount).collect(),
+                limits: &self.limits,
+                own_network: self.no_network && run.network != Network::Host || run.network == Network::None,
+                insecure: run.insecure,
+                seccomp: self.seccomp.clone(),
+                cgroup: &format!("{}/{id}", self.cgroup_parent.as_deref().unwrap_or("")),
+            };
+            write_config(&bundle, &sandbox)?;
+            self.execute(&bundle, &id, lines)
+        })();
+        let removed = stubs.remove();
+        outcome.and(removed)
+    }
+
+    /// Name resolution, a heredoc's script and the volumes.
+    fn basic_mounts(&self, bundle: &Path, run: &RunAction) -> Result<Vec<Prepared>> {
+        let mut mounts = Vec::new();
+        let mut file = |name: &str, destination: &str, content: &[u8], mode: u32| -> Result<()> {
+            let path = bundle.join(name);
+            fs::write(&path, content).map_err(Error::io("write", &path))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .map_err(Error::io("open up", &path))?;
+            let source = Source::Path(path.to_string_lossy().into_owned());
+            let mount = Mount { destination: destination.to_owned(), source, read_only: true };
+            mounts.push(Prepared { mount, is_directory: false, keep: Vec::new() });
+            Ok(())
+        };
+        let has_network = !self.no_network && run.network != Network::None;
+        let resolver =
+            if has_network { fs::read("/etc/resolv.conf").unwrap_or_default() } else { Vec::new() };
+        file("resolv.conf", "/etc/resolv.conf", &resolver, 0o644)?;
+        let mut hosts =
+            "127.0.0.1 localhost hull-build\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
+        self.hosts.iter().for_each(|(name, address)| hosts.push_str(&format!("{address} {name}\n")));
+        file("hosts", "/etc/hosts", hosts.as_bytes(), 0o644)?;
+        if let Some((name, body)) = &run.script {
+            file("script", &format!("/dev/pipes/{name}"), body.as_bytes(), 0o755)?;
+        }
+        for (index, volume) in self.volumes.iter().enumerate() {
+            mounts.push(volume.prepare(&bundle.join(format!("volume{index}")))?);
+        }
+        Ok(mounts)
+    }
+
+    fn environment(&self, run: &RunAction, secret: &[(String, String)], home: &str) -> Vec<String> {
+        let mut env: Vec<(&str, &str)> = Vec::new();
+        let own = run.env.iter().chain(secret).map(|(name, value)| (name.as_str(), value.as_str()));
+        let hidden =
+            run.hidden_env.iter().chain(&self.env).map(|(name, value)| (name.as_str(), value.as_str()));
+        env.extend(own);
+        // What the image sets itself wins.
+        for (name, value) in hidden.chain([("HOME", home), ("PATH", crate::graph::DEFAULT_PATH)]) {
+            if !env.iter().any(|(known, _)| *known == name) {
+                env.push((name, value));
+            }
+        }
+        env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    fn execute(&self, bundle: &Path, id: &str, lines: &mut dyn FnMut(String)) -> Result<()> {
+        let (output, input) = std::io::pipe().map_err(Error::io("make a pipe", ""))?;
+        let errors = input.try_clone().map_err(Error::io("make a pipe", ""))?;
+        let log = bundle.join("runtime.log");
+        let mut command = self.command();
+        command.args(["--log", &log.to_string_lossy(), "--log-format", "json"]);
+        command.args(["run", "--bundle", &bundle.to_string_lossy(), id]);
+        command.stdin(Stdio::null()).stdout(input).stderr(errors);
+        let _guard = self.running.enter(id)?;
+        let spawned = command.spawn();
+        // The command holds the pipe's ends for writing: without it the reader sees the end.
+        drop(command);
+        let mut child = spawned.map_err(Error::io("start the runtime", &self.runtime))?;
+        let told = read_lines(output, lines);
+        let status = child.wait().map_err(Error::io("wait for the runtime", &self.runtime))?;
+        self.delete(id);
+        told?;
+        if self.running.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        match status.code() {
+            Some(0) => Ok(()),
+            code => Err(runtime_error(&log).unwrap_or(Error::Command { code: code.unwrap_or(128) })),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.runtime);
+        command.env_clear().env("PATH", crate::graph::DEFAULT_PATH);
+        command.args(["--root", &self.workspace.state().to_string_lossy()]);
+        command
+    }
+
+    /// Takes the container away; it is usually gone already.
+    fn delete(&self, id: &str) {
+        let mut command = self.command();
+        command
+            .args(["delete", "--force", id])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        drop(command.status());
+    }
+
+    /// Ends all running steps, and lets no other begin.
+    pub(crate) fn cancel(&self) {
+        self.running.cancelled.store(true, Ordering::Relaxed);
+        let ids = self.running.ids.lock().expect("no thread panics with it").clone();
+        for id in ids {
+            let mut command = self.command();
+            command
+                .args(["kill", &id, "KILL"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            drop(command.status());
+        }
+    }
+}
+
+impl Running {
+    fn enter(&self, id: &str) -> Result<Entered<'_>> {
+        let mut ids = self.ids.lock().expect("no thread panics with it");
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        ids.push(id.to_owned());
+        Ok(Entered { running: self, id: id.to_owned() })
+    }
+}
+
+struct Entered<'a> {
+    running: &'a Running,
+    id: String,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.running.ids.lock().expect("no thread panics with it").retain(|id| *id != self.id);
+    }
+}
+
+impl Volume {
+    fn prepare(&self, at: &Path) -> Result<Prepared> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&self.source, flags, rustix::fs::Mode::empty())
+            .map_err(|e| Error::io("open volume", &self.source)(e.into()))?;
+        let is_directory = super::place::is_directory(&super::place::stat(&fd, b"volume")?);
+        let attached = workspace::attach(fd.as_fd(), is_directory, at)?;
+        let source = Source::Path(at.to_string_lossy().into_owned());
+        let mount = Mount { destination: self.destination.clone(), source, read_only: self.read_only };
+        Ok(Prepared { mount, is_directory, keep: vec![Box::new(attached)] })
+    }
+}
+
+/// Below these the runtime itself makes what it mounts on.
+fn is_made_by_runtime(mount: &Mount) -> bool {
+    ["/proc/", "/dev/", "/sys/"].iter().any(|prefix| mount.destination.starts_with(prefix))
+}
+
+fn attach_root(snapshot: &Snapshot, bundle: &Path) -> Result<Attached> {
+    workspace::attach(snapshot.root(), true, &bundle.join("rootfs"))
+}
+
+fn write_config(bundle: &Path, sandbox: &Sandbox<'_>) -> Result<()> {
+    let path = bundle.join("config.json");
+    let mut file = fs::File::create_new(&path).map_err(Error::io("create", &path))?;
+    file.write_all(sandbox.config().to_string().as_bytes()).map_err(Error::io("write", &path))
+}
+
+/// Passes output on line by line; what goes beyond the bounds is read and dropped.
+fn read_lines(output: impl Read, lines: &mut dyn FnMut(String)) -> Result<()> {
+    let mut reader = BufReader::with_capacity(64 << 10, output);
+    let (mut total, mut told) = (0, false);
+    loop {
+        let mut line = Vec::new();
+        let count = (&mut reader)
+            .take(LONGEST_LINE as u64)
+            .read_until(b'\n', &mut line)
+            .map_err(Error::io("read the output of", "the command"))?;
+        if count == 0 {
+            return Ok(());
+        }
+        total += count;
+        if total <= MOST_OUTPUT {
+            lines(printable(&line));
+        } else if !std::mem::replace(&mut told, true) {
+            lines(format!("[the output is longer than {MOST_OUTPUT} bytes: the rest is not shown]"));
+        }
+    }
+}
+
+/// A line without what would move the cursor or change the terminal's state, but with its colours' text.
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches(['\n', '\r']);
+    let last = text.rsplit('\r').next().unwrap_or(text);
+    last.chars().filter(|c| !c.is_control() || *c == '\t').collect()
+}
+
+/// What the runtime itself complained of, if it did.
+fn runtime_error(log: &Path) -> Option<Error> {
+    let text = fs::read_to_string(log).ok()?;
+    let message = text.lines().filter_map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_error = entry["level"].as_str() == Some("error");
+        is_error.then(|| entry["msg"].as_str().map(str::to_owned)).flatten()
+    });
+    message.collect::<Vec<_>>().pop().map(|message| Error::fact(format!("the runtime failed: {message}")))
+}
