@@ -1,0 +1,237 @@
+//! The command line that callers of runc rely on: exit statuses, texts, forms of options.
+#![forbid(unsafe_code)]
+
+use std::fs;
+
+use hull_testkit::runtime::ours;
+use hull_testkit::{Bundle, Runtime, gate, needs};
+use serde_json::Value;
+
+#[test]
+fn errors_have_runcs_exit_status_and_text() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    let table: [(&[&str], i32, &str); 21] = [
+        (&["state"], 1, "Incorrect Usage"),
+        (&["state", "a", "b"], 1, "Incorrect Usage"),
+        (&["foo"], 3, "No help topic for 'foo'"),
+        (&["--nope"], 1, "flag provided but not defined: -nope"),
+        (&["run", "--nope", "x"], 1, "Incorrect Usage: flag provided but not defined: -nope"),
+        (&["state", "x"], 1, "container does not exist"),
+        (&["start", "x"], 1, "container does not exist"),
+        (&["kill", "x"], 1, "container does not exist"),
+        (&["delete", "x"], 1, "container does not exist"),
+        (&["pause", "x"], 1, "container does not exist"),
+        (&["resume", "x"], 1, "container does not exist"),
+        (&["ps", "x"], 1, "container does not exist"),
+        (&["update", "x", "--memory", "1"], 1, "container does not exist"),
+        (&["events", "x"], 1, "container does not exist"),
+        (&["exec", "x", "true"], 255, "container does not exist"),
+        (&["list", "-f", "nope"], 1, "invalid format option"),
+        (&["--log-format", "x", "list"], 1, "invalid log-format: x"),
+        (&["create", "x"], 1, "JSON specification file config.json not found"),
+        (&["run", "x"], 1, "JSON specification file config.json not found"),
+        (&["run", "--bundle", "/no/such/bundle", "x"], 1, "no such file or directory"),
+        (&["delete", "--force", "x"], 0, ""),
+    ];
+    for (arguments, code, text) in table {
+        runtime.call(arguments).failed(code, text);
+    }
+}
+
+#[test]
+fn deleting_an_unknown_container_by_force_says_nothing() {
+    needs!(gate::root());
+    let outcome = Runtime::under_test().call(&["delete", "--force", "unknown"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
+}
+
+#[test]
+fn list_of_nothing_is_a_heading_or_null() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    runtime.call(&["delete", "--force", "x"]).done();
+    fs::create_dir_all(runtime.state_dir()).expect("make the state directory");
+    let table = runtime.call(&["list"]);
+    assert_eq!(table.text().lines().count(), 1);
+    assert_eq!(
+        table.text().split_whitespace().take(5).collect::<Vec<_>>(),
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED"]
+    );
+    assert_eq!(runtime.call(&["list", "--format", "json"]).text(), "null");
+    assert_eq!(runtime.call(&["list", "-q"]).text(), "");
+}
+
+#[test]
+fn help_is_general_or_of_a_command() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    for arguments in [&[][..], &["help"], &["--help"], &["-h"]] {
+        let outcome = runtime.call(arguments);
+        assert!(outcome.text().to_uppercase().contains("COMMANDS:"), "{arguments:?}: {outcome:?}");
+    }
+    for arguments in [&["help", "run"][..], &["run", "--help"], &["run", "-h"]] {
+        let outcome = runtime.call(arguments);
+        for word in ["--bundle", "--console-socket", "--detach", "--pid-file"] {
+            assert!(outcome.text().contains(word), "no {word} in {arguments:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn version_has_the_lines_that_managers_parse() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    for flag in ["--version", "-v"] {
+        let outcome = runtime.call(&[flag]);
+        let lines: Vec<&str> = outcome.text().lines().collect();
+        let words: Vec<&str> = lines[0].split(' ').collect();
+        assert_eq!(words[1], "version", "{lines:?}");
+        assert!(words[2].starts_with(|first: char| first.is_ascii_digit()), "{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("spec: 1.")), "{lines:?}");
+    }
+}
+
+#[test]
+fn options_come_in_every_form_and_after_the_id() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let path = bundle.path().to_str().expect("UTF-8");
+    let given = format!("-bundle={path}");
+    for create in [
+        &["create", "-b", path, &bundle.id][..],
+        &["create", &given, &bundle.id],
+        &["create", &bundle.id, "--bundle", path],
+    ] {
+        runtime.call(create).done();
+        runtime.call(&["delete", &bundle.id, "-f"]).done();
+        runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
+    }
+}
+
+#[test]
+fn a_json_log_has_level_message_and_time() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    let log = runtime.beside("log");
+    let file = log.to_str().expect("UTF-8");
+    runtime.call(&["--log", file, "--log-format", "json", "state", "unknown"]).failed(1, "does not exist");
+    let text = fs::read_to_string(&log).expect("read the log");
+    let line: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(line["level"], "error");
+    assert!(
+        line["msg"].as_str().is_some_and(|message| message.contains("container does not exist")),
+        "{line}"
+    );
+    assert!(line["time"].as_str().is_some_and(|time| time.len() >= 20 && &time[10..11] == "T"), "{line}");
+}
+
+#[test]
+fn spec_writes_a_configuration_once() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["unused"]);
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime.call(&["spec", "--bundle", path]).failed(1, "File config.json exists. Remove it first");
+    fs::remove_file(bundle.path().join("config.json")).expect("remove config.json");
+    runtime.call(&["spec", "--bundle", path]).done();
+    let text = fs::read_to_string(bundle.path().join("config.json")).expect("read config.json");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(config["process"]["terminal"], true);
+    assert_eq!(config["process"]["args"], serde_json::json!(["sh"]));
+    assert_eq!(config["root"]["readonly"], true);
+    assert_eq!(config["hostname"], name(&runtime).as_str());
+    let kinds: Vec<&str> = config["linux"]["namespaces"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|n| n["type"].as_str())
+        .collect();
+    for kind in ["pid", "network", "ipc", "uts", "mount"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = serde_json::json!(["/bin/echo", "ran"]);
+    bundle.raw_config(config.to_string().as_bytes());
+    assert_eq!(runtime.run(&bundle).text(), "ran");
+}
+
+#[test]
+fn features_names_what_the_runtime_can_do() {
+    needs!(gate::root());
+    let features: Value =
+        serde_json::from_str(Runtime::under_test().call(&["features"]).text()).expect("JSON");
+    assert!(
+        features["ociVersionMin"].as_str().is_some_and(|version| version.starts_with("1.")),
+        "{features}"
+    );
+    let names = |list: &Value| {
+        list.as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
+    };
+    let namespaces = names(&features["linux"]["namespaces"]).unwrap_or_default();
+    assert!(
+        ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"]
+            .iter()
+            .all(|n| namespaces.contains(&(*n).to_owned()))
+    );
+    let options = names(&features["mountOptions"]).unwrap_or_default();
+    assert!(
+        ["ro", "rbind", "rslave", "nosuid", "tmpcopyup"].iter().all(|n| options.contains(&(*n).to_owned())),
+        "{options:?}"
+    );
+    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+}
+
+#[test]
+fn identifiers_outside_the_alphabet_are_refused_before_anything_happens() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/touch", "/ran"]);
+    let path = bundle.path().to_str().expect("UTF-8");
+    let long = "x".repeat(1025);
+    for id in ["..", "../x", "a/b", "a b", "a\nb", "é", "a%b", "", &long] {
+        let outcome = runtime.call(&["run", "--bundle", path, id]);
+        assert_eq!(outcome.code, 1, "{id:?}: {outcome:?}");
+        assert!(!bundle.root().join("ran").exists(), "{id:?} ran");
+    }
+    let left: Vec<_> =
+        fs::read_dir(runtime.state_dir()).map(|all| all.flatten().collect()).unwrap_or_default();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_bundle_can_be_run_by_its_path() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/echo", "by path"]);
+    let given = format!("{}/", bundle.path().display());
+    assert_eq!(runtime.call(&["run", &given]).stdout, "by path\n");
+    let mut command = runtime.command(&["run", "."]);
+    let outcome = hull_testkit::call(command.current_dir(bundle.path()), hull_testkit::runtime::LIMIT);
+    assert_eq!(outcome.stdout, "by path\n", "{outcome:?}");
+}
+
+#[test]
+fn closed_standard_streams_do_no_harm() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell(
+        "readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >/seen; ls /proc/self/fd | wc -l >>/seen",
+    );
+    let line = format!(
+        "exec {} --root {} run --bundle {} {} <&- >&- 2>&-",
+        runtime.program.display(),
+        runtime.state_dir().display(),
+        bundle.path().display(),
+        bundle.id
+    );
+    assert_eq!(hull_testkit::call::quick("sh", &["-c", &line]).code, 0);
+    let seen = fs::read_to_string(bundle.root().join("seen")).expect("the container ran");
+    assert!(!seen.contains("state"), "a descriptor of the runtime took the place of a closed stream: {seen}");
+}
+
+/// The name by which the runtime calls itself: that of its file.
+fn name(runtime: &Runtime) -> String {
+    runtime.program.file_name().expect("a file").to_string_lossy().into_owned()
+}
