@@ -29,22 +29,22 @@ impl fmt::Display for Pid {
 /// Sends `signal` to one process; 0 only asks whether it can be signalled. Prefer a pidfd: a pid may be reused.
 /// `EINVAL` for a pid that is not positive, because kill(2) reads those as groups or as everybody.
 pub fn kill(pid: Pid, signal: i32) -> Result<()> {
-    send(pid, pid.0, signal)
+    if pid.0 < 1 {
+        return Err(SysError::new("kill", libc::EINVAL));
+    }
+    send(pid.0, signal)
 }
 
-/// Sends `signal` to every process of the process group `leader`. `EINVAL` for a group that is not greater than 1.
+/// Sends `signal` to every process of the process group `leader`. `EINVAL` for a group that is not greater than 1:
+/// -1 would reach every process of the namespace, 0 the caller's own group.
 pub fn kill_group(leader: Pid, signal: i32) -> Result<()> {
-    // kill(-1) would reach every process of the namespace.
-    if leader.0 == 1 {
+    if leader.0 < 2 {
         return Err(SysError::new("kill", libc::EINVAL));
     }
-    send(leader, -leader.0, signal)
+    send(-leader.0, signal)
 }
 
-fn send(pid: Pid, target: i32, signal: i32) -> Result<()> {
-    if pid.0 <= 0 {
-        return Err(SysError::new("kill", libc::EINVAL));
-    }
+fn send(target: i32, signal: i32) -> Result<()> {
     // SAFETY: kill takes two numbers and touches no memory.
     check_unit("kill", unsafe { libc::syscall(libc::SYS_kill, target, signal) })
 }

@@ -1,0 +1,48 @@
+//! Children of a test that say one line and end.
+#![allow(dead_code)] // Each test program uses a part.
+
+use hull_sys::CloneFlags;
+use hull_sys::mount::{MS_PRIVATE, set_propagation_path};
+use hull_sys::process::{self, CloneRequest};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// What `body` says in a child with the namespaces of `flags`; in a mount namespace of its own nothing reaches ours.
+pub fn child_says(flags: CloneFlags, body: impl FnOnce() -> String) -> String {
+    let (ear, mouth) = hull_sys::fd::pipe().unwrap();
+    let request = CloneRequest { flags, ..CloneRequest::default() };
+    let child = process::spawn(&request, || {
+        if flags.contains(CloneFlags::NEWNS) {
+            set_propagation_path("/", true, MS_PRIVATE).unwrap();
+        }
+        let said = body();
+        hull_sys::io::write_all(mouth.as_fd(), said.as_bytes()).unwrap();
+        process::exit_now(0)
+    })
+    .unwrap();
+    drop(mouth);
+    let said = hull_sys::io::read_to_limit(ear.as_fd(), 1 << 16).unwrap();
+    assert_eq!(process::wait(child.pidfd.as_fd()).unwrap().code(), 0, "the child ends well");
+    String::from_utf8(said).unwrap()
+}
+
+/// What the kernel says of the calling thread under `field`, words joined by one space.
+pub fn status(field: &str) -> String {
+    let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `ok`, or the call and the errno's name where tests want it.
+pub fn line<T>(result: hull_sys::Result<T>) -> String {
+    match result {
+        Ok(_) => "ok".into(),
+        Err(error) => format!("{} {}", error.call, error.errno),
+    }
+}
+
+/// A file or directory of the host as a place.
+pub fn place(path: impl AsRef<Path>) -> std::os::fd::OwnedFd {
+    use hull_sys::fs::{Mode, OFlags, openat};
+    openat(hull_sys::CWD, path.as_ref(), OFlags::PATH, Mode::empty()).unwrap()
+}
