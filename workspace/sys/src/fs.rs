@@ -5,7 +5,7 @@ use crate::{Result, SysError};
 use rustix::fs::{FlockOperation, Gid, Uid, XattrFlags};
 use rustix::path::Arg;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatFs};
 pub use rustix::fs::{Dev, major, makedev, minor};
@@ -174,7 +174,6 @@ fn fchmod_by_proc(fd: BorrowedFd<'_>, mode: Mode) -> Result<()> {
         return Err(SysError::new("fchmod", libc::EOPNOTSUPP));
     }
     let links = openat(crate::CWD, "/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-    use std::os::fd::AsFd;
     if fs_type(links.as_fd())? != PROC_SUPER_MAGIC {
         return Err(SysError::new("fchmod", libc::EXDEV));
     }
@@ -323,4 +322,24 @@ pub fn read_directory(fd: BorrowedFd<'_>) -> Result<Vec<DirectoryEntry>> {
 pub fn access_execute(path: impl Arg) -> Result<()> {
     rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(SysError::from_rustix("faccessat2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn without_fchmodat2_the_mode_of_a_place_changes_and_that_of_a_link_does_not() {
+        let scratch = hull_testkit::Scratch::new("chmod");
+        std::fs::write(scratch.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+        let place = |name| {
+            openat(crate::CWD, scratch.join(name), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).unwrap()
+        };
+        fchmod_by_proc(place("file").as_fd(), Mode::from_raw_mode(0o604)).unwrap();
+        let refused = fchmod_by_proc(place("link").as_fd(), Mode::from_raw_mode(0o777)).unwrap_err();
+        assert!(refused.is(libc::EOPNOTSUPP));
+        assert_eq!(std::fs::metadata(scratch.join("file")).unwrap().mode() & 0o777, 0o604);
+    }
 }
