@@ -114,7 +114,8 @@ fn run_hooks(talk: &Conversation<'_>) -> Result<()> {
     }
     // A hook may ask for the state: it has to be there, with the pid.
     talk.directory.write(talk.record)?;
-    let state = document::state(talk.record, Status::Creating);
+    // The runtime environment exists, so the container counts as created for its hooks (and every peer but one).
+    let state = document::state(talk.record, Status::Created);
     hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
     hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)
 }

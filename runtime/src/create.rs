@@ -243,9 +243,19 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         has_process: plan.process.is_some(),
         has_poststop: !plan.hooks.poststop.is_empty(),
         intel_rdt: None,
-        host_mounts: Vec::new(),
+        host_mounts: host_mounts(plan),
         annotations: plan.annotations.clone(),
     }
+}
+
+/// Where mounts land on the host because the container has no mount namespace: delete takes them away again.
+fn host_mounts(plan: &Plan) -> Vec<PathBuf> {
+    if plan.entry.has_own(NamespaceKind::Mount) {
+        return Vec::new();
+    }
+    let targets =
+        plan.mounts.iter().map(|mount| &mount.target).chain(&plan.readonly_paths).chain(&plan.masked_paths);
+    targets.map(|target| PathBuf::from(format!("{}{target}", plan.root.path))).collect()
 }
 
 fn own_namespaces(plan: &Plan) -> u64 {

@@ -107,7 +107,9 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
     let root = if own_mounts { root::attach(&plan.root, sources.root) } else { root::handle(sources.root) };
     let mut root = at(Step::Root, || root)?;
-    at(Step::Mounts, || mounts::mount_all(&mut root, plan, &mut sources.mounts, &job.cgroup_mounts))?;
+    at(Step::Mounts, || {
+        mounts::mount_all(&mut root, plan, job.facts, &mut sources.mounts, &job.cgroup_mounts)
+    })?;
     at(Step::Devices, || devices::make_all(&root, plan))?;
     at(Step::RuntimeHooks, || link.tell(&ToParent::RootReady))?;
     at(Step::RuntimeHooks, || link.await_order(ToChild::HooksDone))?;
@@ -132,6 +134,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
         seal: job.seal,
         preserve_fds: job.preserve_fds,
         rootless: job.facts.rootless,
+        own_root: own_mounts,
     }
     .to_program(&proc, link)?;
     Ok(Prepared { program })

@@ -79,6 +79,7 @@ pub fn join(
         seal: seal.as_ref(),
         preserve_fds: request.preserve_fds,
         rootless: facts.rootless,
+        own_root: target.namespaces.contains(CloneFlags::NEWNS),
     };
     let child = clone_into(&target, &walk, child_link, request.console)?;
     let (child, outcome) = attend(&target, &link, child, seal.as_ref(), &request.sub_cgroups, globals);

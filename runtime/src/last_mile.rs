@@ -38,6 +38,8 @@ pub struct Walk<'a> {
     pub preserve_fds: u32,
     /// The caller is an ordinary user: setgroups may be denied.
     pub rootless: bool,
+    /// The root is that of a mount namespace of the container's; else it is a directory of the host's.
+    pub own_root: bool,
 }
 
 impl Walk<'_> {
@@ -55,7 +57,7 @@ impl Walk<'_> {
         // since root may not either (a home on NFS).
         let there = try_cwd(&process.cwd) || make_cwd(&process.cwd);
         at(Step::Identity, || become_user(process, self.rootless))?;
-        at(Step::Cwd, || enter_cwd(&process.cwd, there, proc))?;
+        at(Step::Cwd, || enter_cwd(&process.cwd, there, self.own_root.then_some(proc)))?;
         let program = at(Step::FindProgram, || find_program(&process.args, environment(process, home)))?;
         at(Step::Exec, reset_signals)?;
         at(Step::Exec, || {
@@ -276,12 +278,14 @@ fn try_cwd(cwd: &str) -> bool {
 }
 
 /// Enters the working directory as the user, and proves that it lies inside (R8, CVE-2024-21626).
-fn enter_cwd(cwd: &str, already_there: bool, proc: &Proc) -> Result<()> {
+fn enter_cwd(cwd: &str, already_there: bool, proc: Option<&Proc>) -> Result<()> {
     if !already_there {
         fs::chdir(cwd)
             .context(|| format!("chdir to cwd ({cwd:?}) set in config.json failed"))
             .map_err(|error| error.field("/process/cwd"))?;
     }
+    // Below a mere chroot the mount of the root is in nobody's table; there is nothing to compare with.
+    let Some(proc) = proc else { return Ok(()) };
     hull_rooted::prove_cwd_inside(proc)
         .map(drop)
         .context(|| "current working directory is outside of container mount namespace root -- possible container breakout detected")

@@ -47,3 +47,15 @@ pub fn set_tree_propagation(tree: BorrowedFd<'_>, plan: Option<PropagationPlan>)
     let attr = MountAttr { propagation: propagation.kind.flag(), ..MountAttr::default() };
     mount_setattr(tree, propagation.recursive, &attr)
 }
+
+/// The same for the root: pivot_root(2) refuses a shared one, which it becomes after the switch.
+pub fn set_root_propagation(tree: BorrowedFd<'_>, plan: Option<PropagationPlan>) -> hull_sys::Result<()> {
+    set_tree_propagation(tree, plan)?;
+    match plan {
+        Some(PropagationPlan { kind: Propagation::Shared, .. }) => {
+            let attr = MountAttr { propagation: Propagation::Slave.flag(), ..MountAttr::default() };
+            mount_setattr(tree, false, &attr)
+        }
+        _ => Ok(()),
+    }
+}

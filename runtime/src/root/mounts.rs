@@ -1,10 +1,10 @@
 //! The mounts of the configuration, in the listed order.
 
 use super::cgroups::MountEntry;
-use super::{cgroups, copy_up};
+use super::{cgroups, copy_up, sources};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::is_dir;
-use hull_plan::{Attributes, MountPlan, MountSource, Plan};
+use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, Plan};
 use hull_rooted::Root;
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{
@@ -17,21 +17,34 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub fn mount_all(
     root: &mut Root,
     plan: &Plan,
+    facts: &HostFacts,
     sources: &mut [Option<OwnedFd>],
     cgroup_mounts: &[MountEntry],
 ) -> Result<()> {
     for (mount, source) in plan.mounts.iter().zip(sources) {
         let done = match &mount.source {
             MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
-            _ => mount_one(root, mount, source.take(), plan.mount_label.as_deref()),
+            _ => tree_of(plan, mount, facts, source.take())
+                .and_then(|tree| mount_one(root, mount, tree, plan.mount_label.as_deref())),
         };
-        done.map_err(|error| {
-            error
-                .within(format!("error mounting {:?} to rootfs at {:?}", name(mount), mount.target))
-                .field(&mount.field)
-        })?;
+        done.map_err(|error| named(mount, error))?;
     }
     Ok(())
+}
+
+/// Names the mount that failed, in runc's words.
+pub fn named(mount: &MountPlan, error: Error) -> Error {
+    let field = error.field.clone().unwrap_or_else(|| mount.field.clone());
+    error.within(format!("error mounting {:?} to rootfs at {:?}", name(mount), mount.target)).field(field)
+}
+
+fn tree_of(
+    plan: &Plan,
+    mount: &MountPlan,
+    facts: &HostFacts,
+    opened: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    if opened.is_some() { Ok(opened) } else { sources::open_source(plan, mount, facts) }
 }
 
 fn name(mount: &MountPlan) -> &str {

@@ -1,7 +1,7 @@
-//! What is mounted from outside: opened once, before the clone where the caller may (a user namespace may see less), as
-//! detached trees that no later change of a path can swap.
+//! What is mounted from outside, as detached trees that no later change of a path can swap: opened before the clone where
+//! a user namespace may see less afterwards, else when its turn comes.
 
-use super::set_tree_propagation;
+use super::{set_root_propagation, set_tree_propagation};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::open_place_dir;
 use hull_plan::{EntryScript, HostFacts, IdMaps, MountIdMap, MountPlan, MountSource, NamespaceKind, Plan};
@@ -19,7 +19,8 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Sources {
     /// The root file system.
     pub root: OwnedFd,
-    /// In the order of the mounts; none for entries that are no bind mounts.
+    /// In the order of the mounts. None for entries that are no bind mounts, and for those that are opened when their
+    /// turn comes: the kernel lists mounts in the order in which they were cloned (R3).
     pub mounts: Vec<Option<OwnedFd>>,
 }
 
@@ -27,7 +28,15 @@ pub struct Sources {
 pub fn open_all(plan: &Plan, facts: &HostFacts) -> Result<Sources> {
     let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
     let root = open_root(plan, own_mounts)?;
-    let mounts = plan.mounts.iter().map(|mount| open_source(plan, mount, facts)).collect::<Result<_>>()?;
+    let early = plan.entry.has_own(NamespaceKind::User);
+    let open = |mount: &MountPlan| {
+        if early || mount.id_map.is_some() {
+            open_source(plan, mount, facts).map_err(|error| super::mounts::named(mount, error))
+        } else {
+            Ok(None)
+        }
+    };
+    let mounts = plan.mounts.iter().map(open).collect::<Result<_>>()?;
     Ok(Sources { root, mounts })
 }
 
@@ -42,25 +51,22 @@ fn open_root(plan: &Plan, own_mounts: bool) -> Result<OwnedFd> {
     let tree = open_tree_fd(directory.as_fd(), true, true)
         .context(|| format!("clone rootfs {path}"))
         .map_err(failed)?;
-    set_tree_propagation(tree.as_fd(), plan.root.propagation)
+    set_root_propagation(tree.as_fd(), plan.root.propagation)
         .context(|| "set the propagation of the rootfs")?;
     Ok(tree)
 }
 
-fn open_source(plan: &Plan, mount: &MountPlan, facts: &HostFacts) -> Result<Option<OwnedFd>> {
+/// Opens the source of a bind mount as a detached tree; none for other mounts.
+pub fn open_source(plan: &Plan, mount: &MountPlan, facts: &HostFacts) -> Result<Option<OwnedFd>> {
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
     let tree = open_tree(CWD, path.as_str(), true, *recursive)
-        .context(|| format!("error mounting {path:?} to rootfs at {:?}: open source", mount.target))
+        .context(|| "open the source")
         .map_err(|error| error.field(format!("{}/source", mount.field)).object(path.clone()))?;
     set_tree_propagation(tree.as_fd(), plan.root.propagation)
         .context(|| format!("set the propagation of {path}"))?;
     if let Some(map) = &mount.id_map {
-        apply_id_map(&tree, map, &plan.entry, facts).map_err(|error| {
-            error
-                .within(format!("error mounting {path:?} to rootfs at {:?}: map its ids", mount.target))
-                .field(mount.field.clone())
-                .object(path.clone())
-        })?;
+        apply_id_map(&tree, map, &plan.entry, facts)
+            .map_err(|error| error.within("map its ids").field(mount.field.clone()).object(path.clone()))?;
     }
     Ok(Some(tree))
 }
