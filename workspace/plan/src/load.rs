@@ -15,7 +15,7 @@
 //! | `seccomp: {}` is refused | dropped: no filter, as the peers read it |
 //! | derived types take an array in place of an object, and an object in place of a name | `strict` refuses both |
 //! | a missing `ociVersion` is accepted | refused, with everything that is not 1.x.y |
-//! | sections of other platforms are type checked; id mappings at the top are taken for known | removed |
+//! | sections of other platforms are type checked; id mappings at the top are taken for known | not read |
 //! | an unknown memory policy mode or flag gets a general message | refused with the words that callers look for |
 
 use crate::plan::Warning;
@@ -32,10 +32,16 @@ mod strict;
 mod tree;
 mod version;
 
+use tree::Node;
+
 pub(crate) use mend::{MEMORY_FLAGS, MEMORY_MODES, SCHEDULER_FLAGS};
 
 /// Longest reason taken from the types; it may quote a string of the document.
 const LONGEST_REASON: usize = 300;
+
+/// Members of a configuration that are read on Linux; the sections of other platforms are not even built.
+const MEMBERS: [&str; 9] =
+    ["ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "linux", "annotations"];
 
 /// A configuration that is well formed.
 #[derive(Debug, Clone)]
@@ -61,7 +67,7 @@ pub struct LoadedProcess {
 /// Invalid JSON (byte, line and column in the reason), a member name twice in one object, a wrong type, an unknown
 /// value of a closed set, an `ociVersion` that is not 1.x.y, a NUL byte in a string that is used.
 pub fn load(bytes: &[u8]) -> Result<Loaded, Refusal> {
-    let mut document = object(bytes)?;
+    let mut document = object(bytes, &MEMBERS)?;
     version::check(&document)?;
     let mut warnings = Vec::new();
     mend::spec(&mut document, &mut warnings)?;
@@ -77,7 +83,7 @@ pub fn load(bytes: &[u8]) -> Result<Loaded, Refusal> {
 /// # Errors
 /// As [`load`].
 pub fn parse_process(bytes: &[u8]) -> Result<LoadedProcess, Refusal> {
-    let mut document = object(bytes)?;
+    let mut document = object(bytes, &[])?;
     let mut warnings = Vec::new();
     mend::process_document(&mut document, &mut warnings)?;
     let process: Process = typed(document)?;
@@ -87,16 +93,16 @@ pub fn parse_process(bytes: &[u8]) -> Result<LoadedProcess, Refusal> {
     Ok(LoadedProcess { process, warnings })
 }
 
-fn object(bytes: &[u8]) -> Result<Value, Refusal> {
-    let document = tree::parse(bytes)?;
-    if document.is_object() {
+fn object<'t>(bytes: &'t [u8], read: &[&str]) -> Result<Node<'t>, Refusal> {
+    let document = tree::parse(bytes, read)?;
+    if document.members().is_some() {
         Ok(document)
     } else {
         Err(Refusal::new("", "the document is not a JSON object"))
     }
 }
 
-fn typed<T: DeserializeOwned>(document: Value) -> Result<T, Refusal> {
+fn typed<T: DeserializeOwned>(document: Node) -> Result<T, Refusal> {
     strict::read(document).map_err(|(pointer, reason)| Refusal::new(pointer, clip(reason)))
 }
 

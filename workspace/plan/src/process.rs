@@ -6,9 +6,9 @@ use crate::entry::is_mapped;
 use crate::plan::{CapabilityPlan, EntryScript, HostFacts, NamespaceKind, ProcessPlan, Rlimit, Warning};
 use crate::refusal::Refusal;
 use crate::schedule;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process, User};
 
@@ -127,24 +127,22 @@ fn refuse_nul(strings: &[String], pointer: &str) -> Result<(), Refusal> {
 /// Each name once: the last value, at the place where the name came first.
 pub(crate) fn environment(listed: &[String], pointer: &str) -> Result<Vec<String>, Refusal> {
     refuse_nul(listed, pointer)?;
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut environment: Vec<String> = Vec::with_capacity(listed.len());
+    let mut names = Vec::with_capacity(listed.len());
     for (index, variable) in listed.iter().enumerate() {
         let refuse = |reason: &str| Err(Refusal::new(format!("{pointer}/{index}"), reason.to_string()));
-        let name = match variable.split_once('=') {
+        match variable.split_once('=') {
             Some(("", _)) => return refuse("invalid environment variable: the name is empty"),
-            Some((name, _)) => name,
+            Some((name, _)) => names.push((name, index)),
             None => return refuse("invalid environment variable: '=' is missing"),
-        };
-        match places.get(name) {
-            Some(place) => environment[*place].clone_from(variable),
-            None => {
-                places.insert(name, environment.len());
-                environment.push(variable.clone());
-            }
         }
     }
-    Ok(environment)
+    names.sort_unstable();
+    let mut chosen: Vec<Option<usize>> = vec![None; listed.len()];
+    for same in names.chunk_by(|one, other| one.0 == other.0) {
+        let (first, last) = (same[0].1, same[same.len() - 1].1);
+        chosen[first] = Some(last);
+    }
+    Ok(chosen.into_iter().flatten().map(|index| listed[index].clone()).collect())
 }
 
 fn working_directory(process: &Process, field: &str) -> Result<String, Refusal> {

@@ -13,7 +13,7 @@ fn invalid_json_is_refused_with_its_byte() {
         (b"", "byte 0"),
         (b"{", "byte 1"),
         (b"{\"a\": 1,}", "byte 8"),
-        (b"{\n  \"a\": tru\n}", "byte 12 (line 2, column 11), inside /a"),
+        (b"{\n  \"root\": tru\n}", "byte 15 (line 2, column 14), inside /root"),
         (b"\xef\xbb\xbf{}", "byte order mark"),
         (b"{\"a\": \"\xff\"}", "byte 7: the text is not UTF-8"),
         (b"{\"a\": \"\\ud800\"}", "unexpected end of hex escape"),
@@ -59,12 +59,19 @@ fn a_member_name_twice_is_refused() {
             text.replace("{\"type\":\"network\"}", "{\"type\":\"user\",\"type\":\"network\"}"),
             "/linux/namespaces/1/type",
         ),
-        ("{\"x/y\": {\"~\": 1, \"~\": 1}}".into(), "/x~1y/~0"),
+        (
+            format!(
+                "{{\"annotations\": {{{}\"n5\": 1}}}}",
+                (0..40).map(|n| format!("\"n{n}\": {n}, ")).collect::<String>()
+            ),
+            "/annotations/n5",
+        ),
+        ("{\"linux\": {\"x/y\": {\"~\": 1, \"~\": 1}}}".into(), "/linux/x~1y/~0"),
     ] {
         let refusal = load(text.as_bytes()).expect_err("a name occurs twice");
         assert_eq!(refusal.field, field);
         assert!(
-            refusal.reason.starts_with("member name occurs twice in this object (byte "),
+            refusal.reason.starts_with("member name occurs twice in this object (before byte "),
             "{}",
             refusal.reason
         );

@@ -229,7 +229,7 @@ fn changed_configurations_never_panic_and_always_give_the_same_answer() {
             }
         }
     }
-    assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
+    assert!(accepted > 50 && refused > 500, "{accepted} accepted, {refused} refused");
 }
 
 fn answer(text: &str, facts: &HostFacts) -> Result<String, String> {

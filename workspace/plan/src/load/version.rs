@@ -1,15 +1,15 @@
 //! Which `ociVersion` is accepted: semantic versions of major 1 (config.md, specification version).
 
+use super::tree::Node;
 use crate::refusal::Refusal;
 use alloc::format;
-use serde_json::Value;
 
 /// Refuses a document whose `ociVersion` is missing, malformed or of another major version.
-pub(super) fn check(document: &Value) -> Result<(), Refusal> {
-    let Some(version) = document.get("ociVersion").filter(|version| !version.is_null()) else {
+pub(super) fn check(document: &Node) -> Result<(), Refusal> {
+    let Some(version) = document.get("ociVersion").filter(|version| **version != Node::Null) else {
         return Err(Refusal::new("", "ociVersion is missing"));
     };
-    let Some(version) = version.as_str() else {
+    let Some(version) = version.text() else {
         return Err(Refusal::new("/ociVersion", "invalid type: expected a string"));
     };
     match major(version) {
@@ -44,12 +44,16 @@ fn is_identifier(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use alloc::vec;
+
+    fn of(version: &'static str) -> Node<'static> {
+        Node::Object(vec![("ociVersion".into(), Node::Text(version.into()))])
+    }
 
     #[test]
     fn every_semantic_version_of_major_1_is_accepted() {
         for version in ["1.0.0", "1.0.0-rc5", "1.0.2-dev", "1.2.0", "1.3.0", "1.99.0", "1.2.0+build.7"] {
-            assert_eq!(check(&json!({"ociVersion": version})), Ok(()), "{version}");
+            assert_eq!(check(&of(version)), Ok(()), "{version}");
         }
     }
 
@@ -58,13 +62,11 @@ mod tests {
         for version in
             ["", "1", "1.0", "v1.0.0", "01.0.0", "1.0.0-", "1.0.0+", "1.0.0 ", "0.9.0", "2.0.0", "11.0.0"]
         {
-            let refusal = check(&json!({"ociVersion": version})).expect_err(version);
+            let refusal = check(&of(version)).expect_err(version);
             assert_eq!(refusal.field, "/ociVersion", "{version}");
         }
-        assert_eq!(check(&json!({})).map_err(|refusal| refusal.field), Err("".into()));
-        assert_eq!(
-            check(&json!({"ociVersion": 1})).map_err(|refusal| refusal.field),
-            Err("/ociVersion".into())
-        );
+        assert_eq!(check(&Node::Object(vec![])).map_err(|refusal| refusal.field), Err("".into()));
+        let number = Node::Object(vec![("ociVersion".into(), Node::Unsigned(1))]);
+        assert_eq!(check(&number).map_err(|refusal| refusal.field), Err("/ociVersion".into()));
     }
 }
