@@ -35,8 +35,8 @@ pub(crate) fn read(
             "SCMP_ACT_NOTIFY cannot be used as default action",
         ));
     }
-    let default =
-        word(profile.default_action(), profile.default_errno_ret(), "/linux/seccomp/defaultErrnoRet")?;
+    let default = word(profile.default_action(), profile.default_errno_ret())
+        .map_err(|reason| Refusal::new("/linux/seccomp/defaultErrnoRet", reason))?;
     let mut reader = Reader { default, needed, calls: BTreeMap::new(), named: Vec::new(), warnings };
     for (index, entry) in profile.syscalls().iter().flatten().enumerate() {
         reader.entry(index, entry)?;
@@ -64,14 +64,21 @@ struct Sourced {
 
 impl Reader<'_> {
     fn entry(&mut self, index: usize, entry: &LinuxSyscall) -> Result<(), Refusal> {
-        let at = format!("/linux/seccomp/syscalls/{index}");
+        // Written only for a refusal: a profile has hundreds of entries, and most of the time would go there.
+        let refuse = |member: String, reason: String| {
+            Refusal::new(format!("/linux/seccomp/syscalls/{index}/{member}"), reason)
+        };
         if entry.names().is_empty() {
-            return Err(Refusal::new(format!("{at}/names"), "needs at least one name"));
+            return Err(refuse("names".into(), "needs at least one name".into()));
         }
-        let action = word(entry.action(), entry.errno_ret(), &format!("{at}/errnoRet"))?;
-        let rules = rules(entry.args().as_deref().unwrap_or_default(), action, &at)?;
+        let action =
+            word(entry.action(), entry.errno_ret()).map_err(|reason| refuse("errnoRet".into(), reason))?;
+        let rules = rules(entry.args().as_deref().unwrap_or_default(), action).map_err(|argument| {
+            refuse(format!("args/{argument}/index"), "a system call has the arguments 0 to 5".into())
+        })?;
         for (name_index, name) in entry.names().iter().enumerate() {
-            self.check_name(entry.action(), name, &format!("{at}/names/{name_index}"))?;
+            self.check_name(entry.action(), name)
+                .map_err(|reason| refuse(format!("names/{name_index}"), reason))?;
             let Some(call) = CallId::find(name) else { continue };
             self.named.push(call);
             if action != self.default {
@@ -81,15 +88,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn check_name(&self, action: Action, name: &str, field: &str) -> Result<(), Refusal> {
+    /// Says why `name` cannot stand in a rule with this action.
+    fn check_name(&self, action: Action, name: &str) -> Result<(), String> {
         if name.is_empty() {
-            return Err(Refusal::new(field, "an empty string is not the name of a system call"));
+            return Err("an empty string is not the name of a system call".into());
         }
         if action == Action::ScmpActNotify && self.needed.contains(&name) {
-            return Err(Refusal::new(
-                field,
-                format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"),
-            ));
+            return Err(format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"));
         }
         Ok(())
     }
@@ -135,14 +140,12 @@ impl CallRules {
     }
 }
 
-/// Returns the action word; `errno_field` is where the errno stands in the configuration.
-fn word(action: Action, errno: Option<u32>, errno_field: &str) -> Result<u32, Refusal> {
+/// Returns the action word, or why it cannot have this errno.
+fn word(action: Action, errno: Option<u32>) -> Result<u32, String> {
     let base = match action {
         Action::ScmpActErrno => words::ERRNO,
         Action::ScmpActTrace => words::TRACE,
-        _ if errno.is_some() => {
-            return Err(Refusal::new(errno_field, format!("the action {action} takes no errno")));
-        }
+        _ if errno.is_some() => return Err(format!("the action {action} takes no errno")),
         Action::ScmpActKill | Action::ScmpActKillThread => return Ok(words::KILL_THREAD),
         Action::ScmpActKillProcess => return Ok(words::KILL_PROCESS),
         Action::ScmpActTrap => return Ok(words::TRAP),
@@ -152,18 +155,17 @@ fn word(action: Action, errno: Option<u32>, errno_field: &str) -> Result<u32, Re
     };
     let errno = errno.unwrap_or(words::EPERM);
     if errno > 0xffff {
-        return Err(Refusal::new(errno_field, format!("{errno} does not fit into 16 bits")));
+        return Err(format!("{errno} does not fit into 16 bits"));
     }
     Ok(base | errno)
 }
 
 /// Turns one entry's conditions into rules: one with all of them, or, when an argument is named twice, one for each.
-fn rules(args: &[LinuxSeccompArg], action: u32, at: &str) -> Result<Vec<Rule>, Refusal> {
+/// The error is the place of the condition whose argument does not exist.
+fn rules(args: &[LinuxSeccompArg], action: u32) -> Result<Vec<Rule>, usize> {
     let mut conditions = Vec::with_capacity(args.len());
-    for (index, arg) in args.iter().enumerate() {
-        let argument = u8::try_from(arg.index()).ok().filter(|argument| *argument < 6).ok_or_else(|| {
-            Refusal::new(format!("{at}/args/{index}/index"), "a system call has the arguments 0 to 5")
-        })?;
+    for (place, arg) in args.iter().enumerate() {
+        let argument = u8::try_from(arg.index()).ok().filter(|argument| *argument < 6).ok_or(place)?;
         conditions.push(condition(argument, arg));
     }
     let repeated = conditions
