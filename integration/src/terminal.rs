@@ -20,7 +20,7 @@ impl Terminal {
     #[must_use]
     pub fn start(command_line: &str) -> Self {
         let terminal = Self { place: Scratch::new("tmux") };
-        let held = format!("{command_line}; echo \"status=$?\"; stty -a | head -3; sleep 60");
+        let held = format!("{command_line}; echo \"status=$?\"; stty -a; sleep 60");
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", &held]).done();
         terminal
     }
