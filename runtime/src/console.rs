@@ -40,7 +40,6 @@ impl Console {
             let number = tty::pty_number(master.as_fd())?;
             // The slave is ours, proved above: the one thing whose owner may be changed.
             fs::fchown(slave.as_fd(), owner, u32::MAX)?;
-            tty::clear_onlcr(slave.as_fd())?;
             if let Some((rows, columns)) = size {
                 tty::set_window_size(slave.as_fd(), tty::WindowSize { rows, columns })?;
             }

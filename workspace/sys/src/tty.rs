@@ -80,7 +80,8 @@ pub struct RawMode {
     before: Termios,
 }
 
-/// Puts the terminal into raw mode: no echo, no lines, no signals from keys.
+/// Puts the terminal into raw mode: no echo, no lines, no signals from keys. Its output is still processed, since
+/// a relayed container leaves newlines as they are.
 pub fn raw_mode(terminal: BorrowedFd<'_>) -> Result<RawMode> {
     let before = settings(terminal)?;
     let terminal = terminal.try_clone_to_owned().map_err(|error| {
@@ -88,6 +89,7 @@ pub fn raw_mode(terminal: BorrowedFd<'_>) -> Result<RawMode> {
     })?;
     let mut raw = before.clone();
     raw.make_raw();
+    raw.output_modes = before.output_modes;
     apply(std::os::fd::AsFd::as_fd(&terminal), &raw)?;
     Ok(RawMode { terminal, before })
 }
