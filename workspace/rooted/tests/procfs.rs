@@ -8,7 +8,7 @@ use hull_sys::fs::{self, Mode, OFlags};
 use hull_sys::{CWD, CloneFlags, mount, process};
 use hull_testkit::{Scratch, gate, needs};
 use std::os::fd::{AsFd, OwnedFd};
-use support::{child_says, line};
+use support::{child_says, line, take_away};
 
 fn tmpfs() -> OwnedFd {
     let context = mount::fsopen("tmpfs").unwrap();
@@ -120,6 +120,43 @@ fn without_any_right_the_mounted_procfs_serves() {
         status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned()
     });
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["Uid:", "1000", "1000", "1000", "1000"]);
+}
+
+#[test]
+fn without_the_mount_calls_the_mounted_procfs_serves() {
+    needs!(gate::root(), gate::alone());
+    let said = child_says(CloneFlags::NEWNS, || {
+        take_away(libc::SYS_fsopen, libc::ENOSYS);
+        let copy = Proc::open(View::Processes).unwrap();
+        // Only a copy shows everything although it was asked for processes only, and is mounted nowhere.
+        let whole = line(copy.read(Entry::Parameter("kernel/ostype")).map(|text| text.len()));
+        let id = mount::plain_mount_id(copy.as_fd()).unwrap();
+        let detached = copy.mounts().unwrap().iter().all(|entry| entry.id != id);
+        take_away(libc::SYS_open_tree, libc::ENOSYS);
+        let mounted = Proc::open(View::Processes).unwrap();
+        let id = mount::plain_mount_id(mounted.as_fd()).unwrap();
+        let attached = mounted.mounts().unwrap().iter().any(|entry| entry.id == id);
+        format!("{whole} {detached} {attached}")
+    });
+    assert_eq!(said, "6 true true");
+}
+
+#[test]
+fn in_a_user_namespace_the_copy_brings_its_locked_mounts_and_no_lookup_enters_them() {
+    needs!(gate::root(), gate::alone());
+    let said = child_says(CloneFlags::NEWNS, || {
+        let cover = tmpfs();
+        mount::move_mount(cover.as_fd(), place("/proc/sys").as_fd()).unwrap();
+        // Only processes of this pid namespace's own user namespace may make a procfs of it.
+        hull_sys::namespace::unshare(CloneFlags::NEWUSER | CloneFlags::NEWNS).unwrap();
+        let proc = Proc::open(View::Whole).unwrap();
+        let id = mount::plain_mount_id(proc.as_fd()).unwrap();
+        let detached = proc.mounts().unwrap().iter().all(|entry| entry.id != id);
+        let own = line(proc.read(Entry::Own("comm")).map(|name| !name.is_empty()));
+        format!("{detached} {own} {}", line(proc.open_sys("kernel/ostype", OFlags::RDONLY)))
+    });
+    let crossing = "open \"sys/kernel/ostype\": openat2: Cross-device link (os error 18)";
+    assert_eq!(said, format!("true true {crossing}"));
 }
 
 #[test]

@@ -323,23 +323,3 @@ pub fn access_execute(path: impl Arg) -> Result<()> {
     rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(SysError::from_rustix("faccessat2"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-
-    #[test]
-    fn without_fchmodat2_the_mode_of_a_place_changes_and_that_of_a_link_does_not() {
-        let scratch = hull_testkit::Scratch::new("chmod");
-        std::fs::write(scratch.join("file"), "").unwrap();
-        std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
-        let place = |name| {
-            openat(crate::CWD, scratch.join(name), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).unwrap()
-        };
-        fchmod_by_proc(place("file").as_fd(), Mode::from_raw_mode(0o604)).unwrap();
-        let refused = fchmod_by_proc(place("link").as_fd(), Mode::from_raw_mode(0o777)).unwrap_err();
-        assert!(refused.is(libc::EOPNOTSUPP));
-        assert_eq!(std::fs::metadata(scratch.join("file")).unwrap().mode() & 0o777, 0o604);
-    }
-}

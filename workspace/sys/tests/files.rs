@@ -10,7 +10,7 @@ use hull_testkit::{Scratch, gate, needs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
-use support::{child_says, line, place};
+use support::{child_says, line, place, take_away};
 
 fn a_minute() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(60))
@@ -133,6 +133,23 @@ fn the_mode_of_a_mere_place_is_changed_and_that_of_a_link_is_not() {
     let link = open(&scratch, "link", OFlags::PATH | OFlags::NOFOLLOW);
     assert!(fs::fchmod(link.as_fd(), Mode::from_raw_mode(0o777)).unwrap_err().is(libc::EOPNOTSUPP));
     assert_eq!(mode(), 0o640);
+}
+
+#[test]
+fn without_fchmodat2_the_mode_of_a_place_is_changed_through_procfs() {
+    needs!(gate::alone());
+    const FCHMODAT2: i64 = 452;
+    let scratch = Scratch::new("chmod");
+    std::fs::write(scratch.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+    let said = child_says(CloneFlags::empty(), || {
+        take_away(FCHMODAT2, libc::ENOSYS);
+        let link = open(&scratch, "link", OFlags::PATH | OFlags::NOFOLLOW);
+        let file = fs::fchmod(place(scratch.join("file")).as_fd(), Mode::from_raw_mode(0o604));
+        format!("{} {}", line(file), line(fs::fchmod(link.as_fd(), Mode::from_raw_mode(0o777))))
+    });
+    assert_eq!(said, format!("ok fchmod {}", libc::EOPNOTSUPP));
+    assert_eq!(std::fs::metadata(scratch.join("file")).unwrap().mode() & 0o777, 0o604);
 }
 
 #[test]
@@ -317,4 +334,48 @@ fn changes_of_files_are_seen_with_their_names() {
     assert_eq!(changes.len(), 1);
     assert_eq!((changes[0].watch, changes[0].name.as_deref()), (watch, Some(c"new")));
     assert!(changes[0].flags.contains(event::ReadFlags::CREATE));
+}
+
+#[test]
+fn the_first_of_many_that_is_ready_is_told() {
+    let pipes: Vec<_> = (0..3).map(|_| fd::pipe().unwrap()).collect();
+    let ends: Vec<_> = pipes.iter().map(|(ear, _)| ear.as_fd()).collect();
+    let ready = |until| hull_sys::poll::wait_any_readable(&ends, until).unwrap();
+    assert_eq!(ready(Some(Instant::now())), None);
+    io::write_all(pipes[2].1.as_fd(), b"x").unwrap();
+    assert_eq!(ready(a_minute()), Some(2));
+    io::write_all(pipes[1].1.as_fd(), b"x").unwrap();
+    assert_eq!(ready(a_minute()), Some(1));
+    assert!(hull_sys::poll::wait_writable(pipes[0].1.as_fd(), a_minute()).unwrap());
+}
+
+#[test]
+fn a_child_keeps_the_fds_it_names_and_the_standard_ones() {
+    needs!(gate::alone());
+    let (ear, mouth) = fd::pipe().unwrap();
+    let child = process::spawn(&process::CloneRequest::default(), || {
+        fd::dup_onto(ear.as_fd(), 50).unwrap();
+        fd::dup_onto(ear.as_fd(), 70).unwrap();
+        let keep = mouth.as_raw_fd();
+        fd::close_all_but(vec![70, 1, keep]).unwrap();
+        let open = (0..100).filter(|number| fd::adopt(*number).map(std::mem::forget).is_ok());
+        let open: Vec<i32> = open.filter(|number| *number > 2).collect();
+        process::exit_now(i32::from(open == [keep.min(70), keep.max(70)]))
+    });
+    assert_eq!(process::wait(child.unwrap().pidfd.as_fd()).unwrap().code(), 1);
+}
+
+#[test]
+fn whether_a_file_may_be_executed_is_asked_for_the_effective_user() {
+    needs!(gate::root(), gate::alone());
+    let scratch = Scratch::new("access");
+    std::fs::write(scratch.join("file"), "").unwrap();
+    let said = child_says(CloneFlags::empty(), || {
+        fs::fchmod(place(scratch.join("file")).as_fd(), Mode::from_raw_mode(0o700)).unwrap();
+        let root = line(fs::access_execute(scratch.join("file")));
+        hull_sys::identity::set_uids(u32::MAX, 1000, u32::MAX).unwrap();
+        let user = line(fs::access_execute(scratch.join("file")));
+        format!("{root} {user}")
+    });
+    assert_eq!(said, format!("ok faccessat2 {}", libc::EACCES));
 }

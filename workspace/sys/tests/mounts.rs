@@ -361,3 +361,36 @@ fn a_node_is_made_as_asked() {
     let found = fs::statat(directory.as_fd(), "zero").unwrap().st_rdev;
     assert_eq!((fs::major(found), fs::minor(found)), (1, 5));
 }
+
+#[test]
+fn options_of_a_mounted_file_system_are_changed_through_its_root() {
+    needs!(gate::root(), gate::alone());
+    let said = child_says(CloneFlags::NEWNS, || {
+        let mounted = tmpfs(&[("size", "64k")]).unwrap();
+        let context = mount::fspick(mounted.as_fd()).unwrap();
+        mount::fsconfig_string(context.as_fd(), "size", "128k").unwrap();
+        mount::fsconfig_reconfigure(context.as_fd()).unwrap();
+        let found = fs::fstatfs(mounted.as_fd()).unwrap();
+        format!(
+            "{} {}",
+            found.f_blocks * u64::try_from(found.f_bsize).unwrap(),
+            fd::is_cloexec(context.as_fd()).unwrap()
+        )
+    });
+    assert_eq!(said, "131072 true");
+}
+
+#[test]
+fn the_loopback_of_a_new_network_namespace_comes_up() {
+    needs!(gate::root(), gate::alone());
+    let said = child_says(CloneFlags::NEWNET, || {
+        let state =
+            || std::net::UdpSocket::bind("127.0.0.1:0").and_then(|own| own.send_to(b"x", own.local_addr()?));
+        let before = state().is_ok();
+        hull_sys::network::bring_up("lo").unwrap();
+        let missing = line(hull_sys::network::bring_up("none"));
+        let long = line(hull_sys::network::bring_up("a-name-longer-than-any"));
+        format!("{before} {} {missing} {long}", state().is_ok())
+    });
+    assert_eq!(said, format!("false true ioctl {} ioctl {}", libc::ENODEV, libc::ENAMETOOLONG));
+}

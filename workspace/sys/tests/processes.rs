@@ -10,7 +10,7 @@ use hull_testkit::{gate, needs, place::unique};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-use support::{child_says, line, status};
+use support::{child_says, line, status, take_away};
 
 /// Long enough for anything, short enough not to hang a run for ever.
 fn a_minute() -> Instant {
@@ -251,4 +251,32 @@ fn a_group_is_signalled_as_a_whole() {
     // The member held the last end to write to: its end is the end of the pipe.
     assert!(poll::wait_readable(ear.as_fd(), Some(a_minute())).unwrap());
     assert_eq!(io::read(ear.as_fd(), &mut [0; 4]).unwrap(), 0);
+}
+
+#[test]
+fn without_the_kernels_answer_a_pidfds_pid_is_read_from_procfs() {
+    needs!(gate::alone());
+    let own = process::effective_pid();
+    let said = child_says(CloneFlags::empty(), || {
+        let (ear, _mouth) = fd::pipe().unwrap();
+        let parent = process::pidfd_open(own).unwrap();
+        let ended = process::spawn(&CloneRequest::default(), || process::exit_now(0)).unwrap();
+        process::wait(ended.pidfd.as_fd()).unwrap();
+        take_away(libc::SYS_ioctl, libc::ENOTTY);
+        let found = process::pidfd_pid(parent.as_fd()).unwrap();
+        let gone = process::pidfd_pid(ended.pidfd.as_fd()).unwrap();
+        format!("{} {gone:?} {}", found == Some(own), line(process::pidfd_pid(ear.as_fd())))
+    });
+    assert_eq!(said, format!("true None read fdinfo {}", libc::EBADF));
+}
+
+#[test]
+fn a_kernel_without_clone3_is_named_as_such() {
+    needs!(gate::alone());
+    let said = child_says(CloneFlags::empty(), || {
+        take_away(libc::SYS_clone3, libc::ENOSYS);
+        let error = process::spawn(&CloneRequest::default(), || process::exit_now(0)).unwrap_err();
+        format!("{} {}", error.is_unknown_call(), error)
+    });
+    assert_eq!(said, "true clone3: Function not implemented (os error 38)");
 }

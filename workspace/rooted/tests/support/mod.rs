@@ -38,3 +38,15 @@ pub fn line<T: std::fmt::Debug>(result: Result<T, hull_rooted::Error>) -> String
         },
     }
 }
+
+/// Makes the system call `number` fail with `errno` in this process from now on, as if the kernel lacked it.
+pub fn take_away(number: i64, errno: i32) {
+    use hull_sys::seccomp::{SeccompInstruction, load_filter};
+    let step = |code, jump_false, operand| SeccompInstruction { code, jump_true: 0, jump_false, operand };
+    let number = u32::try_from(number).unwrap();
+    let refuse = 0x0005_0000 | u32::try_from(errno).unwrap();
+    // Load the number; compare; fail or allow.
+    let filter = [step(0x20, 0, 0), step(0x15, 1, number), step(0x06, 0, refuse), step(0x06, 0, 0x7fff_0000)];
+    process::set_no_new_privileges().unwrap();
+    load_filter(&filter, 0).unwrap();
+}

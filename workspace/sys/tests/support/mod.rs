@@ -46,3 +46,15 @@ pub fn place(path: impl AsRef<Path>) -> std::os::fd::OwnedFd {
     use hull_sys::fs::{Mode, OFlags, openat};
     openat(hull_sys::CWD, path.as_ref(), OFlags::PATH, Mode::empty()).unwrap()
 }
+
+/// Makes the system call `number` fail with `errno` in this process from now on, as if the kernel lacked it.
+pub fn take_away(number: i64, errno: i32) {
+    use hull_sys::seccomp::{SeccompInstruction, load_filter};
+    let step = |code, jump_false, operand| SeccompInstruction { code, jump_true: 0, jump_false, operand };
+    let number = u32::try_from(number).unwrap();
+    let refuse = 0x0005_0000 | u32::try_from(errno).unwrap();
+    // Load the number; compare; fail or allow.
+    let filter = [step(0x20, 0, 0), step(0x15, 1, number), step(0x06, 0, refuse), step(0x06, 0, 0x7fff_0000)];
+    process::set_no_new_privileges().unwrap();
+    load_filter(&filter, 0).unwrap();
+}
