@@ -18,6 +18,7 @@ mod inputs;
 mod pack;
 mod pattern;
 mod progress;
+mod registry;
 mod snapshot;
 mod steps;
 mod workspace;

@@ -11,9 +11,15 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod login;
+mod logout;
 mod prune;
+mod pull;
+mod push;
+mod registry_options;
 mod rmi;
 mod save;
+mod search;
 mod table;
 mod tag;
 mod template;
@@ -40,12 +46,22 @@ pub(crate) enum ImageCommand {
     Inspect(inspect::Arguments),
     /// Take images from an archive or directory
     Load(load::Arguments),
+    /// Keep a credential for a registry
+    Login(login::Arguments),
+    /// Forget a credential
+    Logout(logout::Arguments),
     /// Remove what nobody needs
     Prune(prune::Arguments),
+    /// Take an image from a registry
+    Pull(pull::Arguments),
+    /// Send an image to a registry
+    Push(push::Arguments),
     /// Remove images
     Rmi(rmi::Arguments),
     /// Write images as an archive
     Save(save::Arguments),
+    /// Find repositories
+    Search(search::Arguments),
     /// Give an image one more name
     Tag(tag::Arguments),
 }
@@ -63,6 +79,11 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
         ImageCommand::Prune(arguments) => prune::run(arguments),
         ImageCommand::Rmi(arguments) => rmi::run(arguments),
         ImageCommand::Save(arguments) => save::run(arguments),
+        ImageCommand::Login(arguments) => login::run(arguments),
+        ImageCommand::Logout(arguments) => logout::run(arguments),
+        ImageCommand::Pull(arguments) => pull::run(arguments),
+        ImageCommand::Push(arguments) => push::run(arguments),
+        ImageCommand::Search(arguments) => search::run(arguments),
         ImageCommand::Tag(arguments) => tag::run(arguments),
     }
 }

@@ -1,0 +1,51 @@
+//! The registry client: OCI distribution over a blocking HTTP client, a few threads at most.
+//!
+//! Redirects, authorisation and retries are decided here and nowhere else: a credential belongs to one origin and goes
+//! to no other (security rule R21); every body is checked against its digest by the store.
+
+mod auth;
+mod challenge;
+mod credentials;
+mod endpoint;
+mod error;
+mod pull;
+mod push;
+mod transport;
+
+pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
+pub(crate) use error::{Error, Result};
+pub(crate) use pull::{Pulled, next_page, pull, tags};
+pub(crate) use push::push;
+pub(crate) use transport::{Body, Client, Request, resolve};
+
+use std::time::Duration;
+
+/// How to speak to registries; from the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Check certificates.
+    pub(crate) tls_verify: bool,
+    /// Speak plain HTTP, credentials included.
+    pub(crate) plain_http: bool,
+    /// How often a request is tried again.
+    pub(crate) retries: u32,
+    /// The first pause before trying again; doubled each time.
+    pub(crate) pause: Duration,
+    /// User and password given on the command line.
+    pub(crate) credential: Option<Credential>,
+    /// File with credentials, instead of the usual ones.
+    pub(crate) auth_file: Option<std::path::PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tls_verify: true,
+            plain_http: false,
+            retries: 4,
+            pause: Duration::from_millis(300),
+            credential: None,
+            auth_file: None,
+        }
+    }
+}
