@@ -13,6 +13,7 @@ mod clock;
 pub mod containerd;
 mod engine;
 mod io;
+pub mod monitor;
 mod runtime;
 mod spawn;
 pub mod task;

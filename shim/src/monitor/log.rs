@@ -1,0 +1,278 @@
+//! Log drivers: one buffer of output in, whole lines with their time out.
+
+use std::fs::File;
+use std::io::{Error, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use crate::clock::{Clock, rfc3339};
+
+use super::args::Args;
+use super::rotation::Rotation;
+
+/// Which of the container's streams bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// One place where the log goes.
+#[derive(Debug)]
+enum Driver {
+    /// `TIME STREAM F|P TEXT`: what podman, CRI and their readers know.
+    Kubernetes(LogFile),
+    /// `{"log","stream","time"}`: what docker's readers know.
+    Json(LogFile),
+    Journal {
+        socket: UnixDatagram,
+        fields: Vec<u8>,
+        partial_flag: bool,
+    },
+}
+
+/// Every place where the log goes.
+#[derive(Debug, Default)]
+pub struct Logs {
+    drivers: Vec<Driver>,
+    line: Vec<u8>,
+    /// The container keeps our own streams: there is nothing to log.
+    pub passthrough: bool,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    rotation: Rotation,
+}
+
+impl Logs {
+    /// Opens what `args` name: `DRIVER:PATH`, or a path for the first driver.
+    pub fn open(args: &Args) -> Result<Self, String> {
+        let mut logs = Self::default();
+        for text in &args.logs {
+            let (driver, path) = match text.split_once(':') {
+                Some((driver, path)) => (driver, path),
+                None if text.starts_with('/') => ("k8s-file", text.as_str()),
+                None => (text.as_str(), ""),
+            };
+            match driver {
+                "k8s-file" => logs.drivers.push(Driver::Kubernetes(LogFile::open(path, args)?)),
+                "json-file" => logs.drivers.push(Driver::Json(LogFile::open(path, args)?)),
+                "journald" => logs.drivers.push(journal(args)?),
+                "none" | "off" | "null" => {}
+                "passthrough" => logs.passthrough = true,
+                other => return Err(format!("No such log driver {other}")),
+            }
+        }
+        Ok(logs)
+    }
+
+    /// Logs what was read at once from one stream. A last line without its end is marked as a part.
+    pub fn write(&mut self, source: Source, bytes: &[u8]) {
+        if self.drivers.is_empty() || bytes.is_empty() {
+            return;
+        }
+        let time = rfc3339(Clock::new().now());
+        for driver in &mut self.drivers {
+            self.line.clear();
+            match driver {
+                Driver::Kubernetes(file) => {
+                    kubernetes_lines(&mut self.line, &time, source, bytes);
+                    file.write(&self.line);
+                }
+                Driver::Json(file) => {
+                    json_lines(&mut self.line, &time, source, bytes);
+                    file.write(&self.line);
+                }
+                Driver::Journal { socket, fields, partial_flag } => {
+                    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                        journal_entry(&mut self.line, fields, *partial_flag, source, line);
+                        // A journal that is full or gone must not stop the container.
+                        let _ = socket.send(&self.line);
+                    }
+                }
+            }
+        }
+        if self.line.capacity() > 256 << 10 {
+            self.line = Vec::new();
+        }
+    }
+
+    /// Opens the files anew, after somebody moved them away.
+    pub fn reopen(&mut self) {
+        for driver in &mut self.drivers {
+            if let Driver::Kubernetes(file) | Driver::Json(file) = driver {
+                // The old file goes on being written when the new one cannot be opened.
+                let _ = file.reopen();
+            }
+        }
+    }
+
+    /// Makes sure that what was logged is on the disk.
+    pub fn sync(&self) {
+        for driver in &self.drivers {
+            if let Driver::Kubernetes(file) | Driver::Json(file) = driver {
+                // The exit is reported in any case.
+                let _ = file.file.sync_all();
+            }
+        }
+    }
+}
+
+impl LogFile {
+    fn open(path: &str, args: &Args) -> Result<Self, String> {
+        if path.is_empty() {
+            return Err("the log driver needs a path".to_owned());
+        }
+        let path = PathBuf::from(path);
+        let file = open_log(&path).map_err(|error| format!("open log {}: {error}", path.display()))?;
+        let written = file.metadata().map_or(0, |found| found.len());
+        Ok(Self { rotation: Rotation::new(args, written), path, file })
+    }
+
+    /// Writes whole lines; a disk that is full loses them, never the container.
+    fn write(&mut self, mut lines: &[u8]) {
+        while !lines.is_empty() {
+            let Some((now, turn)) = self.rotation.split(lines) else { return };
+            if self.file.write_all(&lines[..now]).is_err() {
+                return;
+            }
+            lines = &lines[now..];
+            if turn && self.rotation.turn(&self.path).and_then(|()| self.reopen()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        self.file = open_log(&self.path)?;
+        self.rotation.opened(self.file.metadata().map_or(0, |found| found.len()));
+        Ok(())
+    }
+}
+
+fn open_log(path: &std::path::Path) -> Result<File, Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().append(true).create(true).mode(0o600).open(path)
+}
+
+fn kubernetes_lines(out: &mut Vec<u8>, time: &str, source: Source, bytes: &[u8]) {
+    let full = format!("{time} {} F ", source.name()).into_bytes();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let start = out.len();
+        out.extend_from_slice(&full);
+        out.extend_from_slice(line);
+        if !line.ends_with(b"\n") {
+            out[start + full.len() - 2] = b'P';
+            out.push(b'\n');
+        }
+    }
+}
+
+fn json_lines(out: &mut Vec<u8>, time: &str, source: Source, bytes: &[u8]) {
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let text = serde_json::Value::from(String::from_utf8_lossy(line).into_owned());
+        let entry = format!("{{\"log\":{text},\"stream\":\"{}\",\"time\":\"{time}\"}}\n", source.name());
+        out.extend_from_slice(entry.as_bytes());
+    }
+}
+
+fn journal(args: &Args) -> Result<Driver, String> {
+    let failed = |error: Error| format!("connect to the journal: {error}");
+    let socket = UnixDatagram::unbound().map_err(failed)?;
+    socket.connect("/run/systemd/journal/socket").map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    let short = args.container.get(..12).unwrap_or(&args.container);
+    let mut fields = Vec::new();
+    let named = [
+        ("CONTAINER_ID", short),
+        ("CONTAINER_ID_FULL", &args.container),
+        ("CONTAINER_NAME", &args.name),
+        ("CONTAINER_TAG", &args.log_tag),
+        ("SYSLOG_IDENTIFIER", if args.log_tag.is_empty() { &args.name } else { &args.log_tag }),
+    ];
+    for (name, value) in named.into_iter().filter(|(_, value)| !value.is_empty()) {
+        journal_field(&mut fields, name, value.as_bytes());
+    }
+    for (name, value) in args.log_labels.iter().filter_map(|label| label.split_once('=')) {
+        let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.bytes().all(allowed) {
+            journal_field(&mut fields, name, value.as_bytes());
+        }
+    }
+    Ok(Driver::Journal { socket, fields, partial_flag: args.partial_flag })
+}
+
+/// The length-prefixed form of the journal's native protocol, which any byte may be in.
+fn journal_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+fn journal_entry(out: &mut Vec<u8>, fields: &[u8], partial_flag: bool, source: Source, line: &[u8]) {
+    out.clear();
+    out.extend_from_slice(fields);
+    let (text, whole) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
+    // `<3>text`: the prefix of sd-daemon(3) sets the priority.
+    let (priority, text) = match text {
+        [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => (*digit, rest),
+        _ if source == Source::Stderr => (b'3', text),
+        _ => (b'6', text),
+    };
+    journal_field(out, "PRIORITY", &[priority]);
+    if !whole && partial_flag {
+        journal_field(out, "CONTAINER_PARTIAL_MESSAGE", b"true");
+    }
+    journal_field(out, "MESSAGE", text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_parts_are_marked() {
+        let mut out = Vec::new();
+        kubernetes_lines(&mut out, "T", Source::Stdout, b"one\n\ntwo");
+        assert_eq!(out, b"T stdout F one\nT stdout F \nT stdout P two\n");
+        let mut out = Vec::new();
+        json_lines(&mut out, "T", Source::Stderr, b"a\"b\n");
+        assert_eq!(out, b"{\"log\":\"a\\\"b\\n\",\"stream\":\"stderr\",\"time\":\"T\"}\n");
+    }
+
+    #[test]
+    fn journal_entry_takes_its_priority_from_stream_or_prefix() {
+        let cases = [
+            (Source::Stdout, "x\n", b'6', false),
+            (Source::Stderr, "x", b'3', true),
+            (Source::Stdout, "<2>x\n", b'2', false),
+        ];
+        for (source, line, priority, partial) in cases {
+            let mut out = Vec::new();
+            journal_entry(&mut out, b"", true, source, line.as_bytes());
+            let mut wanted = Vec::new();
+            journal_field(&mut wanted, "PRIORITY", &[priority]);
+            if partial {
+                journal_field(&mut wanted, "CONTAINER_PARTIAL_MESSAGE", b"true");
+            }
+            journal_field(&mut wanted, "MESSAGE", b"x");
+            assert_eq!(out, wanted);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! From the command line to the loop: what the manager must see before anything else happens, then the background.
+
+use std::os::fd::AsFd;
+
+use hull_sys::process::{self, CloneRequest};
+
+use super::args::Args;
+use super::ending;
+use super::sync::Pipes;
+use super::watch::Watch;
+
+/// Starts the monitor; comes back in the caller's process once the background one is on its way.
+pub fn start(args: Args) -> Result<(), String> {
+    process::umask(0o022);
+    let mut pipes = Pipes::from_environment()?;
+    pipes.wait_for_start()?;
+    if args.sync {
+        return monitor(&args, pipes);
+    }
+    to_the_background(&args, pipes)
+}
+
+/// Starts the monitor in the background and gives the container's pid, or why there is none.
+pub fn start_and_listen(args: Args) -> Result<i64, String> {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        data: i64,
+        #[serde(default)]
+        message: String,
+    }
+    let (read, write) = hull_sys::fd::pipe().map_err(|error| error.to_string())?;
+    to_the_background(&args, Pipes::to(write))?;
+    let mut line = String::new();
+    let mut reader = std::io::BufReader::new(std::fs::File::from(read));
+    std::io::BufRead::read_line(&mut reader, &mut line).map_err(|error| error.to_string())?;
+    let report: Report =
+        serde_json::from_str(&line).map_err(|_| "the monitor ended without a word".to_owned())?;
+    if report.data < 0 { Err(report.message) } else { Ok(report.data) }
+}
+
+fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
+    let child = process::spawn(&CloneRequest::default(), || {
+        let code = match monitor(args, pipes) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        };
+        process::exit_now(code)
+    });
+    let child = child.map_err(|error| format!("go to the background: {error}"))?;
+    if let Some(file) = &args.own_pid_file {
+        crate::bundle::write_private(file, child.pid.as_raw().to_string().as_bytes())
+            .map_err(|error| format!("write {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn monitor(args: &Args, mut pipes: Pipes) -> Result<(), String> {
+    let passthrough = args.logs.iter().any(|log| log.starts_with("passthrough"));
+    if !args.sync {
+        process::setsid().map_err(|error| error.to_string())?;
+        if !passthrough {
+            close_own_streams()?;
+        }
+    }
+    let watched = watch(args, &mut pipes);
+    match watched {
+        Ok(code) => {
+            if args.exec {
+                let key = if args.api_version > 0 { "data" } else { "exit_code" };
+                pipes.report(key, i64::from(code), None);
+            }
+            drop(pipes);
+            ending::become_exit_command(args)
+        }
+        Err(text) => {
+            // The one place where a failure before the container's start is told.
+            pipes.report(if args.api_version > 0 { "data" } else { "pid" }, -1, Some(&text));
+            Err(text)
+        }
+    }
+}
+
+fn watch(args: &Args, pipes: &mut Pipes) -> Result<i32, String> {
+    let mut watch = Watch::new(args)?;
+    pipes.attach_is_ready()?;
+    let pid = watch.create()?;
+    if args.api_version > 0 || !args.exec {
+        pipes.report(if args.api_version > 0 { "data" } else { "pid" }, i64::from(pid), None);
+    }
+    // From here on losing this process would lose the exit code; not everybody may lower the score.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    watch.until_the_end()
+}
+
+fn close_own_streams() -> Result<(), String> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| error.to_string())?;
+    for number in 0..=2 {
+        hull_sys::fd::dup_onto(null.as_fd(), number).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,579 @@
+//! The loop: output to the log and to clients, input from clients, sizes, signals, the end.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hull_sys::event::{Epoll, EventFlags, Ready};
+use hull_sys::process::{self, Pid, WaitStatus};
+use hull_sys::signal::{self, SignalSet};
+use hull_sys::tty::{self, WindowSize};
+use hull_sys::{fd, io};
+
+use crate::bundle::read_pid;
+use crate::cgroup::{OomWatch, Place};
+use crate::io::ConsoleSocket;
+use crate::spawn::Program;
+
+use super::args::Args;
+use super::attach::{AttachSocket, Client, Received};
+use super::control::{ControlFifo, Request};
+use super::ending;
+use super::log::{Logs, Source};
+use super::notify::Notify;
+
+/// How long the runtime may take to create the container or the exec.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(300);
+/// Clients may take this long to read the rest once the container has ended.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Bytes that are read at once.
+const STEP: usize = 64 << 10;
+/// Most bytes of a failed runtime's words that are passed on.
+const WORDS_LIMIT: usize = 16 << 10;
+/// Most bytes of input that wait for the container to read them.
+const INPUT_LIMIT: usize = 1 << 20;
+/// Signals that are passed on to the container: SIGINT, SIGQUIT, SIGTERM.
+const PASSED_ON: [i32; 3] = [2, 3, 15];
+const SIGCHLD: i32 = 17;
+const EAGAIN: i32 = 11;
+
+const SIGNALS: u64 = 0;
+const CONSOLE: u64 = 1;
+const ATTACH: u64 = 2;
+const CONTROL: u64 = 3;
+const SIZES: u64 = 4;
+const STDOUT: u64 = 5;
+const STDERR: u64 = 6;
+const STDIN: u64 = 7;
+const OOM: u64 = 8;
+const NOTIFY: u64 = 9;
+const FIRST_CLIENT: u64 = 16;
+
+/// One container or exec and everything that is held for it.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    args: &'a Args,
+    poll: Epoll,
+    signals: OwnedFd,
+    attach: Option<AttachSocket>,
+    control: Option<ControlFifo>,
+    sizes: Option<ControlFifo>,
+    notify: Option<Notify>,
+    logs: Logs,
+    console: Option<ConsoleSocket>,
+    terminal: Option<OwnedFd>,
+    outputs: [Option<OwnedFd>; 2],
+    reading: bool,
+    stdin: Option<OwnedFd>,
+    input: Vec<u8>,
+    input_ends: bool,
+    stdin_waits: bool,
+    clients: BTreeMap<u64, Client>,
+    next_client: u64,
+    oom: Option<OomWatch>,
+    runtime: Option<i32>,
+    runtime_ended: Option<i32>,
+    /// What came on standard error while the runtime ran: its words, if it fails.
+    words: Vec<u8>,
+    pid: Option<i32>,
+    unclaimed: BTreeMap<i32, i32>,
+    exit: Option<i32>,
+    size: Option<WindowSize>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Watch<'a> {
+    /// Opens the log, the attach socket and the fifos, before the runtime is started.
+    pub fn new(args: &'a Args) -> Result<Self, String> {
+        let text = |error: hull_sys::SysError| error.to_string();
+        let set: SignalSet = PASSED_ON.into_iter().chain([SIGCHLD]).collect();
+        signal::block(&set).map_err(text)?;
+        process::set_child_subreaper(true).map_err(text)?;
+        let logs = Logs::open(args)?;
+        let attaches = !logs.passthrough && (!args.exec || args.exec_attach);
+        let host =
+            args.sdnotify_socket.clone().or_else(|| Some(PathBuf::from(std::env::var_os("NOTIFY_SOCKET")?)));
+        let has_fifos = !logs.passthrough && (!args.exec || args.terminal);
+        let fifo = |name| has_fifos.then(|| ControlFifo::new(&args.bundle, name)).transpose();
+        let watch = Self {
+            args,
+            poll: Epoll::new(32).map_err(text)?,
+            signals: signal::signal_fd(&set).map_err(text)?,
+            attach: attaches.then(|| AttachSocket::new(args)).transpose()?,
+            control: fifo("ctl")?,
+            sizes: fifo("winsz")?,
+            notify: host.filter(|_| !args.exec).map(|host| Notify::new(&args.bundle, &host)).transpose()?,
+            logs,
+            console: None,
+            terminal: None,
+            outputs: [None, None],
+            reading: false,
+            stdin: None,
+            input: Vec::new(),
+            input_ends: false,
+            stdin_waits: false,
+            clients: BTreeMap::new(),
+            next_client: FIRST_CLIENT,
+            oom: None,
+            runtime: None,
+            runtime_ended: None,
+            words: Vec::new(),
+            pid: None,
+            unclaimed: BTreeMap::new(),
+            exit: None,
+            size: None,
+            buffer: Vec::new(),
+        };
+        watch.wait_on_fixed().map_err(text)?;
+        Ok(watch)
+    }
+
+    fn wait_on_fixed(&self) -> hull_sys::Result<()> {
+        let fixed: [(Option<&OwnedFd>, u64); 5] = [
+            (Some(&self.signals), SIGNALS),
+            (self.attach.as_ref().map(AttachSocket::listener), ATTACH),
+            (self.control.as_ref().map(ControlFifo::fd), CONTROL),
+            (self.sizes.as_ref().map(ControlFifo::fd), SIZES),
+            (self.notify.as_ref().map(Notify::fd), NOTIFY),
+        ];
+        for (fd, token) in fixed {
+            if let Some(fd) = fd {
+                self.poll.add(fd.as_fd(), token, EventFlags::IN)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the runtime and gives the container's pid.
+    pub fn create(&mut self) -> Result<u32, String> {
+        self.start_runtime()?;
+        let deadline = Instant::now() + RUNTIME_LIMIT;
+        while self.runtime_ended.is_none() {
+            self.step(Some(deadline))?;
+            if Instant::now() >= deadline
+                && let Some(pid) = self.runtime
+            {
+                // It may have ended just now; then it is reaped in the next step.
+                let _ = process::kill_group(Pid::from_raw(pid), 9);
+                return Err("the runtime did not end in time and was killed".to_owned());
+            }
+        }
+        // What the runtime said lies in the pipe still.
+        self.read_output(1);
+        if self.runtime_ended != Some(0) {
+            let words = String::from_utf8_lossy(&self.words).trim_end().to_owned();
+            let status = self.runtime_ended.unwrap_or(1);
+            return Err(if words.is_empty() {
+                format!("runtime failed with exit code {status}")
+            } else {
+                words
+            });
+        }
+        self.words = Vec::new();
+        if self.args.terminal {
+            // It was the runtime's standard error, not the container's.
+            self.outputs[1] = None;
+        }
+        let file = self.args.container_pid_file.clone().unwrap_or_else(|| self.args.bundle.join("pidfile"));
+        let pid = read_pid(&file).map_err(|error| format!("read {}: {error}", file.display()))?;
+        self.take_console();
+        self.pid = i32::try_from(pid).ok();
+        self.exit = self.pid.and_then(|pid| self.unclaimed.remove(&pid));
+        self.unclaimed.clear();
+        if !self.args.exec {
+            self.watch_memory(pid);
+        }
+        Ok(pid)
+    }
+
+    fn watch_memory(&mut self, pid: u32) {
+        self.oom = Place::of(pid).ok().and_then(|place| OomWatch::new(&place).ok());
+        if let Some(watch) = &self.oom {
+            // Without it the look at the end is the only one.
+            let _ = self.poll.add(watch.signal().as_fd(), OOM, EventFlags::IN);
+        }
+    }
+
+    fn start_runtime(&mut self) -> Result<(), String> {
+        let text = |error: hull_sys::SysError| error.to_string();
+        let mut fds = self.open_streams()?;
+        let preserved = (3..3 + self.args.preserved_fds()).map(|number| Ok((fd::adopt(number)?, number)));
+        fds.extend(preserved.collect::<hull_sys::Result<Vec<_>>>().map_err(text)?);
+        let mut program = Program::new(self.args.runtime.clone(), self.runtime_words());
+        program.fds = fds.iter().map(|(fd, number)| (fd.as_fd(), *number)).collect();
+        let child =
+            program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
+        self.runtime = Some(child.pid.as_raw());
+        Ok(())
+    }
+
+    /// The runtime's ends of the streams, by number.
+    fn open_streams(&mut self) -> Result<Vec<(OwnedFd, i32)>, String> {
+        let text = |error: hull_sys::SysError| error.to_string();
+        let mut fds: Vec<(OwnedFd, i32)> = Vec::new();
+        if self.args.terminal {
+            let name = if self.args.exec { "exec" } else { "init" };
+            let socket = ConsoleSocket::new(&self.args.bundle, name)
+                .map_err(|error| format!("console socket: {error}"))?;
+            self.poll.add(socket.listener().as_fd(), CONSOLE, EventFlags::IN).map_err(text)?;
+            self.console = Some(socket);
+            let (read, write) = fd::pipe().map_err(text)?;
+            self.keep_output(1, read)?;
+            fds.push((write, 2));
+        } else if !self.logs.passthrough {
+            if self.args.stdin {
+                let (read, write) = fd::pipe().map_err(text)?;
+                fd::set_nonblocking(write.as_fd(), true).map_err(text)?;
+                self.stdin = Some(write);
+                fds.push((read, 0));
+            }
+            for index in 0..2 {
+                let (read, write) = fd::pipe().map_err(text)?;
+                self.keep_output(index, read)?;
+                fds.push((write, i32::from(index == 1) + 1));
+            }
+        } else {
+            let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+            for (own, number) in [(stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)] {
+                fds.push((fd::dup_above(own, 3).map_err(text)?, number));
+            }
+        }
+        Ok(fds)
+    }
+
+    fn keep_output(&mut self, index: usize, read: OwnedFd) -> Result<(), String> {
+        let text = |error: hull_sys::SysError| error.to_string();
+        fd::set_nonblocking(read.as_fd(), true).map_err(text)?;
+        let token = if index == 0 { STDOUT } else { STDERR };
+        self.poll.add(read.as_fd(), token, EventFlags::IN).map_err(text)?;
+        self.outputs[index] = Some(read);
+        self.reading = true;
+        Ok(())
+    }
+
+    fn runtime_words(&self) -> Vec<String> {
+        let args = self.args;
+        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let mut words = vec![path(&args.runtime)];
+        words.extend(args.runtime_args.iter().cloned());
+        if args.systemd_cgroup {
+            words.push("--systemd-cgroup".to_owned());
+        }
+        let pid_file = args.container_pid_file.clone().unwrap_or_else(|| args.bundle.join("pidfile"));
+        let mut add = |all: &[&str]| words.extend(all.iter().map(|word| (*word).to_owned()));
+        if args.exec {
+            let process = args.exec_process.as_deref().map(path).unwrap_or_default();
+            add(&["exec", "--pid-file", &path(&pid_file), "--process", &process, "--detach"]);
+        } else if let Some(image) = &args.restore {
+            add(&["restore", "--bundle", &path(&args.bundle), "--pid-file", &path(&pid_file), "--detach"]);
+            add(&["--image-path", image, "--work-path", &path(&args.bundle)]);
+        } else {
+            add(&["create", "--bundle", &path(&args.bundle), "--pid-file", &path(&pid_file)]);
+        }
+        if args.no_pivot && !args.exec {
+            add(&["--no-pivot"]);
+        }
+        if args.no_new_keyring && !args.exec {
+            add(&["--no-new-keyring"]);
+        }
+        if let Some(console) = &self.console {
+            add(&["--console-socket", &path(&console.path())]);
+        }
+        words.extend(args.runtime_opts.iter().cloned());
+        words.push(args.container.clone());
+        words
+    }
+
+    /// Watches until the container has ended and its output is logged; gives the exit code.
+    pub fn until_the_end(&mut self) -> Result<i32, String> {
+        if self.args.start {
+            self.start_container()?;
+        }
+        let limit = (self.args.timeout > 0).then(|| Instant::now() + Duration::from_secs(self.args.timeout));
+        let mut overdue = false;
+        while self.exit.is_none() {
+            self.step(limit.filter(|_| !overdue))?;
+            if !overdue && limit.is_some_and(|at| Instant::now() >= at) {
+                overdue = true;
+                self.pass_on(9);
+            }
+        }
+        // Complete before the exit file shows: managers rely on it.
+        let drained = Instant::now() + FAREWELL;
+        for index in 0..2 {
+            while self.read_output(index) && Instant::now() < drained {}
+        }
+        self.logs.sync();
+        self.look_for_oom();
+        let code = self.exit.unwrap_or(255);
+        ending::write_exit_files(self.args, code);
+        self.attach = None;
+        let deadline = Instant::now() + FAREWELL;
+        while self.clients.values().any(Client::has_unsent) && Instant::now() < deadline {
+            self.step(Some(deadline))?;
+        }
+        Ok(code)
+    }
+
+    /// By hand nobody else starts it.
+    fn start_container(&mut self) -> Result<(), String> {
+        let mut words = vec![self.args.runtime.to_string_lossy().into_owned()];
+        words.extend(self.args.runtime_args.iter().cloned());
+        words.extend(["start".to_owned(), self.args.container.clone()]);
+        let program = Program::new(self.args.runtime.clone(), words);
+        let child =
+            program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
+        (self.runtime, self.runtime_ended) = (Some(child.pid.as_raw()), None);
+        let deadline = Instant::now() + RUNTIME_LIMIT;
+        while self.runtime_ended.is_none() && Instant::now() < deadline {
+            self.step(Some(deadline))?;
+        }
+        if self.runtime_ended == Some(0) {
+            Ok(())
+        } else {
+            Err("the runtime could not start the container".to_owned())
+        }
+    }
+
+    /// Waits once and handles what happened.
+    fn step(&mut self, deadline: Option<Instant>) -> Result<(), String> {
+        self.pause_or_resume();
+        let waits_for_client = self.clients.values().any(Client::has_unsent);
+        let look = waits_for_client.then(|| Instant::now() + Duration::from_secs(1));
+        let deadline = [deadline, look].into_iter().flatten().min();
+        for ready in self.poll.wait(deadline).map_err(|error| error.to_string())? {
+            self.handle(ready);
+        }
+        self.clients.retain(|_, client| !client.is_stuck());
+        Ok(())
+    }
+
+    fn handle(&mut self, ready: Ready) {
+        match ready.token {
+            SIGNALS => self.take_signals(),
+            CONSOLE => self.take_console(),
+            ATTACH => self.take_clients(),
+            CONTROL | SIZES => self.take_requests(),
+            STDOUT => drop(self.read_output(0)),
+            STDERR => drop(self.read_output(1)),
+            STDIN => self.write_input(),
+            OOM => self.look_for_oom(),
+            NOTIFY => {
+                let main = u32::try_from(self.pid.unwrap_or(0)).unwrap_or(0);
+                if let Some(notify) = &self.notify {
+                    notify.relay(main);
+                }
+            }
+            client => self.serve(client, ready.flags),
+        }
+    }
+
+    /// Output waits while an attached client is far behind; what it has not read is bounded by that.
+    fn pause_or_resume(&mut self) {
+        let reading = !self.clients.values().any(Client::is_behind);
+        if reading == self.reading {
+            return;
+        }
+        self.reading = reading;
+        for (output, token) in self.outputs.iter().zip([STDOUT, STDERR]) {
+            if let Some(output) = output {
+                // It fails only for an fd that is not in the set, or twice in it.
+                let _ = match reading {
+                    true => self.poll.add(output.as_fd(), token, EventFlags::IN),
+                    false => self.poll.remove(output.as_fd()),
+                };
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = signal::read_signal(self.signals.as_fd()) {
+            if PASSED_ON.contains(&info.signo) {
+                self.pass_on(info.signo);
+            }
+        }
+        while let Ok(Some((pid, status))) = process::wait_any_child() {
+            self.reaped(pid.as_raw(), status);
+        }
+    }
+
+    fn reaped(&mut self, pid: i32, status: WaitStatus) {
+        const UNCLAIMED_LIMIT: usize = 65_536;
+        if self.runtime == Some(pid) {
+            self.runtime = None;
+            self.runtime_ended = Some(status.code());
+        } else if self.pid == Some(pid) {
+            self.exit = Some(status.code());
+        } else if self.pid.is_none() && self.unclaimed.len() < UNCLAIMED_LIMIT {
+            self.unclaimed.insert(pid, status.code());
+        }
+    }
+
+    fn pass_on(&self, signo: i32) {
+        if let Some(pid) = self.pid.filter(|_| self.exit.is_none()) {
+            // Not reaped yet, so the number is still the container's own.
+            let _ = process::kill(Pid::from_raw(pid), signo);
+        }
+    }
+
+    fn take_console(&mut self) {
+        let Some(console) = &self.console else { return };
+        let Ok(Some(master)) = console.receive() else { return };
+        self.console = None;
+        if let Some(size) = self.size {
+            let _ = tty::set_window_size(master.as_fd(), size);
+        }
+        let copies = [fd::dup_above(master.as_fd(), 3), fd::dup_above(master.as_fd(), 3)];
+        let [output, input] = copies;
+        self.stdin = input.ok();
+        self.terminal = Some(master);
+        if let Ok(output) = output
+            && self.poll.add(output.as_fd(), STDOUT, EventFlags::IN).is_ok()
+        {
+            self.outputs[0] = Some(output);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let mut requests = self.control.as_mut().map(ControlFifo::requests).unwrap_or_default();
+        requests.extend(self.sizes.as_mut().map(ControlFifo::requests).unwrap_or_default());
+        for request in requests {
+            match request {
+                Request::ReopenLog => self.logs.reopen(),
+                Request::Resize { rows, columns } => {
+                    let size = WindowSize { rows, columns };
+                    self.size = Some(size);
+                    if let Some(terminal) = &self.terminal {
+                        // A terminal whose other side is gone has no size.
+                        let _ = tty::set_window_size(terminal.as_fd(), size);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_for_oom(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::look) {
+            ending::write_oom_files(self.args);
+        }
+    }
+
+    /// Reads once from an output; false when nothing (more) is there.
+    fn read_output(&mut self, index: usize) -> bool {
+        let Some(output) = &self.outputs[index] else { return false };
+        self.buffer.resize(STEP, 0);
+        let got = match io::read(output.as_fd(), &mut self.buffer) {
+            Ok(0) => 0,
+            Ok(got) => got,
+            Err(error) if error.is(EAGAIN) => return false,
+            // A terminal whose other side is closed.
+            Err(_) => 0,
+        };
+        if got == 0 {
+            self.outputs[index] = None;
+            return false;
+        }
+        let source = if index == 0 { Source::Stdout } else { Source::Stderr };
+        let bytes = &self.buffer[..got];
+        if self.pid.is_none() && index == 1 {
+            let room = WORDS_LIMIT.saturating_sub(self.words.len());
+            self.words.extend_from_slice(&bytes[..got.min(room)]);
+            if self.args.terminal {
+                return true;
+            }
+        }
+        self.logs.write(source, bytes);
+        self.clients.retain(|_, client| client.send(source, bytes));
+        for (token, client) in &self.clients {
+            if client.has_unsent() {
+                want(&self.poll, client.fd().as_fd(), *token, EventFlags::IN | EventFlags::OUT);
+            }
+        }
+        true
+    }
+
+    fn take_clients(&mut self) {
+        const CLIENTS_LIMIT: usize = 256;
+        while let Some(client) = self.attach.as_ref().and_then(|attach| Client::accept(attach.listener())) {
+            if self.clients.len() >= CLIENTS_LIMIT {
+                continue;
+            }
+            let token = self.next_client;
+            self.next_client += 1;
+            if self.poll.add(client.fd().as_fd(), token, EventFlags::IN).is_ok() {
+                self.clients.insert(token, client);
+            }
+        }
+    }
+
+    fn serve(&mut self, token: u64, flags: EventFlags) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if flags.contains(EventFlags::OUT) {
+            if !client.flush() {
+                return drop(self.clients.remove(&token));
+            }
+            if !client.has_unsent() {
+                let input = if client.sends { EventFlags::IN } else { EventFlags::empty() };
+                want(&self.poll, client.fd().as_fd(), token, input);
+            }
+        }
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) && !flags.contains(EventFlags::IN) {
+            return drop(self.clients.remove(&token));
+        }
+        if !flags.contains(EventFlags::IN) || !client.sends {
+            return;
+        }
+        match client.receive() {
+            Received::Input(bytes) => {
+                // A client that sends faster than the container reads loses input rather than memory being lost.
+                if self.stdin.is_some() && self.input.len() + bytes.len() <= INPUT_LIMIT {
+                    self.input.extend(bytes);
+                }
+                self.write_input();
+            }
+            Received::EndOfInput => {
+                want(&self.poll, client.fd().as_fd(), token, EventFlags::empty());
+                if !self.args.leave_stdin_open && !self.args.terminal {
+                    self.input_ends = true;
+                    self.write_input();
+                }
+            }
+            Received::Nothing => {}
+            Received::Gone => drop(self.clients.remove(&token)),
+        }
+    }
+
+    /// Gives the container what its clients sent, as fast as it reads.
+    fn write_input(&mut self) {
+        let Some(stdin) = &self.stdin else { return };
+        while !self.input.is_empty() {
+            match io::write(stdin.as_fd(), &self.input) {
+                Ok(written) => drop(self.input.drain(..written)),
+                Err(error) if error.is(EAGAIN) => {
+                    if !self.stdin_waits {
+                        self.stdin_waits = self.poll.add(stdin.as_fd(), STDIN, EventFlags::OUT).is_ok();
+                    }
+                    return;
+                }
+                Err(_) => {
+                    self.input.clear();
+                    self.input_ends = !self.args.terminal;
+                }
+            }
+        }
+        if self.stdin_waits {
+            // It was added above.
+            let _ = self.poll.remove(stdin.as_fd());
+            self.stdin_waits = false;
+        }
+        if self.input_ends {
+            self.stdin = None;
+        }
+    }
+}
+
+fn want(poll: &Epoll, fd: BorrowedFd<'_>, token: u64, flags: EventFlags) {
+    // It fails only for an fd that is not in the set, and every client's is.
+    let _ = poll.modify(fd, token, flags);
+}
