@@ -14,6 +14,7 @@
 //! | `hierarchies` | the host, probed: mount points opened once and verified |
 //! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
 //! | `node` | one directory: every file by its name below an open directory |
+//! | `delegate` | the version 2 directory given to the container's user |
 //! | `freeze`, `kill`, `processes`, `destroy` | the container's life and its end |
 //! | `update`, `statistics`, `oom` | limits changed, use measured, memory watched while it runs |
 //! | `sub`, `mounts` | groups below the container's own, and what a `cgroup` mount shows |
@@ -21,6 +22,7 @@
 
 mod apply;
 mod cgroup;
+mod delegate;
 mod destroy;
 mod devices;
 mod enable;
@@ -49,7 +51,7 @@ pub use error::{CgroupError, RefusedLimit, Result};
 pub use facts::{Facts, Hierarchy, Layout, Version};
 pub use hierarchies::Hierarchies;
 pub use mounts::{CgroupMount, mount_plan};
-pub use oom::{Oom, OomWatch};
+pub use oom::{MemoryDeath, Oom, OomWatch};
 pub use place::Place;
 pub use plan::{CgroupPlan, CgroupSpec, plan};
 pub use refusal::Refusal;

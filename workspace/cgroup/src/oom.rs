@@ -53,6 +53,37 @@ impl Cgroup {
     }
 }
 
+/// What an error report says about a container that ran out of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryDeath {
+    /// Processes that the kernel killed for lack of memory.
+    pub kills: u64,
+    /// The limit in bytes; `None` without one.
+    pub limit: Option<u64>,
+    /// What was used at most, in bytes, where the kernel remembers it.
+    pub peak: Option<u64>,
+}
+
+impl Cgroup {
+    /// What the kernel remembers about the container's memory; `None` when nothing counts it.
+    ///
+    /// # Errors
+    /// A counter cannot be read.
+    pub fn memory_death(&self) -> Result<Option<MemoryDeath>> {
+        let (node, files) = match (self.v1("memory"), self.v2()) {
+            (Some(node), _) => (node, [CONTROL, "memory.limit_in_bytes", "memory.max_usage_in_bytes"]),
+            (None, Some(node)) => (node, [EVENTS, "memory.max", "memory.peak"]),
+            (None, None) => return Ok(None),
+        };
+        let Some(events) = node.read(files[0])? else { return Ok(None) };
+        let number = |file: &str| -> Result<Option<u64>> {
+            Ok(node.read(file)?.and_then(|text| text.trim().parse().ok()))
+        };
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0);
+        Ok(Some(MemoryDeath { kills, limit: number(files[1])?, peak: number(files[2])? }))
+    }
+}
+
 const EVENTS: &str = "memory.events";
 const GROUP_EVENTS: &str = "cgroup.events";
 const CONTROL: &str = "memory.oom_control";

@@ -59,7 +59,15 @@ fn the_kernel_shows_every_limit() {
     let bed = Bed::new("limits");
     let rows: &[Row] = if bed.layout() == Layout::V2 { &V2_ROWS } else { &V1_ROWS };
     for (json, controller, file, expected) in rows {
-        let _cgroup = bed.make(json);
+        let _cgroup = match bed.try_make(json) {
+            // Weights of block devices come with BFQ, which a kernel may lack.
+            Err(CgroupError::Limit(limit))
+                if limit.controller == "blkio" && limit.source.is(libc::ENOENT) =>
+            {
+                continue;
+            }
+            made => made.unwrap(),
+        };
         assert_eq!(bed.read(controller, file), *expected, "{json}");
     }
 }

@@ -191,7 +191,9 @@ fn statistics_have_the_members_of_the_reference_runtime() {
     members(&theirs["data"], "", &mut expected);
     members(&serde_json::to_value(&ours).unwrap(), "", &mut found);
     // Huge pages of a hybrid host are counted in the version 2 tree, which the other does not read.
-    found.retain(|path| !path.starts_with("/hugetlb/"));
+    let facts = bed.hierarchies.facts();
+    let side = facts.index_of("hugetlb").is_some() && facts.index_of("hugetlb") == facts.v2();
+    found.retain(|path| !side || !path.starts_with("/hugetlb/"));
     assert_eq!(found, expected);
     for same in [
         "/memory/usage/limit",
@@ -223,6 +225,8 @@ fn running_out_of_memory_is_noticed_and_so_is_the_end() {
     assert_eq!(process.0.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert!(hull_sys::poll::wait_readable(watch.as_fd(), Some(soon())).unwrap());
     assert_eq!(watch.take().unwrap(), Oom::Happened);
+    let death = cgroup.memory_death().unwrap().unwrap();
+    assert_eq!((death.kills, death.limit), (1, Some(4_194_304)));
     drop(stay);
     cgroup.destroy(soon()).unwrap();
     assert!(hull_sys::poll::wait_readable(watch.as_fd(), Some(soon())).unwrap());
