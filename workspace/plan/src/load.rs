@@ -31,13 +31,11 @@ mod mend;
 mod strict;
 mod tree;
 mod version;
+mod words;
 
 use tree::Node;
 
 pub(crate) use mend::{MEMORY_FLAGS, MEMORY_MODES, SCHEDULER_FLAGS};
-
-/// Longest reason taken from the types; it may quote a string of the document.
-const LONGEST_REASON: usize = 300;
 
 /// Members of a configuration that are read on Linux; the sections of other platforms are not even built.
 const MEMBERS: [&str; 9] =
@@ -103,21 +101,12 @@ fn object<'t>(bytes: &'t [u8], read: &[&str]) -> Result<Node<'t>, Refusal> {
 }
 
 fn typed<T: DeserializeOwned>(document: Node) -> Result<T, Refusal> {
-    strict::read(document).map_err(|(pointer, reason)| Refusal::new(pointer, clip(reason)))
+    strict::read(document).map_err(|(pointer, reason)| Refusal::new(pointer, words::friendly(&reason)))
 }
 
 /// Pointer of the member `name` of the object at `parent` (RFC 6901 section 3).
 pub(crate) fn child(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-fn clip(mut reason: String) -> String {
-    if reason.len() > LONGEST_REASON {
-        let end = (0..=LONGEST_REASON).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
-        reason.truncate(end);
-        reason.push_str("...");
-    }
-    reason
 }
 
 /// A NUL byte can only come in as an escape: the parser refuses control bytes in strings.

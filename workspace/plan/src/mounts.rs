@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 mod options;
+mod overlay;
 
 use options::Options;
 pub use options::known as mount_options;
@@ -142,6 +143,9 @@ fn filesystem_options(
     (field, around): (&str, &Surroundings),
 ) -> Result<Vec<(String, Option<String>)>, Refusal> {
     let mut list = options.for_superblock(kind);
+    if kind == "overlay" {
+        list = overlay::split_layers(list);
+    }
     if around.facts.uid != 0 {
         refuse_unmapped_owner(&list, field, around.entry.id_maps.as_ref())?;
     }

@@ -102,7 +102,7 @@ fn refusal(text: &str, error: &serde_json::Error, trail: &[String]) -> Refusal {
     let before = &text.as_bytes()[..at];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-    let what = super::clip(what.to_string());
+    let what = super::words::clip(what);
     Refusal::new("", format!("invalid JSON at byte {at} (line {line}, column {column}){inside}: {what}"))
 }
 

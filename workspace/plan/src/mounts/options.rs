@@ -173,10 +173,10 @@ impl Options {
 pub(super) fn parse(options: &[String]) -> Options {
     let mut parsed = Options::default();
     for option in options.iter().flat_map(|option| split(option)) {
-        if let Some((_, meaning)) = WORDS.iter().chain(&FSTAB_WORDS).find(|(word, _)| *word == option) {
-            parsed.take(*meaning);
-        } else if let Some((_, meaning)) = RECURSIVE_WORDS.iter().find(|(word, _)| *word == option) {
-            change(&mut parsed.recursive_attributes, *meaning);
+        if let Some(meaning) = of(&WORDS, option).or_else(|| of(&FSTAB_WORDS, option)) {
+            parsed.take(meaning);
+        } else if let Some(meaning) = of(&RECURSIVE_WORDS, option) {
+            change(&mut parsed.recursive_attributes, meaning);
         } else if let Some(propagation) = propagation_named(option) {
             parsed.propagation.push(propagation);
         } else if !option.starts_with("x-") && !option.starts_with("X-") {
@@ -187,6 +187,11 @@ pub(super) fn parse(options: &[String]) -> Options {
         }
     }
     parsed
+}
+
+/// Meaning of `option` in a table that is sorted by its words.
+fn of(table: &[(&str, Meaning)], option: &str) -> Option<Meaning> {
+    table.binary_search_by_key(&option, |(word, _)| word).ok().map(|place| table[place].1)
 }
 
 /// Splits at commas, but not inside double quotes (SELinux contexts) nor after a backslash (overlay paths).
@@ -263,7 +268,14 @@ mod tests {
     use crate::plan::Propagation;
     use alloc::vec;
 
-    fn of(words: &[&str]) -> Options {
+    #[test]
+    fn tables_are_sorted_for_the_search() {
+        for table in [&WORDS[..], &FSTAB_WORDS, &RECURSIVE_WORDS] {
+            assert!(table.is_sorted_by_key(|(word, _)| word), "{table:?}");
+        }
+    }
+
+    fn given(words: &[&str]) -> Options {
         parse(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>())
     }
 
@@ -286,7 +298,7 @@ mod tests {
             (&["norelatime"], 0, 0x70),
         ];
         for (words, set, clear) in table {
-            assert_eq!(of(words).attributes, Attributes { set, clear }, "{words:?}");
+            assert_eq!(given(words).attributes, Attributes { set, clear }, "{words:?}");
             let recursive: Vec<String> = words.iter().map(|word| alloc::format!("r{word}")).collect();
             if words != ["defaults"] {
                 assert_eq!(
@@ -300,7 +312,8 @@ mod tests {
 
     #[test]
     fn unknown_words_are_data_in_order() {
-        let options = of(&["mode=755,size=65536k", "nr_inodes=5", "newinstance", "x-mount.mkdir", "nofail"]);
+        let options =
+            given(&["mode=755,size=65536k", "nr_inodes=5", "newinstance", "x-mount.mkdir", "nofail"]);
         let pair = |key: &str, value: Option<&str>| (key.to_string(), value.map(str::to_string));
         let expected = vec![
             pair("mode", Some("755")),
@@ -321,7 +334,7 @@ mod tests {
 
     #[test]
     fn superblock_flags_come_before_data() {
-        let options = of(&["lazytime", "ro", "sync", "errors=panic"]);
+        let options = given(&["lazytime", "ro", "sync", "errors=panic"]);
         let pair = |key: &str, value: Option<&str>| (key.to_string(), value.map(str::to_string));
         let expected =
             [pair("ro", None), pair("lazytime", None), pair("sync", None), pair("errors", Some("panic"))];
@@ -337,18 +350,18 @@ mod tests {
              rro rrw rnosuid rsuid rnodev rdev rnoexec rexec rnodiratime rdiratime rrelatime rnorelatime rnoatime ratime \
              rstrictatime rnostrictatime rnosymfollow rsymfollow rbind idmap ridmap tmpcopyup";
         for word in words.split_whitespace() {
-            assert_eq!(of(&[word]).data, [], "{word}");
+            assert_eq!(given(&[word]).data, [], "{word}");
             assert!(known().contains(&word), "{word}");
         }
     }
 
     #[test]
     fn other_words_set_what_they_name() {
-        assert_eq!((of(&["bind"]).bind, of(&["bind", "rbind"]).bind), (Some(false), Some(true)));
-        assert_eq!((of(&["idmap"]).id_map, of(&["ridmap"]).id_map), (Some(false), Some(true)));
-        assert!(of(&["remount"]).remount && of(&["tmpcopyup"]).copy_up);
+        assert_eq!((given(&["bind"]).bind, given(&["bind", "rbind"]).bind), (Some(false), Some(true)));
+        assert_eq!((given(&["idmap"]).id_map, given(&["ridmap"]).id_map), (Some(false), Some(true)));
+        assert!(given(&["remount"]).remount && given(&["tmpcopyup"]).copy_up);
         let propagation = |kind, recursive| PropagationPlan { kind, recursive };
         let expected = [propagation(Propagation::Slave, true), propagation(Propagation::Shared, false)];
-        assert_eq!(of(&["rslave", "shared"]).propagation, expected);
+        assert_eq!(given(&["rslave", "shared"]).propagation, expected);
     }
 }
