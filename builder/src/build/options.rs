@@ -13,7 +13,7 @@ use crate::execute::{Granted, SecretSource, Settings};
 use crate::graph;
 use crate::pack::Packing;
 use crate::steps::run::{Runner, Volume};
-use crate::steps::sandbox::Limits;
+use crate::steps::sandbox::{self, Limits};
 use crate::workspace::Workspace;
 
 /// The build's time when nobody says: 1980, the first that every archive format can write.
@@ -237,18 +237,31 @@ pub(crate) fn runner<'a>(arguments: &Arguments, workspace: &'a Workspace) -> Res
         let pair = pair.ok_or_else(|| Error::fact(format!("--add-host \"{given}\" must be NAME:ADDRESS")))?;
         Ok((pair.0.to_owned(), pair.1.trim_matches(['[', ']']).to_owned()))
     };
+    let limits = limits(&arguments.limits)?;
     Ok(Runner {
         workspace,
         runtime: program(&arguments.runtime)?,
-        limits: limits(&arguments.limits)?,
         no_network,
         hosts: arguments.add_host.iter().map(host).collect::<Result<_>>()?,
         env: arguments.run_env.iter().filter_map(run_env).collect(),
         volumes: arguments.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
         cgroup_parent: arguments.limits.cgroup_parent.clone(),
-        seccomp: None,
+        seccomp: Some(seccomp(&limits)?),
+        limits,
         running: crate::steps::run::Running::default(),
     })
+}
+
+/// The filter of system calls for the capabilities that RUN has.
+fn seccomp(limits: &Limits) -> Result<serde_json::Value> {
+    let held = sandbox::capabilities(limits);
+    let holds = |capability| {
+        let name = serde_json::to_value(capability).unwrap_or_default();
+        name.as_str().is_some_and(|name| held.iter().any(|known| known == name))
+    };
+    let profile = hull_seccomp::default_profile(holds, hull_seccomp::Arch::NATIVE);
+    serde_json::to_value(&profile)
+        .map_err(|e| Error::fact(format!("the seccomp profile can't be written: {e}")))
 }
 
 /// The runtime's path, found before anything of an image is touched.

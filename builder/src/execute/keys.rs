@@ -116,6 +116,11 @@ impl<'a> Execution<'a> {
         key.part("user", &run.user);
         key.part("network", format!("{:?}", run.network));
         key.part("insecure", run.insecure.to_string());
+        key.part("capabilities", self.runner.limits.capabilities.join(" "));
+        key.part("no network", self.runner.no_network.to_string());
+        for volume in &self.runner.volumes {
+            key.part(format!("volume {}", volume.destination), volume.read_only.to_string());
+        }
         for mount in &run.mounts {
             self.mount_key(key, &mount.target, &mount.kind)?;
         }

@@ -81,6 +81,13 @@ pub(crate) struct Sandbox<'a> {
     pub(crate) cgroup: &'a str,
 }
 
+/// The capabilities of every step: the default ones and those of the command line.
+pub(crate) fn capabilities(limits: &Limits) -> Vec<String> {
+    let mut all: Vec<String> = CAPABILITIES.iter().map(ToString::to_string).collect();
+    all.extend(limits.capabilities.iter().filter(|name| !CAPABILITIES.contains(&name.as_str())).cloned());
+    all
+}
+
 impl Sandbox<'_> {
     /// The container's `config.json`.
     pub(crate) fn config(&self) -> Value {
@@ -112,12 +119,10 @@ impl Sandbox<'_> {
     }
 
     fn process(&self) -> Value {
-        let mut capabilities: Vec<String> = match self.insecure {
+        let capabilities: Vec<String> = match self.insecure {
             true => ALL.iter().map(|name| format!("CAP_{name}")).collect(),
-            false => CAPABILITIES.iter().map(ToString::to_string).collect(),
+            false => capabilities(self.limits),
         };
-        capabilities.extend(self.limits.capabilities.iter().cloned());
-        capabilities.dedup();
         let rlimits: Vec<Value> = self
             .limits
             .ulimits
