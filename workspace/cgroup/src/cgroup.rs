@@ -30,8 +30,6 @@ pub struct Cgroup {
     made: Vec<(usize, String)>,
     /// A directory that may not be entered is done without (a rootless caller that asked for nothing).
     lenient: bool,
-    /// The limits let a process be born in the version 2 directory.
-    birth: bool,
 }
 
 impl Cgroup {
@@ -51,7 +49,6 @@ impl Cgroup {
             nodes: Vec::with_capacity(plan.places.len()),
             made: Vec::new(),
             lenient: plan.rootless && !plan.explicit,
-            birth: !plan.writes.iter().any(|write| write.forbids_birth()),
         };
         for (index, place) in plan.places.iter().enumerate() {
             let mut made = Vec::new();
@@ -75,7 +72,7 @@ impl Cgroup {
     /// Opens the directories of an existing container, each one when it is first needed. Missing ones are no error.
     pub fn open(paths: &SavedPaths) -> Self {
         let nodes = paths.places.iter().cloned().map(Node::saved).collect();
-        Self { layout: paths.layout, nodes, made: Vec::new(), lenient: false, birth: true }
+        Self { layout: paths.layout, nodes, made: Vec::new(), lenient: false }
     }
 
     /// What `state.json` keeps: the directories that exist.
@@ -121,11 +118,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The version 2 directory, for `CLONE_INTO_CGROUP`; `None` when there is none, or when its limits forbid every
-    /// fork (`pids.limit: 0`), which counts for a birth but not for moving in.
+    /// The version 2 directory, for `CLONE_INTO_CGROUP`.
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
-        let node = self.nodes.iter().find(|node| node.is_v2()).filter(|_| self.birth)?;
-        node.dir().ok().flatten()
+        self.nodes.iter().find(|node| node.is_v2())?.dir().ok().flatten()
     }
 
     /// The version 2 directory, where there is one.

@@ -31,7 +31,7 @@ const V1_ROWS: [Row; 17] = [
     (r#"{"cpu":{"quota":20000,"burst":10000}}"#, "cpu", "cpu.cfs_burst_us", "10000"),
     (r#"{"cpu":{"idle":1}}"#, "cpu", "cpu.idle", "1"),
     (r#"{"cpu":{"cpus":"0","mems":"0"}}"#, "cpuset", "cpuset.cpus", "0"),
-    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "0"),
+    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "1"),
     (r#"{"pids":{"limit":17}}"#, "pids", "pids.max", "17"),
     (r#"{"pids":{"limit":-1}}"#, "pids", "pids.max", "max"),
     (r#"{"blockIO":{"weight":300}}"#, "blkio", "blkio.bfq.weight", "300"),
@@ -47,7 +47,7 @@ const V2_ROWS: [Row; 13] = [
     (r#"{"cpu":{"quota":20000,"burst":10000}}"#, "cpu", "cpu.max.burst", "10000"),
     (r#"{"cpu":{"idle":1}}"#, "cpu", "cpu.idle", "1"),
     (r#"{"cpu":{"cpus":"0","mems":"0"}}"#, "cpuset", "cpuset.cpus", "0"),
-    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "0"),
+    (r#"{"pids":{"limit":0}}"#, "pids", "pids.max", "1"),
     (r#"{"pids":{"limit":-1}}"#, "pids", "pids.max", "max"),
     (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#, "hugetlb", "hugetlb.2MB.max", "4194304"),
     (r#"{"unified":{"memory.high":"16777216","cgroup.max.depth":"5"}}"#, "", "cgroup.max.depth", "5"),
@@ -179,11 +179,15 @@ fn directories_of_a_group_that_is_gone_are_no_error() {
 }
 
 #[test]
-fn a_group_without_forks_is_entered_but_not_born_in() {
-    let bed = Bed::new("birth");
-    needs!(gate::root(), bed.hierarchies.facts().v2().map(drop).ok_or("needs a version 2 tree".to_owned()));
-    assert!(bed.make(r#"{"pids":{"limit":1}}"#).v2_fd().is_some());
-    assert!(bed.make(r#"{"pids":{"limit":0}}"#).v2_fd().is_none());
+fn a_group_without_forks_holds_one_process() {
+    needs!(gate::root());
+    let bed = Bed::new("forks");
+    let mut cgroup = bed.make(r#"{"pids":{"limit":0}}"#);
+    let mut process = Process::shell("(echo forked); true");
+    cgroup.attach(process.pid()).unwrap();
+    assert_eq!(process.output(), "");
+    let mut free = Process::shell("(echo forked); true");
+    assert_eq!(free.output(), "forked\n");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `LinuxResources` to an ordered list of writes: pure, one module per section (config-linux.md, "control groups").
 //!
-//! As in runc, a zero or absent value of most fields means "leave it"; `pids.limit: 0` is a real value.
+//! As in runc, a zero or absent value of most fields means "leave it"; `pids.limit: 0` means that nothing may be forked.
 
 mod block;
 mod cpu;
@@ -30,13 +30,6 @@ pub struct Write {
     pub retry: bool,
     /// A kernel that lacks the file, or has given up the setting, is no error.
     pub optional: bool,
-}
-
-impl Write {
-    /// True for the limit under which no process can be born in the directory, though one can be moved in.
-    pub(crate) fn forbids_birth(&self) -> bool {
-        self.files.iter().any(|(file, value)| file == "pids.max" && value == "0")
-    }
 }
 
 /// Lists the writes that `new` asks for, in the order in which they are carried out. `current` is what is in force

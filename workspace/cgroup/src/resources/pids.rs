@@ -1,4 +1,5 @@
-//! `pids`: -1 (any negative number, as in runc) is no limit; 0 is a limit that forbids every fork.
+//! `pids`: -1 (any negative number, as in runc) is no limit; 0 forbids every
+//! fork, which is what 1 says for a group with one process (and as runc writes it).
 
 use oci_spec::runtime::LinuxPids;
 
@@ -12,7 +13,7 @@ pub(super) fn plan(pids: &LinuxPids, planner: &mut Planner<'_>) -> Result<(), Re
         return Ok(());
     }
     let slot = planner.need("pids", field)?;
-    let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
+    let value = if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() };
     planner.push(slot, "pids.max", value, field);
     Ok(())
 }

@@ -96,7 +96,7 @@ const V1_ROWS: [Row; 15] = [
         &["cpu cpu.rt_period_us=1000000+", "cpu cpu.rt_runtime_us=950000+", "cpu cpu.cfs_quota_us=-1+"],
     ),
     (r#"{"cpu":{"cpus":"0-1,3","mems":"0"}}"#, &["cpuset cpuset.cpus=0-1,3", "cpuset cpuset.mems=0"]),
-    (r#"{"pids":{"limit":0}}"#, &["pids pids.max=0"]),
+    (r#"{"pids":{"limit":0}}"#, &["pids pids.max=1"]),
     (r#"{"pids":{"limit":-1}}"#, &["pids pids.max=max"]),
     (
         r#"{"blockIO":{"weight":500,"leafWeight":300,"weightDevice":[{"major":8,"minor":0,"weight":10,"leafWeight":20}],
