@@ -19,6 +19,7 @@ pub mod mountinfo;
 mod proc;
 mod resolve;
 mod root;
+mod value;
 mod walk;
 
 pub use cwd::prove_cwd_inside;

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mountinfo::{self, MountEntry};
 use crate::resolve::open_below;
+use crate::value;
 use hull_sys::fs::{self, Mode, OFlags, ResolveFlags};
 use hull_sys::{CWD, Pid, SysError, io, mount};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -65,6 +66,8 @@ impl Entry<'_> {
 pub enum Written {
     /// It was read back.
     Confirmed,
+    /// The file says something new, but not this: the kernel has its own form or limit for it.
+    Adjusted,
     /// The file cannot be read.
     Unreadable,
 }
@@ -170,34 +173,31 @@ impl Proc {
         Ok(mountinfo::parse(&self.read_bounded(Entry::OwnThread("mountinfo"), MOUNTINFO_LIMIT)?)?)
     }
 
-    /// Writes a value in one call, as the kernel wants it, and reads it back if the file can be read. The text counts,
-    /// not how it is spaced. [`Error::NotKept`] when another value is there: then the write went elsewhere, or the
-    /// kernel took it for something else.
+    /// Writes a value in one call, as the kernel wants it, and reads it back if the file can be read.
+    /// [`Error::NotKept`] when the file goes on saying what it said before: then the write went nowhere.
     pub fn write(&self, entry: Entry<'_>, value: &[u8]) -> Result<Written> {
         let path = entry.path()?;
-        self.write_only(entry, value)?;
-        let found = match self.read(entry) {
-            Err(error) if [libc::EACCES, libc::EPERM, libc::EINVAL].map(Some).contains(&error.errno()) => {
-                return Ok(Written::Unreadable);
+        let file = match self.open_entry(entry, OFlags::RDWR) {
+            Err(error) if error.is(libc::EACCES) || error.is(libc::EPERM) => {
+                return self.write_only(entry, value).map(|()| Written::Unreadable);
             }
             other => other?,
         };
-        if words(&found).eq(words(value)) {
-            return Ok(Written::Confirmed);
+        let before = said(&file);
+        put(&file, value, &path)?;
+        match said(&file) {
+            None => Ok(Written::Unreadable),
+            Some(found) if value::same(&found, value) => Ok(Written::Confirmed),
+            found if found != before => Ok(Written::Adjusted),
+            Some(found) => Err(Error::NotKept { path, wanted: text(value), found: text(&found) }),
         }
-        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
-        Err(Error::NotKept { path, wanted: text(value), found: text(&found) })
     }
 
     /// Writes a value in one call without reading it back, where what is read is something else than what is written.
     pub fn write_only(&self, entry: Entry<'_>, value: &[u8]) -> Result<()> {
         let path = entry.path()?;
         let file = self.open_entry(entry, OFlags::WRONLY)?;
-        let written = io::write(file.as_fd(), value).map_err(Error::call("write", &path))?;
-        if written == value.len() {
-            return Ok(());
-        }
-        Err(Error::call("write", &path)(SysError::new("write", libc::EIO)))
+        put(&file, value, &path)
     }
 }
 
@@ -207,8 +207,24 @@ impl AsFd for Proc {
     }
 }
 
-fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| byte.is_ascii_whitespace() || *byte == 0).filter(|word| !word.is_empty())
+fn put(file: &OwnedFd, value: &[u8], path: &Path) -> Result<()> {
+    let written = io::write(file.as_fd(), value).map_err(Error::call("write", path))?;
+    if written == value.len() {
+        return Ok(());
+    }
+    Err(Error::call("write", path)(SysError::new("write", libc::EIO)))
+}
+
+/// What a file says from its beginning, if it can be read; values have a page at most.
+fn said(file: &OwnedFd) -> Option<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let len = io::read_at(file.as_fd(), &mut value, 0).ok()?;
+    value.truncate(len);
+    Some(value)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim().to_owned()
 }
 
 /// A new procfs of the caller's pid namespace that is mounted nowhere.

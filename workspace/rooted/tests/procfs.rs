@@ -3,7 +3,7 @@
 
 mod support;
 
-use hull_rooted::{Entry, Error, Proc, Root, View, Written, prove_cwd_inside};
+use hull_rooted::{Entry, Error, Proc, Root, View, prove_cwd_inside};
 use hull_sys::fs::{self, Mode, OFlags};
 use hull_sys::{CWD, CloneFlags, mount, process};
 use hull_testkit::{Scratch, gate, needs};
@@ -44,20 +44,29 @@ fn links_to_open_files_and_paths_that_climb_are_refused() {
 
 #[test]
 fn what_is_written_is_read_back() {
-    needs!(gate::alone());
-    let said = child_says(CloneFlags::empty(), || {
-        let proc = Proc::open(View::Processes).unwrap();
+    needs!(gate::root(), gate::alone());
+    let said = child_says(CloneFlags::NEWNET | CloneFlags::NEWIPC, || {
+        let proc = Proc::open(View::Whole).unwrap();
         let kept = proc.write(Entry::Own("oom_score_adj"), b" 500\n");
+        let ports = proc.write(Entry::Parameter("net/ipv4/ip_local_reserved_ports"), b"8081,8080");
+        let hexadecimal = proc.write(Entry::Parameter("kernel/shm_rmid_forced"), b"0x1");
         let cut = proc.write(Entry::Own("comm"), b"a-name-of-more-than-fifteen");
         let unreadable = proc.write(Entry::Own("clear_refs"), b"1");
+        let trigger = proc.write(Entry::Parameter("net/ipv4/route/flush"), b"1");
         let refused = proc.write(Entry::Own("oom_score_adj"), b"many");
-        [line(kept), line(cut), line(unreadable), line(refused)].join("\n")
+        // The kernel cuts the name: the second write changes nothing, as if it had gone elsewhere.
+        let unkept = proc.write(Entry::Own("comm"), b"a-name-of-more-than-fifteen");
+        [kept, ports, hexadecimal, cut, unreadable, trigger, refused, unkept].map(line).join("\n")
     });
     let expected = [
-        format!("{:?}", Written::Confirmed),
-        "\"self/comm\" reads \"a-name-of-more-\" after \"a-name-of-more-than-fifteen\" was written".into(),
-        format!("{:?}", Written::Unreadable),
-        "write \"self/oom_score_adj\": write: Invalid argument (os error 22)".into(),
+        "Confirmed",
+        "Confirmed",
+        "Confirmed",
+        "Adjusted",
+        "Unreadable",
+        "Unreadable",
+        "write \"self/oom_score_adj\": write: Invalid argument (os error 22)",
+        "\"self/comm\" reads \"a-name-of-more-\" after \"a-name-of-more-than-fifteen\" was written",
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }

@@ -10,6 +10,11 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     uninterrupted(|| rustix::io::read(fd, &mut *buffer).map_err(SysError::from_rustix("read")))
 }
 
+/// Reads once from `offset` on, which the fd's own offset is not changed by; 0 is the end.
+pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    uninterrupted(|| rustix::io::pread(fd, &mut *buffer, offset).map_err(SysError::from_rustix("pread64")))
+}
+
 /// Writes once and says how much went. Repeats when a signal interrupts.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     uninterrupted(|| rustix::io::write(fd, bytes).map_err(SysError::from_rustix("write")))
