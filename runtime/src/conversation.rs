@@ -10,7 +10,7 @@ use crate::step::Step;
 use crate::{create, document, hooks};
 use hull_cgroup::{Cgroup, DeviceRules};
 use hull_plan::{HostFacts, Plan};
-use hull_sys::process::{Child, WaitStatus, pidfd_pid, wait, wait_until};
+use hull_sys::process::{Child, Pid, WaitStatus, pidfd_pid, wait, wait_until};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -64,10 +64,18 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
             enter::write_id_maps(child.pid, maps, talk.facts).map_err(|error| error.step(Step::MapIds))?;
         }
         talk.cgroup.attach(child.pid.as_raw()).map_err(create::cgroup_error)?;
+        allow_all_cpus(child.pid);
         crate::network::move_interfaces(&talk.plan.net_devices, &child)?;
         talk.link.order(ToChild::Proceed)
     })();
     (child, outcome)
+}
+
+/// The caller's own CPU affinity is not the container's: only its cpuset counts.
+pub fn allow_all_cpus(pid: Pid) {
+    const EVERY_CPU: [u64; 128] = [u64::MAX; 128];
+    // A caller that may not do it leaves the process with what it has, as it always was.
+    let _kept = hull_sys::scheduling::set_affinity(pid, &EVERY_CPU);
 }
 
 /// The relay announces the container's process and ends.

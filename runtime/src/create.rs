@@ -130,6 +130,9 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         state_at_start: document::state_inside(&record, Status::Created),
     };
     let child = clone_process(job, child_link)?;
+    globals
+        .log
+        .write(Level::Debug, &format!("container {}: process {} cloned", request.id, child.pid.as_raw()));
     let mut conversation = Conversation {
         link: &link,
         log: &globals.log,
@@ -153,6 +156,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     directory.write(&record)?;
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
+    globals.log.write(Level::Debug, &format!("container {}: created", request.id));
     directory.keep();
     Ok(Created { directory, record, plan: decided.plan, child, link })
 }
@@ -168,7 +172,7 @@ fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
         globals.log.write(Level::Warning, &format!("{} (config.json#{})", warning.text, warning.field));
     }
     for text in seal.iter().flat_map(|seal| &seal.warnings) {
-        globals.log.write(Level::Warning, text);
+        globals.log.write(Level::Debug, text);
     }
     check_terminal(&plan, request)?;
     let hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
@@ -209,8 +213,11 @@ fn plan_cgroup(
         rootless: facts.rootless,
         systemd: globals.systemd_cgroup,
     };
-    hull_cgroup::plan(&spec, hierarchies.facts())
-        .map_err(|refusal| Error::new(Code::Cgroup, refusal.reason).field(refusal.field).step(Step::Plan))
+    hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
+        Error::new(Code::Cgroup, format!("invalid configuration: {}", refusal.reason))
+            .field(refusal.field)
+            .step(Step::Plan)
+    })
 }
 
 /// The structured form of a control group's error.

@@ -139,7 +139,7 @@ impl<'a> Entry<'a> {
                 // Writing to a String cannot fail.
                 let _never = writeln!(text, "{} {} {}", offset.clock, offset.seconds, offset.nanoseconds);
             }
-            proc.write_only(ProcEntry::Own("timens_offsets"), text.as_bytes())
+            crate::last_mile::dumpable(|| proc.write_only(ProcEntry::Own("timens_offsets"), text.as_bytes()))
                 .context(|| "write the time offsets")
                 .map_err(|error| error.field("/linux/timeOffsets"))?;
         }

@@ -15,11 +15,11 @@ use crate::root::{self, devices, masks, mounts, pivot};
 use crate::seal::Seal;
 use crate::step::{Step, at};
 use crate::{hooks, network, sysctl};
-use hull_plan::{HostFacts, NamespaceKind, Plan, ProcessPlan};
+use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::process::{execve, exit_now};
 use std::convert::Infallible;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Everything the child needs, made before the clone; it has the same plan in memory.
 #[derive(Debug)]
@@ -114,9 +114,12 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     at(Step::RuntimeHooks, || link.tell(&ToParent::RootReady))?;
     at(Step::RuntimeHooks, || link.await_order(ToChild::HooksDone))?;
     at(Step::ContainerHooks, || {
+        // Hooks of this kind find the root in their working directory.
+        hull_sys::fs::fchdir(root.as_fd()).context(|| "enter the root")?;
         hooks::run_all("createContainer", &plan.hooks.create_container, &job.state_inside)
     })?;
     let console = at(Step::Console, || open_console(job, &root))?;
+    at(Step::Devices, || mounts::seal_dev(&root, plan))?;
     at(Step::Masks, || masks::apply(&root, plan))?;
     // Opened while the host's procfs can still be reached, should a fresh one be refused.
     let proc = at(Step::Pivot, || Proc::open(View::Whole).context(|| "open procfs"))?;
@@ -190,6 +193,8 @@ fn wait_without_program(link: &Link) -> Result<Prepared> {
 
 /// After create: waits for the start, runs the startContainer hooks, executes the program.
 fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallible {
+    // Process 1 of a pid namespace ignores what it does not handle: a created container has to be stoppable.
+    hull_sys::signal::end_on_termination_signals();
     let starter = match &job.gate {
         None => match link.await_order(ToChild::Start) {
             Ok(()) => None,
@@ -206,13 +211,25 @@ fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallib
 }
 
 fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
-    let hooks = hooks::run_all("startContainer", &job.plan.hooks.start_container, &job.state_at_start);
-    if let Err(error) = hooks {
+    let hooks = start_hooks(job);
+    if let Err(error) = hooks::run_all("startContainer", &hooks, &job.state_at_start) {
         return error.step(Step::StartHooks);
     }
     let program = &prepared.program;
     let cause = execve(&program.path, &program.argv, &program.envp);
     execve_error(program, cause).step(Step::Exec)
+}
+
+/// The one kind of hook that runs inside: without an environment of its own it has the process's (R17).
+fn start_hooks(job: &Job<'_>) -> Vec<Hook> {
+    let mut hooks = job.plan.hooks.start_container.clone();
+    if let Some(process) = job.process {
+        hooks
+            .iter_mut()
+            .filter(|hook| hook.env.is_empty())
+            .for_each(|hook| hook.env.clone_from(&process.env));
+    }
+    hooks
 }
 
 fn report(link: &Link, starter: Option<&Starter>, error: Error) {

@@ -3,7 +3,7 @@
 //! A sibling of create.rs and init.rs; they share functions, never a function with a mode.
 
 use crate::console::Console;
-use crate::conversation::died;
+use crate::conversation::{allow_all_cpus, died};
 use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
@@ -15,7 +15,7 @@ use crate::seal::{self, Seal};
 use crate::state::{Record, Status};
 use crate::step::{Step, at};
 use crate::{document, pid_file};
-use hull_cgroup::Cgroup;
+use hull_cgroup::{Cgroup, SubPaths};
 use hull_plan::{ExecPlan, HostFacts, NamespaceKind};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::namespace::{CloneFlags, setns};
@@ -85,7 +85,11 @@ pub fn join(
     let (child, outcome) = attend(&target, &link, child, seal.as_ref(), &request.sub_cgroups, globals);
     let finished = outcome.and_then(|()| finish(&request.pid_file, request.pidfd_socket.as_deref(), &child));
     match finished {
-        Ok(()) => Ok(child),
+        Ok(()) => {
+            let pid = child.pid.as_raw();
+            globals.log.write(Level::Debug, &format!("container {}: process {pid} runs", record.id));
+            Ok(child)
+        }
         Err(error) => {
             // Gone already is as good; a process that cannot be reaped was not ours.
             let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
@@ -265,7 +269,11 @@ fn place(target: &Target<'_>, child: &Child, sub_cgroups: &[String]) -> Result<(
     if sub_cgroups.is_empty() {
         cgroup.attach(child.pid.as_raw()).map_err(cgroup_error)?;
     } else {
-        return Err(Error::new(Code::Unsupported, "exec --cgroup is not supported by this build"));
+        let paths = SubPaths::parse(sub_cgroups).map_err(cgroup_error)?;
+        cgroup.join_sub(child.pid.as_raw(), &paths).map_err(cgroup_error)?;
+    }
+    if process.cpu_affinity_final.is_none() && process.cpu_affinity_initial.is_none() {
+        allow_all_cpus(child.pid);
     }
     affinity(&process.cpu_affinity_final, "/process/execCPUAffinity/final")
 }

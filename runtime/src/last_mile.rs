@@ -57,6 +57,7 @@ impl Walk<'_> {
         // since root may not either (a home on NFS).
         let there = try_cwd(&process.cwd) || make_cwd(&process.cwd);
         at(Step::Identity, || become_user(process, self.rootless))?;
+        at(Step::Identity, || take_effective(process))?;
         at(Step::Cwd, || enter_cwd(&process.cwd, there, self.own_root.then_some(proc)))?;
         let program = at(Step::FindProgram, || find_program(&process.args, environment(process, home)))?;
         at(Step::Exec, reset_signals)?;
@@ -88,6 +89,17 @@ impl Walk<'_> {
         set_capabilities(self.process, &mut warn)?;
         tell_warnings(link, &warnings)
     }
+}
+
+/// The capabilities that the program will have, so that its directory and its file are judged as it would see them
+/// (CAP_DAC_OVERRIDE counts).
+fn take_effective(plan: &ProcessPlan) -> Result<()> {
+    let Some(wanted) = &plan.capabilities else { return Ok(()) };
+    let take = || {
+        let sets = capability::get()?;
+        capability::set(&CapabilitySets { effective: wanted.effective & sets.permitted, ..sets })
+    };
+    take().context(|| "take the effective capabilities")
 }
 
 /// The change of user emptied the effective set; the permitted one was kept.
@@ -152,10 +164,23 @@ pub struct Program {
     pub envp: CStrings,
 }
 
+/// Writes a file of procfs of our own. In a user namespace those belong to its root only while the process is dumpable,
+/// which a change of user undoes; for the moment of the write it is so again, and its memory holds no secret.
+pub fn dumpable<T>(write: impl FnOnce() -> T) -> T {
+    let before = hull_sys::process::is_dumpable();
+    // Where this fails the write fails too, and says so.
+    let _kept = hull_sys::process::set_dumpable(true);
+    let written = write();
+    if before == Ok(false) {
+        let _kept = hull_sys::process::set_dumpable(false);
+    }
+    written
+}
+
 /// Limits, out-of-memory score and scheduling: while the process is still privileged.
 fn set_limits(plan: &ProcessPlan, memory_policy: Option<&MemoryPolicyPlan>, proc: &Proc) -> Result<()> {
     if let Some(score) = plan.oom_score_adj {
-        proc.write(Entry::Own("oom_score_adj"), score.to_string().as_bytes())
+        dumpable(|| proc.write(Entry::Own("oom_score_adj"), score.to_string().as_bytes()))
             .context(|| format!("set the out-of-memory score to {score}"))
             .map_err(|error| {
                 error
@@ -203,15 +228,16 @@ fn set_limits(plan: &ProcessPlan, memory_policy: Option<&MemoryPolicyPlan>, proc
 /// Labels for the coming exec, written through the proved procfs only (R9).
 fn set_labels(plan: &ProcessPlan, proc: &Proc) -> Result<()> {
     if let Some(label) = &plan.selinux_label {
-        proc.write_only(Entry::OwnThread("attr/exec"), label.as_bytes())
+        dumpable(|| proc.write_only(Entry::OwnThread("attr/exec"), label.as_bytes()))
             .context(|| "set the SELinux label")
             .map_err(|error| error.field("/process/selinuxLabel"))?;
     }
     if let Some(profile) = &plan.apparmor_profile {
         let text = format!("exec {profile}");
-        let written = proc
-            .write_only(Entry::OwnThread("attr/apparmor/exec"), text.as_bytes())
-            .or_else(|_| proc.write_only(Entry::OwnThread("attr/exec"), text.as_bytes()));
+        let written = dumpable(|| {
+            proc.write_only(Entry::OwnThread("attr/apparmor/exec"), text.as_bytes())
+                .or_else(|_| proc.write_only(Entry::OwnThread("attr/exec"), text.as_bytes()))
+        });
         written
             .context(|| format!("apply AppArmor profile {profile}"))
             .map_err(|error| error.field("/process/apparmorProfile"))?;

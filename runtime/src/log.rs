@@ -6,6 +6,7 @@ use crate::error::{Code, Context, Error, Result};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -117,7 +118,9 @@ impl Log {
             eprintln!("{}", error.message);
         } else if let Some(hint) = &error.hint
             && self.format == Format::Text
+            && hull_sys::tty::is_tty(std::io::stderr().as_fd())
         {
+            // For a person only: programs count the lines.
             eprintln!("hint: {hint}");
         }
     }

@@ -29,6 +29,7 @@ mod last_mile;
 mod link;
 mod log;
 mod network;
+mod output;
 mod pid_file;
 mod root;
 mod seal;

@@ -1,9 +1,11 @@
 //! What later commands need of the configuration as it was at create.
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::StateDir;
 use hull_plan::HookPlan;
+use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
 
 /// The hooks.
 pub fn hooks(directory: &StateDir) -> Result<HookPlan> {
@@ -32,4 +34,41 @@ pub fn likely_cgroups(directory: &StateDir, globals: &Globals) -> Vec<hull_cgrou
         .map(|plan| hull_cgroup::Cgroup::open(&hull_cgroup::Cgroup::planned_paths(&plan)))
         .into_iter()
         .collect()
+}
+
+/// Changed limits are kept beside the configuration.
+const RESOURCES: &str = "resources.json";
+
+/// The limits in force: those of the last update, else the configured ones.
+pub fn resources(directory: &StateDir) -> Result<LinuxResources> {
+    if let Ok(bytes) = std::fs::read(directory.path().join(RESOURCES)) {
+        return serde_json::from_slice(&bytes)
+            .map_err(|error| Error::new(Code::StateDamaged, format!("read the limits in force: {error}")));
+    }
+    let loaded = hull_plan::load(&directory.config()?)?;
+    let linux = loaded.spec.linux().as_ref();
+    Ok(linux.and_then(|linux| linux.resources().clone()).unwrap_or_default())
+}
+
+/// Keeps `current` with the members of `new` in their place.
+pub fn keep_resources(directory: &StateDir, current: &LinuxResources, new: &LinuxResources) -> Result<()> {
+    let value = |resources: &LinuxResources| {
+        serde_json::to_value(resources)
+            .map_err(|error| Error::new(Code::StateDamaged, format!("keep the limits in force: {error}")))
+    };
+    let mut merged = value(current)?;
+    merge(&mut merged, value(new)?);
+    directory.replace(RESOURCES, merged.to_string().as_bytes())
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (into, value) => *into = value,
+    }
 }

@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::host;
 use crate::log::Level;
+use crate::output;
 use crate::seal::Seal;
 use hull_plan::Plan;
 use std::path::Path;
@@ -14,8 +15,7 @@ use std::path::Path;
 pub fn check(options: &BundleOptions, globals: &Globals) -> Result<u8> {
     let plan = planned(options, globals)?;
     Seal::compile(&plan)?;
-    println!("config.json can be carried out here");
-    Ok(0)
+    output::line("config.json can be carried out here").map(|()| 0)
 }
 
 /// Prints the plan.
@@ -23,8 +23,7 @@ pub fn plan(options: &BundleOptions, globals: &Globals) -> Result<u8> {
     let plan = planned(options, globals)?;
     let text = serde_json::to_string_pretty(&plan)
         .map_err(|error| Error::new(Code::Unsupported, format!("print the plan: {error}")))?;
-    println!("{text}");
-    Ok(0)
+    output::line(text).map(|()| 0)
 }
 
 fn planned(options: &BundleOptions, globals: &Globals) -> Result<Plan> {

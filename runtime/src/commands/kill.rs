@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::{Record, Status};
 use hull_cgroup::Cgroup;
+use hull_plan::NamespaceKind;
 use hull_sys::signal::signal_number;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,15 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
         .ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {:?}", options.signal)))?;
     let status = Status::of(&directory, &record);
     if options.all {
+        return signal_all(&record, signal, status);
+    }
+    // Without a pid namespace of its own the death of the first process ends no other: all of them are meant.
+    let shares_pids = record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
+    if signal == SIGKILL && shares_pids {
+        let cgroup = Cgroup::open(&record.cgroup);
+        if cgroup.processes(true).map_err(cgroup_error)?.is_empty() {
+            return Err(not_running());
+        }
         return signal_all(&record, signal, status);
     }
     if !status.has_process() {

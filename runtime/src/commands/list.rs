@@ -5,6 +5,7 @@ use crate::document::Listing;
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::log::Level;
+use crate::output;
 use crate::state::{Record, Status};
 
 /// Lists the containers below the state root; one that cannot be read is a warning, never a failure.
@@ -18,14 +19,14 @@ pub fn run(options: &ListOptions, globals: &Globals) -> Result<u8> {
     }
     let containers = read_all(globals)?;
     if options.quiet {
-        containers.iter().for_each(|(record, _)| println!("{}", record.id));
+        containers.iter().try_for_each(|(record, _)| output::line(&record.id))?;
         return Ok(0);
     }
     let listings: Vec<_> = containers.iter().map(|(record, status)| Listing::of(record, *status)).collect();
     match options.format.as_str() {
-        "table" => print_table(&listings),
-        "json" if listings.is_empty() => println!("null"),
-        "json" => println!("{}", serde_json::to_string(&listings).unwrap_or_default()),
+        "table" => print_table(&listings)?,
+        "json" if listings.is_empty() => output::line("null")?,
+        "json" => output::line(serde_json::to_string(&listings).unwrap_or_default())?,
         _ => return Err(Error::new(Code::Usage, "invalid format option")),
     }
     Ok(0)
@@ -49,7 +50,7 @@ fn read_all(globals: &Globals) -> Result<Vec<(Record, Status)>> {
 }
 
 /// Columns as wide as their widest entry, at least 12, three blanks between, as runc's tabwriter makes them.
-fn print_table(listings: &[Listing<'_>]) {
+fn print_table(listings: &[Listing<'_>]) -> Result<()> {
     const LEAST: usize = 12;
     const GAP: usize = 1;
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
@@ -63,6 +64,7 @@ fn print_table(listings: &[Listing<'_>]) {
             let width = if index + 1 == row.len() { 0 } else { widths[index] };
             line.push_str(&format!("{cell:<width$}"));
         }
-        println!("{line}");
+        output::line(line)?;
     }
+    Ok(())
 }

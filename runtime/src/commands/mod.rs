@@ -3,19 +3,23 @@
 mod check;
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod features;
 mod kill;
 mod list;
 mod pause;
+mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 pub mod usage;
 pub mod version;
 
 use crate::cli::Command;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::globals::Globals;
 use crate::state::{ContainerId, StateDir};
 
@@ -35,9 +39,10 @@ pub fn run(command: Command, globals: &Globals) -> Result<u8> {
         Command::Spec(options) => spec::run(&options),
         Command::Check(options) => check::check(&options, globals),
         Command::Plan(options) => check::plan(&options, globals),
-        Command::Ps(_) | Command::Update(_) | Command::Events(_) | Command::Features => {
-            Err(Error::new(Code::Unsupported, "this build does not have the command yet"))
-        }
+        Command::Ps(options) => ps::run(&options, globals),
+        Command::Update(options) => update::run(&options, globals),
+        Command::Events(options) => events::run(&options, globals),
+        Command::Features => features::run(),
     }
 }
 

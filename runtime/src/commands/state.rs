@@ -5,6 +5,7 @@ use crate::cli::ContainerOnly;
 use crate::document;
 use crate::error::Result;
 use crate::globals::Globals;
+use crate::output;
 use crate::state::Status;
 
 /// Prints the state document.
@@ -12,6 +13,5 @@ pub fn run(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
     let directory = find(&options.id, globals)?;
     let record = directory.read()?;
     let status = Status::of(&directory, &record);
-    println!("{}", document::listing(&record, status));
-    Ok(0)
+    output::line(document::listing(&record, status)).map(|()| 0)
 }

@@ -23,6 +23,9 @@ pub fn apply(root: &Root, plan: &Plan) -> Result<()> {
     }
     let mut covers = Covers::default();
     for (index, path) in plan.masked_paths.iter().enumerate() {
+        if plan.masked_paths[..index].contains(path) {
+            continue;
+        }
         mask(root, path, &mut covers).map_err(|error| {
             error.within(format!("can't mask path {path:?}")).field(format!("/linux/maskedPaths/{index}"))
         })?;

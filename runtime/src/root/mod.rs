@@ -23,16 +23,23 @@ const DEFAULT: PropagationPlan = PropagationPlan { kind: Propagation::Slave, rec
 
 /// Attaches the root file system in the process's own mount namespace and returns the handle to it.
 ///
-/// It is mounted over `/` itself: no path outside has to be looked up again, and none could be where a user namespace
-/// may not search the directories above the root.
+/// It is mounted on its own directory, where hooks that enter the namespace look for it; or over `/` itself where that
+/// directory is out of a user namespace's reach, or its mount is to stay shared, which pivot_root(2) does not take.
 pub fn attach(plan: &RootPlan, tree: OwnedFd) -> Result<Root> {
     let propagation = plan.propagation.unwrap_or(DEFAULT);
     set_propagation_path(c"/", propagation.recursive, propagation.kind.flag())
         .context(|| "set the propagation of the mounts")?;
-    // pivot_root(2) wants a parent mount that is not shared.
-    set_propagation_path(c"/", false, Propagation::Private.flag()).context(|| "make the old root private")?;
-    let slash = open_place(c"/").context(|| "open /")?;
-    move_mount(tree.as_fd(), slash.as_fd()).context(|| format!("attach the root {}", plan.path))?;
+    let own =
+        if propagation.kind == Propagation::Shared { None } else { open_place(plan.path.as_str()).ok() };
+    let target = match own {
+        Some(own) => own,
+        None => {
+            set_propagation_path(c"/", false, Propagation::Private.flag())
+                .context(|| "make the old root private")?;
+            open_place(c"/").context(|| "open /")?
+        }
+    };
+    move_mount(tree.as_fd(), target.as_fd()).context(|| format!("attach the root {}", plan.path))?;
     handle(tree)
 }
 

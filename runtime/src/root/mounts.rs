@@ -4,12 +4,12 @@ use super::cgroups::MountEntry;
 use super::{cgroups, copy_up, sources};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::is_dir;
-use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, Plan};
+use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::Root;
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{
-    MountAttr, fs_log, fsconfig_create, fsconfig_flag, fsconfig_reconfigure, fsconfig_string, fsmount,
-    fsopen, fspick, mount_id, mount_setattr, move_mount,
+    MOUNT_ATTR_RDONLY, MountAttr, fs_log, fsconfig_create, fsconfig_flag, fsconfig_reconfigure,
+    fsconfig_string, fsmount, fsopen, fspick, mount_id, mount_setattr, move_mount,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -21,11 +21,12 @@ pub fn mount_all(
     sources: &mut [Option<OwnedFd>],
     cgroup_mounts: &[MountEntry],
 ) -> Result<()> {
+    let own_ids = plan.entry.has_own(NamespaceKind::User);
     for (mount, source) in plan.mounts.iter().zip(sources) {
         let done = match &mount.source {
             MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
             _ => tree_of(plan, mount, facts, source.take())
-                .and_then(|tree| mount_one(root, mount, tree, plan.mount_label.as_deref())),
+                .and_then(|tree| mount_one(root, mount, tree, plan.mount_label.as_deref(), own_ids)),
         };
         done.map_err(|error| named(mount, error))?;
     }
@@ -56,17 +57,25 @@ fn name(mount: &MountPlan) -> &str {
     }
 }
 
-fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, label: Option<&str>) -> Result<()> {
+fn mount_one(
+    root: &mut Root,
+    mount: &MountPlan,
+    source: Option<OwnedFd>,
+    label: Option<&str>,
+    own_ids: bool,
+) -> Result<()> {
     match &mount.source {
         MountSource::Bind { .. } => {
             let tree = source.ok_or_else(|| Error::new(Code::Unsupported, "the source was not opened"))?;
             let target = bind_target(root, &mount.target, tree.as_fd())?;
-            change(tree.as_fd(), mount)?;
+            change_bind(tree.as_fd(), mount, own_ids)?;
             attach(root, mount, tree, target.as_fd())
         }
         MountSource::Filesystem { kind, source, options } => {
+            let inherited = inherited_mode(root, mount, kind, options)?;
             let target = filesystem_target(root, &mount.target, kind)?;
-            let fresh = new_filesystem(kind, source.as_deref(), options, label, mount.attributes)?;
+            let options: Vec<_> = options.iter().cloned().chain(inherited).collect();
+            let fresh = new_filesystem(kind, source.as_deref(), &options, label, early_attributes(mount))?;
             if mount.copy_up {
                 copy_up::copy(target.as_fd(), fresh.as_fd())
                     .context(|| format!("copy {} into the tmpfs", mount.target))?;
@@ -87,6 +96,40 @@ fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, label:
         }
         MountSource::Cgroup => Err(Error::new(Code::Unsupported, "a cgroup mount took the wrong way")),
     }
+}
+
+/// A tmpfs without a mode of its own takes that of the directory it covers, as runc does.
+fn inherited_mode(
+    root: &Root,
+    mount: &MountPlan,
+    kind: &str,
+    options: &[(String, Option<String>)],
+) -> Result<Option<(String, Option<String>)>> {
+    if kind != "tmpfs" || options.iter().any(|(key, _)| key == "mode") {
+        return Ok(None);
+    }
+    let Some(covered) = root.find(&mount.target).context(|| "look at the target")? else { return Ok(None) };
+    let stat = hull_sys::fs::fstat(covered.as_fd()).context(|| "look at the target")?;
+    Ok(Some(("mode".to_owned(), Some(format!("{:o}", stat.st_mode & 0o7777)))))
+}
+
+/// /dev becomes read-only when its devices are there.
+fn early_attributes(mount: &MountPlan) -> Attributes {
+    let Attributes { set, clear } = mount.attributes;
+    let late = if mount.target == "/dev" { MOUNT_ATTR_RDONLY } else { 0 };
+    Attributes { set: set & !late, clear }
+}
+
+/// Makes a /dev that is to be read-only so, once everything in it is made.
+pub fn seal_dev(root: &Root, plan: &Plan) -> Result<()> {
+    let wanted = |mount: &&MountPlan| {
+        mount.target == "/dev"
+            && matches!(mount.source, MountSource::Filesystem { .. })
+            && mount.attributes.set & MOUNT_ATTR_RDONLY != 0
+    };
+    let Some(mount) = plan.mounts.iter().find(wanted) else { return Ok(()) };
+    let dev = root.open("/dev").context(|| "open /dev")?;
+    set_attributes(dev.as_fd(), false, MOUNT_ATTR_RDONLY, 0).map_err(|error| named(mount, error))
 }
 
 /// A new file system of `kind`, attached nowhere.
@@ -140,6 +183,21 @@ fn change(mount: BorrowedFd<'_>, plan: &MountPlan) -> Result<()> {
         set_attributes(mount, false, set, clear)?;
     }
     change_rest(mount, plan)
+}
+
+/// Options of a bind mount are all of its options, as a remount with mount(2) makes them: those of the source that are
+/// not named go. In a user namespace they are locked, and stay (R21).
+fn change_bind(tree: BorrowedFd<'_>, plan: &MountPlan, own_ids: bool) -> Result<()> {
+    const ALL: u64 = 0x2000ff;
+    let Attributes { set, clear } = plan.attributes;
+    if set == 0 && clear == 0 {
+        return change_rest(tree, plan);
+    }
+    if own_ids {
+        return change(tree, plan);
+    }
+    set_attributes(tree, false, set, ALL)?;
+    change_rest(tree, plan)
 }
 
 /// What fsmount(2) cannot set at once.

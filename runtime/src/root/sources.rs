@@ -14,6 +14,8 @@ use hull_sys::process::{CloneRequest, exit_now, pidfd_send_signal, spawn, wait};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+const ENOENT: i32 = 2;
+
 /// The opened root and bind sources of a plan.
 #[derive(Debug)]
 pub struct Sources {
@@ -31,7 +33,11 @@ pub fn open_all(plan: &Plan, facts: &HostFacts) -> Result<Sources> {
     let early = plan.entry.has_own(NamespaceKind::User);
     let open = |mount: &MountPlan| {
         if early || mount.id_map.is_some() {
-            open_source(plan, mount, facts).map_err(|error| super::mounts::named(mount, error))
+            match open_source(plan, mount, facts) {
+                // Made by an earlier mount, perhaps: looked up again when its turn comes.
+                Err(error) if error.errno == Some(ENOENT) && mount.id_map.is_none() => Ok(None),
+                other => other.map_err(|error| super::mounts::named(mount, error)),
+            }
         } else {
             Ok(None)
         }
