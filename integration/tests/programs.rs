@@ -30,11 +30,38 @@ fn debian_bundle(arguments: &[&str]) -> Bundle {
     })
 }
 
-/// `run` in the foreground, as a service manager has it.
-fn foreground(runtime: &Runtime, bundle: &Bundle) -> Child {
-    let mut command =
-        runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
-    command.spawn().expect("start the runtime")
+/// `run` in the foreground, as a service manager has it; the container goes with the value.
+struct Foreground<'a> {
+    run: Child,
+    runtime: &'a Runtime,
+    bundle: &'a Bundle,
+}
+
+impl<'a> Foreground<'a> {
+    fn start(runtime: &'a Runtime, bundle: &'a Bundle) -> Self {
+        let mut command =
+            runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
+        Self { run: command.spawn().expect("start the runtime"), runtime, bundle }
+    }
+
+    /// The exit status of `run`, if it ends within ten seconds.
+    fn end(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually(Duration::from_secs(10), || {
+            status = self.run.try_wait().expect("wait for the runtime");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Foreground<'_> {
+    fn drop(&mut self) {
+        let _ = self.runtime.call(&["delete", "--force", &self.bundle.id]);
+        if self.end().is_none() {
+            let _ = self.run.kill().and_then(|()| self.run.wait());
+        }
+    }
 }
 
 #[test]
@@ -44,7 +71,7 @@ fn nginx_serves_in_its_own_network_and_ends_by_its_own_will() {
     for signal in ["TERM", "QUIT"] {
         let runtime = Runtime::under_test();
         let bundle = debian_bundle(&["/usr/sbin/nginx", "-g", "daemon off;"]);
-        let mut service = foreground(&runtime, &bundle);
+        let mut service = Foreground::start(&runtime, &bundle);
         let exec = |arguments: &[&str]| runtime.call(&[&["exec", &bundle.id], arguments].concat());
         let mut page = exec(&["bash", "-c", fetch]);
         eventually(Duration::from_secs(15), || {
@@ -64,14 +91,7 @@ fn nginx_serves_in_its_own_network_and_ends_by_its_own_will() {
         assert_eq!(users.text(), "[0, 33]");
         assert!(!peek("/proc/net/tcp").contains(" 0100007F:0050 "), "port 80 is open on the host");
         runtime.call(&["kill", &bundle.id, signal]).done();
-        assert!(
-            eventually(Duration::from_secs(10), || service
-                .try_wait()
-                .expect("wait for the runtime")
-                .is_some()),
-            "SIG{signal}"
-        );
-        assert_eq!(service.wait().expect("wait for the runtime").code(), Some(0), "after SIG{signal}");
+        assert_eq!(service.end(), Some(0), "after SIG{signal}");
         runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
     }
 }
@@ -102,11 +122,11 @@ while True: time.sleep(1)
 ";
     let runtime = Runtime::under_test();
     let bundle = debian_bundle(&["/usr/bin/python3", "-c", script]);
-    let mut service = foreground(&runtime, &bundle);
+    let mut service = Foreground::start(&runtime, &bundle);
     let result = || runtime.call(&["exec", &bundle.id, "cat", "/run/result"]).stdout;
     assert!(eventually(Duration::from_secs(15), || result() == "20 20 []"), "{}", result());
     runtime.call(&["kill", &bundle.id, "TERM"]).done();
-    assert_eq!(service.wait().expect("wait for the runtime").code(), Some(11));
+    assert_eq!(service.end(), Some(11));
 }
 
 #[test]
