@@ -2,7 +2,7 @@
 //! by the path of its members.
 //!
 //! `ociVersion` is 1.0.2: the document uses nothing newer, and older runtimes refuse what they do not know
-//! (docs/decisions/0011-oci-version.md).
+//! (docs/decisions/0021-oci-version.md).
 
 use super::pretty;
 use alloc::string::String;
