@@ -275,3 +275,71 @@ fn names_made_on_the_way_are_exactly_those_of_the_path() {
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["a", "a/b", "a/b/c"].map(PathBuf::from));
 }
+
+/// Numbers that look random and are the same in each run (an xorshift generator).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+
+    /// Up to five names, with dots, slashes and roots between them.
+    fn path(&mut self) -> String {
+        let parts = ["a", "b", "c", "d", "..", ".", "", "a/b", "../.."];
+        let names: Vec<_> = (0..=self.roll(5)).map(|_| parts[self.roll(parts.len())]).collect();
+        names.join("/")
+    }
+
+    /// Something in the way: a directory, file or link.
+    fn plant(&mut self, place: &Place) {
+        let inside = place.inside(&format!(
+            "{}/{}",
+            ["", "a", "b", "a/b"][self.roll(4)],
+            ["a", "b", "c"][self.roll(3)]
+        ));
+        // What is there already, or has no parent, stays as it is.
+        let _ = match self.roll(4) {
+            0 => fs::create_dir(inside),
+            1 => fs::write(inside, "").and(Ok(())),
+            _ => symlink(Path::new(["/", ""][self.roll(2)]).join(self.path()), inside),
+        };
+    }
+}
+
+#[test]
+fn any_path_through_any_links_is_made_or_refused_and_never_leaves() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut made, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let place = Place::new();
+        (0..12).for_each(|_| dice.plant(&place));
+        for _ in 0..20 {
+            let path = dice.path();
+            let result = match dice.roll(2) {
+                0 => place.root.open_or_create_dir(&path, 0o755),
+                _ => place.root.open_or_create_file(&path),
+            };
+            match result {
+                // What was made is what a lookup finds from now on.
+                Ok(fd) => {
+                    let found = place.root.open(&path).unwrap();
+                    let inode = |fd: &std::os::fd::OwnedFd| hull_sys::fs::fstat(fd.as_fd()).unwrap().st_ino;
+                    assert_eq!(inode(&fd), inode(&found), "{path:?}");
+                    made += 1;
+                }
+                Err(Error::Kind { .. } | Error::Path { .. }) => refused += 1,
+                Err(error) => {
+                    let expected = error.is(libc::ELOOP) || error.is(libc::ENOTDIR);
+                    assert!(expected, "{path:?}: {error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        place.decoy_is_untouched();
+    }
+    assert!(made > 300 && refused > 300, "{made} {refused}");
+}
