@@ -51,16 +51,32 @@ fn both_ends_have_one_size() {
 }
 
 #[test]
-fn newlines_pass_as_they_are_when_asked_and_in_raw_mode_only() {
+fn newlines_pass_as_they_are_when_asked() {
     needs!(gate::path("/dev/ptmx"));
     let (master, peer) = pty();
     assert_eq!(echo(&master, &peer), b"a\r\n");
-    let raw = tty::raw_mode(peer.as_fd()).unwrap();
-    assert_eq!(echo(&master, &peer), b"a\n");
-    drop(raw);
-    assert_eq!(echo(&master, &peer), b"a\r\n", "restored");
     tty::clear_onlcr(peer.as_fd()).unwrap();
     assert_eq!(echo(&master, &peer), b"a\n");
+}
+
+#[test]
+fn raw_mode_takes_keys_one_by_one_and_leaves_output_and_later_users_as_they_were() {
+    needs!(gate::path("/dev/ptmx"));
+    let (master, peer) = pty();
+    let waiting = |end: &OwnedFd| hull_sys::event::bytes_waiting(end.as_fd()).unwrap();
+    let raw = tty::raw_mode(peer.as_fd()).unwrap();
+    // Control-C, and no newline: neither a signal nor a line is waited for.
+    io::write_all(master.as_fd(), b"k\x03").unwrap();
+    let mut bytes = [0; 8];
+    assert!(socket::poll_in(peer.as_fd(), Instant::now() + Duration::from_secs(60)).unwrap());
+    assert_eq!((io::read(peer.as_fd(), &mut bytes).unwrap(), &bytes[..2]), (2, &b"k\x03"[..]));
+    assert_eq!(waiting(&master), 0, "nothing was echoed");
+    assert_eq!(echo(&master, &peer), b"a\r\n");
+    drop(raw);
+    io::write_all(master.as_fd(), b"k").unwrap();
+    assert!(socket::poll_in(master.as_fd(), Instant::now() + Duration::from_secs(60)).unwrap());
+    assert_eq!(io::read(master.as_fd(), &mut bytes).unwrap(), 1, "echoed again");
+    assert_eq!(waiting(&peer), 0, "a line is waited for again");
 }
 
 #[test]
@@ -222,4 +238,28 @@ fn streams_and_datagrams_arrive_by_path_and_by_directory() {
     let (one, other) = socket::stream_pair().unwrap();
     io::write_all(one.as_fd(), b"pair").unwrap();
     assert_eq!(io::read(other.as_fd(), &mut [0; 9]).unwrap(), 4);
+}
+
+#[test]
+fn the_first_process_of_a_namespace_ends_by_the_signals_it_asked_to_end_by() {
+    needs!(gate::root(), gate::alone());
+    let end_by = |number| {
+        let (ear, mouth) = fd::pipe().unwrap();
+        let request = process::CloneRequest { flags: CloneFlags::NEWPID, ..Default::default() };
+        let child = process::spawn(&request, || {
+            signal::end_on_termination_signals();
+            io::write_all(mouth.as_fd(), b"r").unwrap();
+            loop {
+                hull_sys::poll::wait_for_signal().unwrap();
+            }
+        })
+        .unwrap();
+        io::read(ear.as_fd(), &mut [0]).unwrap();
+        process::pidfd_send_signal(child.pidfd.as_fd(), number).unwrap();
+        process::wait(child.pidfd.as_fd()).unwrap()
+    };
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        assert_eq!(end_by(number), process::WaitStatus::Exited(128 + number));
+    }
+    assert_eq!(end_by(libc::SIGKILL), process::WaitStatus::Signaled(libc::SIGKILL));
 }

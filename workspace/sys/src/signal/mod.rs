@@ -135,6 +135,7 @@ pub fn reset_dispositions() -> Result<()> {
     }
     Ok(())
 }
+
 /// Makes SIGHUP, SIGINT, SIGQUIT and SIGTERM end the process, with 128 and the signal's number as its status, also where
 /// the kernel would ignore them: in process 1 of a pid namespace (pid_namespaces(7)). Gone with the next exec.
 pub fn end_on_termination_signals() {
