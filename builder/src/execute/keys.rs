@@ -70,7 +70,7 @@ impl<'a> Execution<'a> {
             selected = self.select(key, "file", &copy.input, &wanted)?;
         }
         for url in &copy.urls {
-            let fetched = add::fetch(self.store, self.runner, url, copy.checksum.as_deref())?;
+            let fetched = add::fetch(self.store, url, copy.checksum.as_deref())?;
             key.part(format!("url {url}"), fetched.identity());
             selected.fetched.push(fetched);
         }

@@ -13,10 +13,11 @@ mod push;
 mod transport;
 
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
+pub(crate) use endpoint::Origin;
 pub(crate) use error::{Error, Result};
 pub(crate) use pull::{Pulled, next_page, pull, tags};
 pub(crate) use push::push;
-pub(crate) use transport::{Body, Client, Request, resolve};
+pub(crate) use transport::{Body, Client, Request, Wire, resolve};
 
 use std::time::Duration;
 

@@ -1,21 +1,24 @@
 //! ADD: archives of the context are unpacked, by content and never by name; URLs are fetched.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use hull_image::Store;
 use hull_layer::{Decompressor, Extractor, Whiteouts};
 
 use super::copy::Destination;
-use super::run::Runner;
 use crate::context::content::Contents;
 use crate::context::select::Source;
 use crate::context::tree::{Node, Tree};
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
+use crate::registry;
 
 /// How much larger than compressed an archive may be, after the first 64 MiB.
 const RATIO: u64 = 200;
+/// Largest file that ADD fetches, in bytes.
+const MAX_FETCHED: u64 = 16 << 30;
 
 /// Copies a selection, unpacking what is an archive.
 pub(crate) fn copy(
@@ -72,29 +75,118 @@ fn unpack(destination: &Destination<'_>, tree: &Tree, node: &Node) -> Result<()>
     Ok(())
 }
 
-/// A file that ADD fetched.
+/// A file that ADD fetched: in the store's temporary directory, removed with this value.
 pub(crate) struct Fetched {
+    path: PathBuf,
+    name: String,
     digest: String,
 }
 
-impl Fetched {
-    /// What counts for the cache.
-    pub(crate) fn identity(&self) -> String {
-        self.digest.clone()
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // What stays behind is collected with the store's temporary files.
+        drop(std::fs::remove_file(&self.path));
     }
 }
 
-/// Fetches a URL into the store's temporary directory.
-pub(crate) fn fetch(
-    _store: &Store,
-    _runner: &Runner<'_>,
-    url: &str,
-    _checksum: Option<&str>,
-) -> Result<Fetched> {
-    Err(Error::fact(format!("ADD of a URL is not supported yet: {url}")))
+impl Fetched {
+    /// What counts for the cache: the content, and the name it is written under.
+    pub(crate) fn identity(&self) -> String {
+        format!("{} {}", self.name, self.digest)
+    }
 }
 
-/// Puts a fetched file in its place.
-pub(crate) fn place_fetched(_to: &Destination<'_>, _copy: &CopyAction, fetched: &Fetched) -> Result<()> {
-    Err(Error::fact(format!("ADD of a URL is not supported yet: {}", fetched.digest)))
+/// Fetches a URL; no credential is sent anywhere.
+pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched> {
+    let wrong = |error: registry::Error| Error::fact(format!("fetch: {}", causes(&error)));
+    let options = registry::Options::default();
+    let origin = registry::Origin::of(url).map_err(wrong)?;
+    let wire = registry::Wire::new(&origin, &options).map_err(wrong)?;
+    let mut answer = wire.send_alone(&registry::Request::new("GET", url)).map_err(wrong)?;
+    let path = store.temporary_path();
+    let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
+    let mut fetched = Fetched { path, name: name_of(url)?, digest: String::new() };
+    let mut hasher = hull_image::Hasher::new();
+    let mut body = answer.reader().take(MAX_FETCHED);
+    let mut buffer = vec![0; 256 << 10];
+    let mut total = 0u64;
+    loop {
+        let count = body.read(&mut buffer).map_err(Error::io("fetch", url))?;
+        if count == 0 {
+            break;
+        }
+        total += count as u64;
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(Error::io("write", &fetched.path))?;
+    }
+    if total == MAX_FETCHED {
+        return Err(Error::fact(format!("what ADD fetches must be smaller than {MAX_FETCHED} bytes")));
+    }
+    fetched.digest = hasher.finish().to_string();
+    match checksum {
+        Some(wanted) if wanted != fetched.digest => {
+            Err(Error::fact(format!("the checksum of the file is {}, not {wanted}", fetched.digest)))
+        }
+        _ => Ok(fetched),
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The last part of a URL's path; one without is refused, as the file would have no name.
+fn name_of(url: &str) -> Result<String> {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
+    match name {
+        "" | "." | ".." => Err(Error::fact(format!("the URL {path} names no file"))),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// Puts a fetched file in its place: mode 0600, or unpacked where ADD says so.
+pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &Fetched) -> Result<()> {
+    let mut file = std::fs::File::open(&fetched.path).map_err(Error::io("open", &fetched.path))?;
+    if copy.unpack == Some(true) {
+        let options = Extractor { whiteouts: Whiteouts::Refuse, ..Extractor::layer() };
+        hull_layer::extract(Decompressor::new(file, RATIO)?, to.directory()?.as_fd(), &options)?;
+        return Ok(());
+    }
+    let (directory, name) = to.for_file(fetched.name.as_bytes())?;
+    to.write_new(directory.as_fd(), &name, &mut file, 0o600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_its_file() {
+        let rows = [
+            ("http://h/a/b.tar?x=/y#z", Some("b.tar")),
+            ("https://h/f", Some("f")),
+            ("http://h/", None),
+            ("http://h", None),
+            ("http://h/a/", None),
+        ];
+        for (url, wanted) in rows {
+            assert_eq!(name_of(url).ok().as_deref(), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn tar_headers_are_known_by_their_checksum() {
+        let mut block = [0u8; 512];
+        assert!(!is_header(&block), "nothing");
+        block[..4].copy_from_slice(b"name");
+        let sum: u32 = 8 * 32 + block.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert!(is_header(&block));
+        block[0] = b'N';
+        assert!(!is_header(&block), "changed after its checksum");
+        assert!(!is_header(&block[..511]));
+    }
 }

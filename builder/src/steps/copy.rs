@@ -1,6 +1,5 @@
 //! COPY: a selection goes to its destination in the snapshot.
 
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::Mode;
@@ -129,7 +128,7 @@ impl<'a> Destination<'a> {
     /// Writes a file whose content the Dockerfile gives.
     pub(crate) fn write_inline(&self, name: &str, content: &[u8]) -> Result<()> {
         let (directory, name) = self.for_file(name.as_bytes())?;
-        self.write_new(directory.as_fd(), &name, content, 0o644)
+        self.write_new(directory.as_fd(), &name, &mut &*content, 0o644)
     }
 
     /// Writes a new file with this mode unless `--chmod` says another.
@@ -137,7 +136,7 @@ impl<'a> Destination<'a> {
         &self,
         directory: BorrowedFd<'_>,
         name: &[u8],
-        content: &[u8],
+        content: &mut dyn std::io::Read,
         mode: u32,
     ) -> Result<()> {
         match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty()) {
@@ -146,7 +145,7 @@ impl<'a> Destination<'a> {
         }
         let mut file = write::create(directory, name)?;
         let named = String::from_utf8_lossy(name).into_owned();
-        file.write_all(content).map_err(Error::io("write", &named))?;
+        std::io::copy(content, &mut file).map_err(Error::io("write", &named))?;
         place::set_owner(file.as_fd(), self.dress.owner.unwrap_or((0, 0)), name)?;
         let mode = self.dress.mode.as_ref().map_or(mode, |rule| rule.apply(mode, false));
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::errno("change mode of", name))
