@@ -67,6 +67,21 @@ impl<'a> Execution<'a> {
         Self { store, cache, plan, inputs, runner, settings, events, results }
     }
 
+    /// The same with other settings, nothing done yet.
+    pub(crate) fn once_more<'b>(&'b self, settings: &'b Settings) -> Execution<'b> {
+        Execution::new((self.store, self.cache), self.plan, self.inputs, self.runner, settings, self.events)
+    }
+
+    /// What this build's last keys are kept under.
+    pub(crate) fn place(&self) -> &str {
+        &self.settings.place
+    }
+
+    /// What every step left.
+    pub(crate) fn results(&self) -> Result<Vec<Layers>> {
+        (0..self.plan.steps.len()).map(|id| self.layers(&Root::Step(id))).collect()
+    }
+
     /// Carries everything out and gives the layers of the image; on failure, the step that failed first.
     pub(crate) fn run(&self) -> std::result::Result<Layers, (Option<StepId>, Error)> {
         let waiting = self.plan.steps.iter().enumerate().rev().map(|(id, step)| (id, step.needs())).collect();

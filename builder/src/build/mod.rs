@@ -4,7 +4,9 @@ mod bases;
 mod describe;
 mod options;
 mod output;
+mod report;
 mod source;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -17,10 +19,11 @@ use crate::dockerfile;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
-use crate::execute::Execution;
+use crate::execute::{Execution, Settings};
 use crate::graph::{self, Plan, Resolved};
 use crate::inputs::Inputs;
 use crate::progress::{Event, Progress, Style};
+use crate::snapshot::Layers;
 use crate::workspace::Workspace;
 
 use source::Source;
@@ -28,6 +31,7 @@ use source::Source;
 /// Builds as the command line says.
 pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
     options::refuse_nonsense(arguments)?;
+    output::check(arguments)?;
     let text = source::read(arguments)?;
     let file = match dockerfile::parse(&text.dockerfile) {
         Ok(file) => file,
@@ -64,7 +68,8 @@ fn check(
 
 fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Result<ExitCode> {
     Workspace::enter()?;
-    hull_sys::process::umask(0);
+    // Modes are exact within the build; what it hands over obeys the user's mask again.
+    let mask = hull_sys::process::umask(0);
     let store = host::open_store()?;
     let cache = Cache::open(&store)?;
     let workspace = Workspace::make(&store)?;
@@ -79,6 +84,7 @@ fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Resul
     };
     save_file_caches(&inputs);
     store.settle()?;
+    hull_sys::process::umask(mask);
     output::hand_over(arguments, &store, &id)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -118,17 +124,27 @@ fn carry_out(
     text: &Source,
     plan: &Plan,
     inputs: &Inputs,
-) -> Result<std::result::Result<crate::snapshot::Layers, ExitCode>> {
+) -> Result<std::result::Result<Layers, ExitCode>> {
     let runner = options::runner(arguments, workspace)?;
-    let settings = options::settings(arguments, text)?;
+    let settings = options::settings(arguments, &text.place())?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
     let (progress, events) = Progress::start(style);
     if arguments.explain && !plan.skipped.is_empty() {
         events.send(Event::Note(format!("stages that nothing needs: {}", plan.skipped.join(", "))));
     }
+    if let (true, Some(context)) = (arguments.explain, &inputs.context) {
+        report::dropped(&context.tree)?.into_iter().for_each(|line| events.send(Event::Note(line)));
+    }
     let execution = Execution::new((store, cache), plan, inputs, &runner, &settings, &events);
-    let outcome = execution.run();
+    let mut outcome = execution.run();
+    if let (Ok(_), true) = (&outcome, arguments.verify_reproducible) {
+        events.send(Event::Note("once more, to compare".into()));
+        outcome = again(arguments, &execution);
+    }
     drop(execution);
+    if let (true, Ok(layers)) = (arguments.explain, &outcome) {
+        report::layers(plan, layers).into_iter().for_each(|line| events.send(Event::Note(line)));
+    }
     drop(events);
     progress.finish();
     match outcome {
@@ -143,6 +159,25 @@ fn carry_out(
             Ok(Err(ExitCode::from(u8::try_from(code.clamp(1, 255)).unwrap_or(1))))
         }
     }
+}
+
+/// Carries a plan out once more without the cache; different results are an error.
+fn again(
+    arguments: &Arguments,
+    first: &Execution<'_>,
+) -> std::result::Result<Layers, (Option<usize>, Error)> {
+    let alone = |error| (None, error);
+    let settings = Settings { no_cache: true, ..options::settings(arguments, first.place()).map_err(alone)? };
+    let second = first.once_more(&settings);
+    let layers = second.run()?;
+    verify::compare(
+        first.store,
+        first.plan,
+        &first.results().map_err(alone)?,
+        &second.results().map_err(alone)?,
+    )
+    .map_err(alone)?;
+    Ok(layers)
 }
 
 fn first_words(text: &str) -> String {

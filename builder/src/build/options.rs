@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use hull_layer::Encoding;
 
-use super::source::Source;
 use crate::commands::build::{Arguments, LimitArguments};
 use crate::dockerfile::mount::size;
 use crate::error::{Error, Result};
 use crate::execute::{Granted, SecretSource, Settings};
 use crate::graph;
 use crate::pack::Packing;
+use crate::registry;
 use crate::steps::run::{Runner, Volume};
 use crate::steps::sandbox::{self, Limits};
 use crate::workspace::Workspace;
@@ -29,7 +29,6 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
         (accepted.provenance.as_deref().is_some_and(|value| value != "false"), "--provenance"),
         (accepted.sbom.as_deref().is_some_and(|value| value != "false"), "--sbom"),
         (accepted.squash || accepted.squash_all, "--squash"),
-        (accepted.pull, "--pull"),
         (!accepted.security_opt.is_empty(), "--security-opt"),
     ];
     for (_, flag) in later.iter().filter(|(given, _)| *given) {
@@ -41,6 +40,26 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
     match arguments.call.as_deref() {
         None | Some("build" | "check") => Ok(()),
         Some(other) => Err(Error::fact(format!("--call {other} is not supported: build and check are"))),
+    }
+}
+
+/// How registries are spoken to.
+pub(crate) fn registry(arguments: &Arguments) -> registry::Options {
+    let accepted = &arguments.accepted;
+    let credential = accepted.creds.as_ref().map(|text| {
+        let (user, password) = text.split_once(':').unwrap_or((text, ""));
+        registry::Credential::Password {
+            user: user.to_owned(),
+            password: registry::Secret::new(password.to_owned()),
+        }
+    });
+    let retries = accepted.retry.unwrap_or(registry::Options::default().retries);
+    registry::Options {
+        tls_verify: accepted.tls_verify.as_deref() != Some("false"),
+        auth_file: accepted.authfile.clone(),
+        credential,
+        retries,
+        ..registry::Options::default()
     }
 }
 
@@ -156,7 +175,7 @@ pub(crate) fn pairs(flag: &str, given: &[String]) -> Result<Vec<(String, String)
 }
 
 /// How steps are carried out.
-pub(crate) fn settings(arguments: &Arguments, source: &Source) -> Result<Settings> {
+pub(crate) fn settings(arguments: &Arguments, place: &str) -> Result<Settings> {
     let level = arguments.compression_level;
     let encoding = match arguments.compression.as_str() {
         "gzip" => level.map_or(Encoding::DEFAULT, Encoding::Gzip),
@@ -167,7 +186,6 @@ pub(crate) fn settings(arguments: &Arguments, source: &Source) -> Result<Setting
         }
     };
     let epoch = if arguments.keep_times { None } else { Some(epoch(arguments)?) };
-    let context = source.context.as_ref().and_then(|path| std::fs::canonicalize(path).ok());
     Ok(Settings {
         packing: Packing { epoch, encoding },
         no_cache_stages: arguments
@@ -179,7 +197,7 @@ pub(crate) fn settings(arguments: &Arguments, source: &Source) -> Result<Setting
         no_cache: arguments.no_cache,
         explain: arguments.explain,
         jobs: arguments.jobs,
-        place: format!("{} {}", context.unwrap_or_default().display(), source.name),
+        place: place.to_owned(),
         secrets: granted(arguments)?,
     })
 }

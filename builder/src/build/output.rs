@@ -1,19 +1,48 @@
 //! Where a finished image goes: the store has it; files and archives when asked for.
 
 use std::fs;
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
-use hull_image::Store;
+use hull_image::{Image, Store};
+use hull_layer::{TarWriter, TimeRule};
 use serde_json::json;
 
 use super::describe::Built;
+use super::options;
 use crate::commands::build::Arguments;
+use crate::commands::save;
 use crate::error::{Error, Result};
+use crate::snapshot::open_directory;
+
+/// One `--output`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Output {
+    /// The store, which has it anyway.
+    Store,
+    /// An archive that is an image layout and Docker's format at once; `-` is standard output.
+    Archive(PathBuf),
+    /// An image layout in a directory.
+    Layout(PathBuf),
+    /// The files of the image as an archive.
+    Tar(PathBuf),
+    /// The files of the image in a directory.
+    Local(PathBuf),
+}
+
+/// Refuses an `--output` that can't be written, before anything is built.
+pub(crate) fn check(arguments: &Arguments) -> Result<()> {
+    arguments.output.iter().try_for_each(|text| Output::parse(text).map(drop))
+}
 
 /// Writes everything that the command line asks for, and tells the image's id.
-pub(crate) fn hand_over(arguments: &Arguments, _store: &Store, built: &Built) -> Result<()> {
-    if let Some(output) = arguments.output.first() {
-        return Err(Error::fact(format!("--output {output} is not supported yet")));
+pub(crate) fn hand_over(arguments: &Arguments, store: &Store, built: &Built) -> Result<()> {
+    let mut to_stdout = false;
+    for text in &arguments.output {
+        let output = Output::parse(text)?;
+        to_stdout |= output.is_stdout();
+        output.write(store, built, options::epoch(arguments)?)?;
     }
     let id = built.config.digest.to_string();
     if let Some(path) = &arguments.iidfile {
@@ -29,14 +58,146 @@ pub(crate) fn hand_over(arguments: &Arguments, _store: &Store, built: &Built) ->
         });
         write(path, &hull_image::canonical(&metadata))?;
     }
-    println!("{id}");
+    if to_stdout {
+        eprintln!("{id}");
+    } else {
+        println!("{id}");
+    }
+    Ok(())
+}
+
+impl Output {
+    fn parse(text: &str) -> Result<Self> {
+        if !text.contains('=') {
+            return Ok(if text == "-" { Self::Tar(text.into()) } else { Self::Local(text.into()) });
+        }
+        let field = |name: &str| {
+            text.split(',')
+                .find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
+                .map(str::to_owned)
+        };
+        let place = || {
+            let place = field("dest").or_else(|| field("destination")).map(PathBuf::from);
+            place.ok_or_else(|| Error::fact(format!("--output {text} has no dest")))
+        };
+        match field("type").as_deref() {
+            Some("image" | "registry") if field("push").as_deref() == Some("true") => {
+                Err(Error::fact("pushing from --output is not done yet: build, then hull-build push"))
+            }
+            Some("image" | "cacheonly" | "none") => Ok(Self::Store),
+            Some("docker") if field("dest").is_none() => Ok(Self::Store),
+            Some("oci") if field("tar").as_deref() == Some("false") => Ok(Self::Layout(place()?)),
+            Some("oci" | "docker") => Ok(Self::Archive(place()?)),
+            Some("tar") => Ok(Self::Tar(place()?)),
+            Some("local") => Ok(Self::Local(place()?)),
+            Some(other) => Err(Error::fact(format!(
+                "unknown output \"{other}\": oci, docker, tar, local, image or cacheonly"
+            ))),
+            None => Err(Error::fact(format!("--output {text} has no type"))),
+        }
+    }
+
+    fn is_stdout(&self) -> bool {
+        matches!(self, Self::Archive(path) | Self::Tar(path) if path.as_os_str() == "-")
+    }
+
+    fn write(&self, store: &Store, built: &Built, epoch: u64) -> Result<()> {
+        let image = store.image(&built.manifest, None)?;
+        // The name if there is one: archives then say it.
+        let name =
+            built.names.first().map_or_else(|| built.config.digest.encoded().to_owned(), ToString::to_string);
+        match self {
+            Self::Store => Ok(()),
+            Self::Archive(path) => save::archive(store, &name, path).map_err(|e| Error::fact(e.to_string())),
+            Self::Layout(path) => layout(store, &image, built, path),
+            Self::Local(path) => {
+                fs::create_dir_all(path).map_err(Error::io("make directory", path))?;
+                hull_layer::apply_all(store, &image, open_directory(path)?.as_fd())?;
+                Ok(())
+            }
+            Self::Tar(path) if path.as_os_str() == "-" => files(store, &image, epoch, io::stdout().lock()),
+            Self::Tar(path) => {
+                let temporary = beside(path)?;
+                let file = fs::File::create_new(&temporary).map_err(Error::io("create", &temporary))?;
+                files(store, &image, epoch, file)?;
+                fs::rename(&temporary, path).map_err(Error::io("rename to", path))
+            }
+        }
+    }
+}
+
+/// The files of an image, all layers applied, as one archive.
+fn files(store: &Store, image: &Image, epoch: u64, sink: impl Write) -> Result<()> {
+    let (empty, tree) = (store.temporary_path(), store.temporary_path());
+    for path in [&empty, &tree] {
+        fs::create_dir(path).map_err(Error::io("make directory", path))?;
+    }
+    let outcome = (|| {
+        let (old, new) = (open_directory(&empty)?, open_directory(&tree)?);
+        hull_layer::apply_all(store, image, new.as_fd())?;
+        let changes = hull_layer::diff_trees(old.as_fd(), new.as_fd())?;
+        let times = TimeRule::Clamp(epoch.try_into().unwrap_or(i64::MAX));
+        let mut writer = TarWriter::new(io::BufWriter::with_capacity(1 << 20, sink), times);
+        hull_layer::pack(&changes, new.as_fd(), &mut writer)?;
+        writer.finish()?.flush().map_err(Error::io("write", "the archive"))
+    })();
+    for path in [&empty, &tree] {
+        // What stays behind is collected with the store's temporary files.
+        drop(fs::remove_dir_all(path));
+    }
+    outcome
+}
+
+/// Copies an image into a layout directory, which is made or added to.
+fn layout(store: &Store, image: &Image, built: &Built, path: &Path) -> Result<()> {
+    let target = Store::open(path)?;
+    for blob in image.manifest.layers.iter().chain([&image.manifest.config, &built.manifest]) {
+        if !target.has_blob(blob) {
+            target.put_expected_blob(blob, &mut store.blob(blob)?)?;
+        }
+    }
+    match built.names.as_slice() {
+        [] => target.put_nameless(&built.manifest)?,
+        names => names.iter().try_for_each(|name| target.put_image(name, &built.manifest))?,
+    }
     Ok(())
 }
 
 /// Writes a file whole or not at all; what was there is replaced, a link is not followed.
 fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| Error::fact(format!("{} is no file name", path.display())))?;
-    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let temporary = beside(path)?;
     fs::write(&temporary, content).map_err(Error::io("write", &temporary))?;
     fs::rename(&temporary, path).map_err(Error::io("rename to", path))
+}
+
+fn beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::fact(format!("{} is no file name", path.display())))?;
+    Ok(path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_read_as_docker_writes_them() {
+        let rows = [
+            ("out", Some(Output::Local("out".into()))),
+            ("-", Some(Output::Tar("-".into()))),
+            ("type=oci,dest=a.tar", Some(Output::Archive("a.tar".into()))),
+            ("type=docker,dest=-", Some(Output::Archive("-".into()))),
+            ("type=docker", Some(Output::Store)),
+            ("type=oci,dest=d,tar=false", Some(Output::Layout("d".into()))),
+            ("type=tar,dest=f", Some(Output::Tar("f".into()))),
+            ("type=local,dest=d", Some(Output::Local("d".into()))),
+            ("type=cacheonly", Some(Output::Store)),
+            ("type=oci", None),
+            ("type=magic,dest=x", None),
+            ("dest=x", None),
+            ("type=image,push=true", None),
+        ];
+        for (text, wanted) in rows {
+            assert_eq!(Output::parse(text).ok(), wanted, "{text}");
+        }
+    }
 }

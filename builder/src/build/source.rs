@@ -169,6 +169,12 @@ impl Source {
         beside.into_iter().chain([context.join(".dockerignore"), context.join(".containerignore")]).collect()
     }
 
+    /// What stays the same from build to build of one thing.
+    pub(crate) fn place(&self) -> String {
+        let context = self.context.as_ref().and_then(|path| fs::canonicalize(path).ok());
+        format!("{} {}", context.unwrap_or_default().display(), self.name)
+    }
+
     /// Shows an error with its excerpt.
     pub(crate) fn complain(&self, error: &Diagnostic) -> ExitCode {
         eprint!("{}", error.render(&self.name, &self.dockerfile));

@@ -167,28 +167,28 @@ pub(crate) struct LimitArguments {
 pub(crate) struct AcceptedArguments {
     #[arg(long, hide = true)]
     builder: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<String>,
     #[arg(long, hide = true)]
     force_rm: bool,
     #[arg(long, hide = true)]
     compress: bool,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     disable_content_trust: Option<String>,
     #[arg(long, hide = true)]
     isolation: Option<String>,
     #[arg(long, hide = true)]
     load: bool,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     layers: Option<String>,
     #[arg(long, hide = true)]
     rewrite_timestamp: bool,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     skip_unused_stages: Option<String>,
     #[arg(short = 'D', long, hide = true)]
     debug: bool,
     #[arg(long, hide = true)]
-    retry: Option<u32>,
+    pub(crate) retry: Option<u32>,
     #[arg(long, hide = true)]
     policy: Vec<String>,
     /// Not done yet: said in one line
@@ -198,9 +198,9 @@ pub(crate) struct AcceptedArguments {
     pub(crate) cache_to: Vec<String>,
     #[arg(long, hide = true)]
     pub(crate) attest: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) provenance: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) sbom: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) squash: bool,
@@ -210,13 +210,14 @@ pub(crate) struct AcceptedArguments {
     pub(crate) security_opt: Vec<String>,
     #[arg(long, hide = true)]
     pub(crate) push: bool,
-    #[arg(long, hide = true)]
+    /// Ask the registry for images that the store has
+    #[arg(long)]
     pub(crate) pull: bool,
     #[arg(long, hide = true)]
     pub(crate) authfile: Option<PathBuf>,
     #[arg(long, hide = true)]
     pub(crate) creds: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) tls_verify: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) format: Option<String>,

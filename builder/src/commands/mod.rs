@@ -18,7 +18,7 @@ mod pull;
 mod push;
 mod registry_options;
 mod rmi;
-mod save;
+pub(crate) mod save;
 mod search;
 mod table;
 mod tag;

@@ -42,6 +42,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes one image of the store as an archive to a file, or with `-` to standard output.
+pub(crate) fn archive(store: &Store, image: &str, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments { images: vec![image.to_owned()], output: None, platform: None };
+    match path.as_os_str() == "-" {
+        true => save(store, &arguments, io::stdout().lock()),
+        false => to_file(store, &arguments, path),
+    }
+}
+
 /// Writes beside the target and renames, so that a failure leaves what was there.
 fn to_file(store: &Store, arguments: &Arguments, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,0 +1,226 @@
+//! Builds as a whole: the same bytes everywhere, nothing stale, one execution of what several want, files from URLs.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn builder(store: &Path, context: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(place::program("hull-build"));
+    command.env("HULL_ROOT", store).env("HULL_BUILD_RUNTIME", runtime::under_test());
+    command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+    command.args(["build", "--progress", "plain"]).args(arguments).arg(context);
+    command
+}
+
+fn build(store: &Path, context: &Path, arguments: &[&str]) -> Outcome {
+    call(&mut builder(store, context, arguments), LIMIT)
+}
+
+/// A context with busybox and this Dockerfile behind `FROM scratch` and a shell.
+fn context(scratch: &Scratch, name: &str, dockerfile: &str) -> std::path::PathBuf {
+    let path = scratch.join(name);
+    fs::create_dir_all(&path).unwrap();
+    fs::copy("/bin/busybox", path.join("busybox")).unwrap();
+    let head = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n";
+    fs::write(path.join("Dockerfile"), format!("{head}{dockerfile}")).unwrap();
+    path
+}
+
+const STEPS: &str = "RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2\nCOPY . /ctx\nWORKDIR /w\n";
+
+#[test]
+fn two_machines_make_the_same_bytes() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("same");
+    let one = context(&scratch, "one", STEPS);
+    let other = context(&scratch, "deep/er/other", STEPS);
+    fs::write(one.join("f"), "f").unwrap();
+    fs::write(other.join("f"), "f").unwrap();
+    call(Command::new("touch").args(["-d", "2001-02-03"]).arg(other.join("f")), LIMIT).done();
+    let first = build(&scratch.join("s1"), &one, &["-q", "--jobs", "1"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]);
+    let second = builder(&scratch.join("s2"), &other, &["-q", "--jobs", "7"]);
+    command.arg(second.get_program()).args(second.get_args());
+    command.envs(second.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.env("TZ", "Pacific/Kiritimati").env("LANG", "tr_TR.UTF-8").stdin(Stdio::null());
+    assert_eq!(first.text(), call(&mut command, LIMIT).text());
+}
+
+#[test]
+fn a_file_rewritten_with_its_size_and_time_is_built_again() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("stale");
+    let context = context(&scratch, "c", "COPY f /f\nRUN cat /f\n");
+    let store = scratch.join("s");
+    fs::write(context.join("f"), "old content").unwrap();
+    std::thread::sleep(Duration::from_millis(80));
+    let first = build(&store, &context, &[]);
+    assert!(build(&store, &context, &[]).stderr.contains("CACHED"), "nothing changed");
+    let time = fs::metadata(context.join("f")).unwrap().modified().unwrap();
+    fs::write(context.join("f"), "new content").unwrap();
+    fs::File::options().write(true).open(context.join("f")).unwrap().set_modified(time).unwrap();
+    let second = build(&store, &context, &["--explain"]);
+    assert_ne!(first.text(), second.text());
+    assert!(second.stderr.contains("? file 0:f: file 0644"), "{}", second.stderr);
+    fs::write(context.join("f"), "old content").unwrap();
+    assert_eq!(build(&store, &context, &[]).text(), first.text());
+}
+
+#[test]
+fn times_and_places_of_files_change_no_key() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("touch");
+    let context = context(&scratch, "c", "COPY f /f\nRUN cat /f\n");
+    let store = scratch.join("s");
+    fs::write(context.join("f"), "x").unwrap();
+    build(&store, &context, &[]).done();
+    call(Command::new("touch").args(["-d", "2011-01-01"]).arg(context.join("f")), LIMIT).done();
+    let moved = scratch.join("moved");
+    fs::rename(&context, &moved).unwrap();
+    let again = build(&store, &moved, &[]);
+    assert_eq!(again.stderr.matches("CACHED").count(), 4, "{}", again.stderr);
+    fs::set_permissions(moved.join("f"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(build(&store, &moved, &[]).stderr.matches("CACHED").count(), 2, "a mode counts");
+}
+
+#[test]
+fn a_step_that_gives_the_same_bytes_changes_nothing_above() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("cutoff");
+    let store = scratch.join("s");
+    let first = context(&scratch, "c", "RUN [\"/bin/busybox\", \"touch\", \"/x\"]\nRUN echo later\n");
+    build(&store, &first, &[]).done();
+    let second = context(&scratch, "c", "RUN [\"/bin/busybox\", \"touch\", \"/./x\"]\nRUN echo later\n");
+    let outcome = build(&store, &second, &[]);
+    assert!(outcome.stderr.contains("#4 CACHED"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("#3 CACHED"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_irreproducible_step_is_named() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("verify");
+    let store = scratch.join("s");
+    let good = context(&scratch, "good", STEPS);
+    build(&store, &good, &["--verify-reproducible"]).done();
+    let bad = context(
+        &scratch,
+        "bad",
+        "RUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo a > /a; /bin/busybox cat /proc/sys/kernel/random/uuid > /b\"]\n",
+    );
+    let outcome = build(&store, &bad, &["--verify-reproducible"]);
+    outcome.failed(1, "not reproducible: line 4");
+    assert!(outcome.stderr.contains("first at /b"), "{}", outcome.stderr);
+}
+
+#[test]
+fn builds_at_once_do_a_step_once() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("once");
+    let store = scratch.join("s");
+    let witness = scratch.join("witness");
+    fs::create_dir(&witness).unwrap();
+    let context = context(&scratch, "c", "RUN echo ran >> /w/log; /bin/busybox sleep 1\n");
+    let volume = format!("{}:/w:rw", witness.display());
+    let spawn = |_| {
+        let mut command = builder(&store, &context, &["-v", &volume]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..5).map(spawn).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(fs::read_to_string(witness.join("log")).unwrap(), "ran\n");
+}
+
+#[test]
+fn a_killed_build_leaves_a_store_that_works() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("killed");
+    let context = context(&scratch, "c", STEPS);
+    let wanted = build(&scratch.join("clean"), &context, &["-q"]);
+    let store = scratch.join("s");
+    for milliseconds in [5, 20, 40, 60, 80, 100, 130, 160, 200, 250] {
+        let mut command = builder(&store, &context, &["--no-cache"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(build(&store, &context, &["-q"]).text(), wanted.text());
+    let mut check = Command::new(place::program("hull-build"));
+    call(check.arg("fsck").env("HULL_ROOT", &store), LIMIT).done();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&*store.to_string_lossy()), "a mount stayed");
+}
+
+#[test]
+fn outputs_hold_the_image() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("outputs");
+    let context = context(&scratch, "c", "COPY f /f\n");
+    fs::write(context.join("f"), "content").unwrap();
+    let dest = |name: &str| scratch.join(name).display().to_string();
+    let outputs = [
+        format!("type=oci,dest={}", dest("oci.tar")),
+        format!("type=tar,dest={}", dest("files.tar")),
+        format!("type=local,dest={}", dest("local")),
+        format!("type=oci,tar=false,dest={}", dest("layout")),
+    ];
+    let mut arguments = vec!["-t", "out:1"];
+    outputs.iter().for_each(|output| arguments.extend(["-o", output]));
+    build(&scratch.join("s"), &context, &arguments).done();
+    assert_eq!(fs::read_to_string(scratch.join("local/f")).unwrap(), "content");
+    let list =
+        |name: &str| call(Command::new("tar").arg("tf").arg(scratch.join(name)), LIMIT).text().to_owned();
+    assert_eq!(list("files.tar"), "bin/\nbin/busybox\nbin/sh\nf");
+    assert!(list("oci.tar").contains("manifest.json") && list("oci.tar").contains("index.json"));
+    assert!(scratch.join("layout/oci-layout").exists());
+}
+
+/// A server that answers every request with these bytes, as often as asked.
+fn serve(content: &'static [u8], times: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(times) {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let count = stream.read(&mut request).unwrap();
+            assert!(!String::from_utf8_lossy(&request[..count]).to_lowercase().contains("authorization"));
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(content).unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn add_fetches_a_url_and_holds_it_against_its_checksum() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("url");
+    let server = serve(b"hello", 8);
+    let sum = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let good = context(&scratch, "good", &format!("ADD --checksum={sum} {server}/dir/name.txt?q /d/\n"));
+    let local = scratch.join("local");
+    let output = format!("type=local,dest={}", local.display());
+    build(&scratch.join("s"), &good, &["-o", &output]).done();
+    assert_eq!(fs::read_to_string(local.join("d/name.txt")).unwrap(), "hello");
+    assert_eq!(fs::metadata(local.join("d/name.txt")).unwrap().permissions().mode() & 0o7777, 0o600);
+    let bad =
+        context(&scratch, "bad", &format!("ADD --checksum={} {server}/n /n\n", sum.replace("2c", "3c")));
+    build(&scratch.join("s"), &bad, &[]).failed(1, "the checksum of the file is sha256:2cf24");
+}
