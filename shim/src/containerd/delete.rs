@@ -39,10 +39,7 @@ fn bundle_dir(flags: &Flags) -> Result<PathBuf, String> {
     let current = std::env::current_dir().map_err(|error| format!("find the bundle: {error}"))?;
     let beside = current.parent().unwrap_or(Path::new("/")).join(&flags.id);
     let named = PathBuf::from(&flags.bundle);
-    if named.is_absolute() && named.file_name().is_some_and(|name| name == flags.id.as_str()) {
-        return Ok(named);
-    }
-    Ok(beside)
+    Ok(if !beside.is_dir() && named.is_absolute() { named } else { beside })
 }
 
 /// Runs `delete --force`; a runtime that hangs is killed, one that is missing changes nothing.

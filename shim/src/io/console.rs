@@ -22,8 +22,7 @@ impl ConsoleSocket {
     pub fn new(base: &Path, name: &str) -> Result<Self, std::io::Error> {
         let mut directory = base.join(format!("pty-{name}"));
         if directory.as_os_str().len() + "/s".len() > PATH_LIMIT {
-            let run = std::env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| "/run".to_owned());
-            directory = Path::new(&run).join(format!("hull-pty-{}-{name}", std::process::id()));
+            directory = run_directory().join(format!("hull-pty-{}-{name}", std::process::id()));
         }
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
         let made = Self::listen(&directory);
@@ -69,6 +68,17 @@ impl ConsoleSocket {
         let Some(master) = received.fds.into_iter().next() else { return Ok(None) };
         fd::set_nonblocking(master.as_fd(), true)?;
         Ok(Some(master))
+    }
+}
+
+/// A directory with a short path in which we may make another.
+fn run_directory() -> PathBuf {
+    match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(directory) if directory.starts_with('/') && directory.len() < PATH_LIMIT / 2 => {
+            PathBuf::from(directory)
+        }
+        _ if hull_sys::identity::effective_uid() == 0 => PathBuf::from("/run"),
+        _ => PathBuf::from("/tmp"),
     }
 }
 
