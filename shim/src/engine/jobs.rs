@@ -19,6 +19,7 @@ use super::rootfs::{mount_all, unmount_all};
 use super::{Engine, Site, Timer, Watched};
 
 const ESRCH: i32 = 3;
+const EINVAL: i32 = 22;
 const KILL: i32 = 9;
 
 /// A call of the runtime under way.
@@ -463,7 +464,12 @@ fn send_signal(pid: u32, signal: u32) -> Outcome {
         Err(error) if error.is(ESRCH) => {
             Outcome::Failed(Refusal::not_found("process already finished: not found"))
         }
-        Err(error) => Outcome::Failed(Refusal::unknown(error.to_string())),
+        Err(error) if error.is(EINVAL) => {
+            Outcome::Failed(Refusal::unknown("exec kill error: unknown error after kill: invalid argument"))
+        }
+        Err(error) => {
+            Outcome::Failed(Refusal::unknown(format!("exec kill error: unknown error after kill: {error}")))
+        }
     }
 }
 

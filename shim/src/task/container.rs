@@ -70,7 +70,10 @@ impl Container {
             (Call::Start(_), None) => self.start_init(),
             (Call::Start(_), Some(process)) => self.start_exec(exec, process),
             (Call::Kill(request), None) => match self.init.state {
-                State::Stopped => Err(Refusal::not_found("process already finished: not found")),
+                // Of what shares the host's pid namespace something may be left.
+                State::Stopped if !request.all => {
+                    Err(Refusal::not_found("process already finished: not found"))
+                }
                 _ => Ok(Job::Kill { signal: request.signal, all: request.all }),
             },
             (Call::Kill(request), Some(process)) => kill_exec(process, request.signal),

@@ -144,9 +144,8 @@ impl Pod {
 
     fn resize(&mut self, id: CallId, request: ResizePtyRequest) -> Result<(), Refusal> {
         let process = self.find(&request.id)?.process(&request.exec_id)?;
-        if process.state == State::Stopped {
-            let what = if request.exec_id.is_empty() { "container" } else { "process" };
-            return Err(Refusal::unknown(format!("cannot resize a stopped {what}")));
+        if process.state == State::Stopped && !request.exec_id.is_empty() {
+            return Err(Refusal::unknown("cannot resize a stopped container"));
         }
         let clamp = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         self.effects.push(Effect::Resize {
@@ -277,6 +276,7 @@ impl Pod {
         self.exec_requests.remove(key);
         let Some(process) = self.process(key) else { return };
         process.state = State::Running;
+        process.failed = false;
         process.pid = pid.unwrap_or(process.pid);
         let pid = process.pid;
         let container = key.container.clone();
