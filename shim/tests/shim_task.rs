@@ -473,12 +473,12 @@ fn nonsense_ends_its_own_connection_only() {
     let mut half = UnixStream::connect(shim.socket()).unwrap();
     half.write_all(&[0, 0x3f, 0xff]).unwrap();
     let pid = shim.pid();
-    let before = (descriptors(pid), private_kb(pid));
+    let before = (descriptors(pid), anonymous_kb(pid));
     for _ in 0..1000 {
         drop(UnixStream::connect(shim.socket()).unwrap());
     }
     assert!(eventually(LIMIT, || descriptors(pid) <= before.0), "{} > {}", descriptors(pid), before.0);
-    assert!(private_kb(pid) <= before.1 + 256, "{} kB, before {}", private_kb(pid), before.1);
+    assert!(anonymous_kb(pid) <= before.1 + 256, "{} kB, before {}", anonymous_kb(pid), before.1);
     drop(half);
     shim.shut_down();
 }
@@ -499,12 +499,12 @@ fn hundreds_of_execs_leave_memory_and_descriptors_as_they_were() {
     for number in 0..30 {
         round(&mut shim, number);
     }
-    let before = (descriptors(pid), private_kb(pid));
+    let before = (descriptors(pid), anonymous_kb(pid));
     for number in 30..230 {
         round(&mut shim, number);
     }
     assert!(eventually(LIMIT, || descriptors(pid) == before.0), "{} not {}", descriptors(pid), before.0);
-    assert!(private_kb(pid) <= before.1 + 32, "{} kB, before {}", private_kb(pid), before.1);
+    assert!(anonymous_kb(pid) <= before.1 + 32, "{} kB, before {}", anonymous_kb(pid), before.1);
     let exits = |shim: &Shim| shim.events.brief().iter().filter(|event| event.starts_with("exit")).count();
     assert!(eventually(LIMIT, || exits(&shim) == 230));
     shim.kill(9);
@@ -523,7 +523,7 @@ fn resize_storm_and_abandoned_waits_cost_no_memory() {
     let named = shim.named("");
     shim.ok::<PidResponse>("Start", &named);
     let pid = shim.pid();
-    let before = (descriptors(pid), private_kb(pid));
+    let before = (descriptors(pid), anonymous_kb(pid));
     for number in 0..20_000 {
         let resize = ResizePtyRequest {
             id: shim.bundle.id.clone(),
@@ -540,7 +540,7 @@ fn resize_storm_and_abandoned_waits_cost_no_memory() {
         }
     }
     assert!(eventually(LIMIT, || descriptors(pid) <= before.0));
-    assert!(private_kb(pid) <= before.1 + 256, "{} kB, before {}", private_kb(pid), before.1);
+    assert!(anonymous_kb(pid) <= before.1 + 256, "{} kB, before {}", anonymous_kb(pid), before.1);
     shim.kill(9);
     assert_eq!(shim.wait(""), 137);
     shim.delete();

@@ -393,12 +393,9 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Resident memory that is a process's own, in kB.
-pub fn private_kb(pid: u32) -> u64 {
+/// Anonymous memory of a process, in kB; pages of the program's file are shared by all shims.
+pub fn anonymous_kb(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let of = |name: &str| -> u64 {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    of("Private_Clean:") + of("Private_Dirty:")
+    let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
