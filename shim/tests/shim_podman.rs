@@ -1,0 +1,128 @@
+//! The monitor under a real podman and by hand, with the runtime under test.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hull_integration::image;
+use hull_testkit::call::eventually;
+use hull_testkit::gate::{Gate, program, root};
+use hull_testkit::leftovers::Cgroups;
+use hull_testkit::place::{self, unique};
+use hull_testkit::{Bundle, Outcome, Scratch, call, needs, runtime};
+
+const IMAGE: &str = "localhost/bb:latest";
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn podman() -> Gate {
+    root().and(program("podman")).and(program("busybox"))
+}
+
+struct Podman {
+    place: Scratch,
+    cgroups: Cgroups,
+}
+
+impl Podman {
+    fn start() -> Self {
+        let place = Scratch::new("podman");
+        let podman = Self { place, cgroups: Cgroups::new("monitor") };
+        let archive = image::tarball(&podman.place);
+        podman.call(&["import", "-c", r#"CMD ["/bin/sh"]"#, archive.to_str().unwrap(), IMAGE]).done();
+        podman
+    }
+
+    fn call(&self, words: &[&str]) -> Outcome {
+        let mut command = Command::new("podman");
+        for (option, value) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
+            command.arg(option).arg(self.place.join(value));
+        }
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+        command.arg("--conmon").arg(place::program("hull-monitor"));
+        command.arg("--runtime").arg(runtime::under_test());
+        call(command.args(words).stdin(Stdio::null()), LIMIT)
+    }
+
+    fn run(&self, options: &[&str], words: &[&str]) -> Outcome {
+        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "none"];
+        let parent = ["--cgroup-parent", &self.cgroups.path(), "--log-driver", "k8s-file"];
+        self.call(&[&["run"], &limits[..], &parent, options, &[IMAGE], words].concat())
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.call(&["rm", "-a", "-f", "-t", "0"]);
+    }
+}
+
+#[test]
+fn podman_runs_execs_logs_and_stops() {
+    needs!(podman());
+    let podman = Podman::start();
+    let done = podman.run(&["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 5"]);
+    assert_eq!((done.stdout.trim(), done.stderr.trim(), done.code), ("out", "err", 5));
+    let name = unique("d");
+    let script = "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.1; done";
+    podman.run(&["-d", "--name", &name], &["sh", "-c", script]).done();
+    assert!(eventually(LIMIT, || podman.call(&["logs", &name]).text() == "hello"));
+    assert_eq!(podman.call(&["exec", &name, "sh", "-c", "echo in; exit 4"]).code, 4);
+    let missing = podman.call(&["exec", &name, "nosuchprogram"]);
+    assert_eq!(missing.code, 127, "{missing:?}");
+    podman.call(&["stop", "-t", "20", &name]).done();
+    assert_eq!(podman.call(&["wait", &name]).text(), "3");
+    assert_eq!(podman.call(&["logs", &name]).text(), "hello\nbye");
+}
+
+#[test]
+fn podman_restarts_by_policy_and_checks_health() {
+    needs!(podman());
+    let podman = Podman::start();
+    let name = unique("r");
+    let options = [
+        "-d",
+        "--name",
+        &name,
+        "--restart",
+        "on-failure:2",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "0",
+    ];
+    podman.run(&options, &["sh", "-c", "echo run; sleep 1; exit 1"]).done();
+    podman.call(&["healthcheck", "run", &name]).done();
+    let counted =
+        || podman.call(&["inspect", &name, "--format", "{{.RestartCount}} {{.State.Status}}"]).stdout;
+    assert!(eventually(LIMIT, || counted().trim() == "2 exited"), "{}", counted());
+    assert_eq!(podman.call(&["logs", &name]).text(), "run\nrun\nrun");
+}
+
+#[test]
+fn person_runs_attaches_and_waits() {
+    needs!(root());
+    let monitor = |words: &[&str], input: Stdio| {
+        call(Command::new(place::program("hull-monitor")).args(words).stdin(input), LIMIT)
+    };
+    let bundle = Bundle::shell("echo ready; read x; echo got $x; echo err >&2; exit 6");
+    let (id, dir) = (bundle.id.clone(), bundle.path().to_str().unwrap().to_owned());
+    let program = runtime::under_test();
+    let program = program.to_str().unwrap();
+    let run = monitor(&["run", "--runtime", program, "-i", "--bundle", &dir, &id], Stdio::null());
+    assert!(run.text().parse::<u32>().is_ok(), "{run:?}");
+    let again = monitor(&["run", "--runtime", program, "--bundle", &dir, &id], Stdio::null());
+    assert!(again.stderr.contains("is running already"), "{again:?}");
+    let input = bundle.path().join("input");
+    fs::write(&input, "hi\n").unwrap();
+    let attached = monitor(&["attach", &id], Stdio::from(fs::File::open(&input).unwrap()));
+    assert_eq!(attached.code, 6, "{attached:?}");
+    assert!(attached.stdout.ends_with("got hi\n") && attached.stderr == "err\n", "{attached:?}");
+    let waited = monitor(&["wait", &id], Stdio::null());
+    assert_eq!((waited.stdout.trim(), waited.code), ("6", 6));
+    let logged = monitor(&["logs", "-f", &id], Stdio::null());
+    assert_eq!((logged.stdout.as_str(), logged.stderr.as_str()), ("ready\ngot hi\n", "err\n"));
+    monitor(&["rm", &id], Stdio::null()).done();
+    call(Command::new(program).args(["delete", &id]), LIMIT).done();
+}
