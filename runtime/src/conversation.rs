@@ -65,7 +65,7 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
         }
         talk.cgroup.attach(child.pid.as_raw()).map_err(create::cgroup_error)?;
         allow_all_cpus(child.pid);
-        crate::network::move_interfaces(&talk.plan.net_devices, &child)?;
+        crate::network::move_interfaces(&talk.plan.net_devices, talk.entry, &child)?;
         talk.link.order(ToChild::Proceed)
     })();
     (child, outcome)

@@ -10,7 +10,7 @@ use hull_sys::process::{CloneRequest, Pid, exit_now, spawn};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A namespace to be joined, opened and checked before the clone.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl<'a> Entry<'a> {
     /// Numbers of the opened namespaces.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.joins.iter().map(|join| join.fd.as_raw_fd())
+    }
+
+    /// The joined namespace of a kind.
+    pub fn joined(&self, kind: NamespaceKind) -> Option<BorrowedFd<'_>> {
+        self.joins.iter().find(|join| join.kind == kind).map(|join| join.fd.as_fd())
     }
 
     /// What the first clone asks for.

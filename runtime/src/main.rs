@@ -28,6 +28,7 @@ mod join;
 mod last_mile;
 mod link;
 mod log;
+mod netlink;
 mod network;
 mod output;
 mod pid_file;

@@ -121,7 +121,8 @@ fn bytes(text: &str) -> Result<i64> {
         _ => return Err(refused()),
     };
     let unit = 1024_i64.pow(power);
-    if let Ok(whole) = digits.parse::<i64>() {
+    if !digits.contains('.') {
+        let whole: i64 = digits.parse().map_err(|_| refused())?;
         return whole.checked_mul(unit).filter(|value| *value >= 0).ok_or_else(refused);
     }
     let fraction: f64 = digits.parse().map_err(|_| refused())?;

@@ -35,3 +35,15 @@ pub fn bring_up(name: &str) -> Result<()> {
         unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     check_unit("ioctl", set)
 }
+
+/// A socket for route netlink (rtnetlink(7)) of the network namespace that the process is in now. Requests are written
+/// and answers read as they are: the kernel is the peer of an unconnected socket.
+pub fn route_socket() -> Result<std::os::fd::OwnedFd> {
+    rustix::net::socket_with(
+        rustix::net::AddressFamily::NETLINK,
+        rustix::net::SocketType::RAW,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(SysError::from_rustix("socket"))
+}
