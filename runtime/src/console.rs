@@ -10,6 +10,15 @@ use hull_sys::tty;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+/// Where the terminal's master goes.
+#[derive(Debug)]
+pub struct Destination {
+    /// A connected socket.
+    pub socket: OwnedFd,
+    /// The runtime itself is at its other end, in the foreground.
+    pub ours: bool,
+}
+
 /// A pseudo-terminal pair.
 #[derive(Debug)]
 pub struct Console {
@@ -61,9 +70,17 @@ impl Console {
     }
 
     /// Sends the master to whoever waits at `socket`, with its path in the container as the message, as runc does.
-    pub fn hand_over(&self, socket: &OwnedFd) -> Result<()> {
+    ///
+    /// In the foreground newlines are left as they are: the terminal of whoever looks turns them into line ends. That has
+    /// to be so before the program writes its first line. A manager behind a console socket decides for itself.
+    pub fn hand_over(&self, to: &Destination) -> Result<()> {
+        if to.ours {
+            tty::clear_onlcr(self.slave.as_fd())
+                .context(|| "prepare the terminal")
+                .map_err(|error| error.code(Code::Console))?;
+        }
         let name = format!("/dev/pts/{}", self.number);
-        send_with_fds(socket.as_fd(), name.as_bytes(), &[self.master.as_fd()])
+        send_with_fds(to.socket.as_fd(), name.as_bytes(), &[self.master.as_fd()])
             .context(|| "send the terminal to the console socket")
             .map_err(|error| error.code(Code::Console))?;
         Ok(())
@@ -80,8 +97,9 @@ impl Console {
 }
 
 /// Connects to `--console-socket`, before anything has been done.
-pub fn connect(path: &Path) -> Result<OwnedFd> {
+pub fn connect(path: &Path) -> Result<Destination> {
     connect_stream(path)
+        .map(|socket| Destination { socket, ours: false })
         .context(|| format!("connect to console socket {}", path.display()))
         .map_err(|error| error.code(Code::Console).object(path.display().to_string()))
 }

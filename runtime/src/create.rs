@@ -4,6 +4,7 @@
 //! last lines of success.
 
 use crate::bundle::Bundle;
+use crate::console::Destination;
 use crate::conversation::{self, Conversation};
 use crate::enter::Entry;
 use crate::error::{Code, Context, Error, Result};
@@ -20,7 +21,7 @@ use crate::{console, document, hooks, host};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,7 +47,7 @@ pub struct Request {
     /// `--preserve-fds`, with those of socket activation.
     pub preserve_fds: u32,
     /// A terminal of the runtime's own, for `run` in the foreground.
-    pub own_console: Option<OwnedFd>,
+    pub own_console: Option<Destination>,
     /// `run`: the link stays open and says start; there is no gate.
     pub starts_at_once: bool,
 }

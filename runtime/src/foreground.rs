@@ -5,7 +5,7 @@ use hull_sys::poll::wait_any_readable;
 use hull_sys::process::{Child, WaitStatus, pidfd_send_signal, wait_any_child};
 use hull_sys::signal::{self, SignalSet};
 use hull_sys::socket::recv_with_fds;
-use hull_sys::tty::{RawMode, clear_onlcr, is_tty, raw_mode, set_window_size, window_size};
+use hull_sys::tty::{RawMode, is_tty, raw_mode, set_window_size, window_size};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -52,8 +52,6 @@ impl Terminal {
             .into_iter()
             .next()
             .ok_or_else(|| Error::new(Code::Console, "the container's process sent no terminal"))?;
-        // Our own terminal turns newlines into line ends. A manager behind a console socket decides for itself.
-        clear_onlcr(master.as_fd()).context(|| "prepare the terminal")?;
         hull_sys::fd::set_nonblocking(master.as_fd(), true).context(|| "prepare the terminal")?;
         let stdin = std::io::stdin();
         let raw = is_tty(stdin.as_fd()).then(|| raw_mode(stdin.as_fd())).transpose();

@@ -3,7 +3,7 @@
 //! Runs in a process that shares nothing with the runtime any more but the link, so every step that fails is told to the
 //! parent (before [`ToParent::Ready`]) or to the caller of `start` (after it), and then the process ends.
 
-use crate::console::Console;
+use crate::console::{Console, Destination};
 use crate::enter::Entry;
 use crate::error::{Context, Error, Result};
 use crate::gate::{Gate, Starter};
@@ -19,7 +19,7 @@ use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::process::{execve, exit_now};
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// Everything the child needs, made before the clone; it has the same plan in memory.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Job<'a> {
     /// The compiled profile.
     pub seal: Option<&'a Seal>,
     /// Connected; the terminal's master is sent here.
-    pub console: Option<OwnedFd>,
+    pub console: Option<Destination>,
     /// How many descriptors from 3 up reach the program.
     pub preserve_fds: u32,
     /// Switch the root by chroot.
@@ -60,7 +60,7 @@ impl Job<'_> {
         let mut fds = vec![link.fd().as_raw_fd()];
         fds.extend(self.entry.descriptors());
         fds.extend(self.gate.iter().map(Gate::descriptor));
-        fds.extend(self.console.iter().map(AsRawFd::as_raw_fd));
+        fds.extend(self.console.iter().map(|console| console.socket.as_raw_fd()));
         if let Some(sources) = &self.sources {
             fds.push(sources.root.as_raw_fd());
             fds.extend(sources.mounts.iter().flatten().map(AsRawFd::as_raw_fd));
@@ -105,7 +105,11 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
         None => at(Step::Root, || sources::open_all(plan, job.facts))?,
     };
     let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
-    let root = if own_mounts { root::attach(&plan.root, sources.root) } else { root::handle(sources.root) };
+    let root = if own_mounts {
+        root::attach(&plan.root, sources.root, job.no_pivot)
+    } else {
+        root::handle(sources.root)
+    };
     let mut root = at(Step::Root, || root)?;
     at(Step::Mounts, || {
         mounts::mount_all(&mut root, plan, job.facts, &mut sources.mounts, &job.cgroup_mounts)
@@ -166,7 +170,13 @@ fn open_console(job: &Job<'_>, root: &Root) -> Result<Option<Console>> {
 }
 
 fn switch_root(root: &Root, job: &Job<'_>, own_mounts: bool) -> Result<()> {
-    if own_mounts && !job.no_pivot { pivot::pivot(root) } else { pivot::change_root(root) }
+    if own_mounts && !job.no_pivot {
+        return pivot::pivot(root);
+    }
+    if own_mounts {
+        pivot::hide_host_proc()?;
+    }
+    pivot::change_root(root)
 }
 
 fn set_names(plan: &Plan) -> Result<()> {
@@ -211,7 +221,7 @@ fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallib
 }
 
 fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
-    let hooks = start_hooks(job);
+    let hooks = start_hooks(job, &prepared.program);
     if let Err(error) = hooks::run_all("startContainer", &hooks, &job.state_at_start) {
         return error.step(Step::StartHooks);
     }
@@ -221,14 +231,11 @@ fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
 }
 
 /// The one kind of hook that runs inside: without an environment of its own it has the process's (R17).
-fn start_hooks(job: &Job<'_>) -> Vec<Hook> {
+fn start_hooks(job: &Job<'_>, program: &Program) -> Vec<Hook> {
     let mut hooks = job.plan.hooks.start_container.clone();
-    if let Some(process) = job.process {
-        hooks
-            .iter_mut()
-            .filter(|hook| hook.env.is_empty())
-            .for_each(|hook| hook.env.clone_from(&process.env));
-    }
+    let environment =
+        || program.envp.strings().iter().map(|text| text.to_string_lossy().into_owned()).collect();
+    hooks.iter_mut().filter(|hook| hook.env.is_empty()).for_each(|hook| hook.env = environment());
     hooks
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A sibling of create.rs and init.rs; they share functions, never a function with a mode.
 
-use crate::console::Console;
+use crate::console::{Console, Destination};
 use crate::conversation::{allow_all_cpus, died};
 use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
@@ -36,7 +36,7 @@ const SIGKILL: i32 = 9;
 #[derive(Debug)]
 pub struct Request {
     /// `--console-socket`, connected, or our own.
-    pub console: Option<OwnedFd>,
+    pub console: Option<Destination>,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
     /// `--pidfd-socket`.
@@ -121,7 +121,7 @@ fn clone_into(
     target: &Target<'_>,
     walk: &Walk<'_>,
     child_link: Link,
-    console: Option<OwnedFd>,
+    console: Option<Destination>,
 ) -> Result<Child> {
     let relay = needs_relay(target);
     let visits = has(target, NamespaceKind::Pid) && !relay;
@@ -131,7 +131,7 @@ fn clone_into(
     }
     let child = spawn(&CloneRequest::default(), move || {
         let mut needed = vec![child_link.fd().as_raw_fd(), target.init.as_raw_fd()];
-        needed.extend(console.iter().map(AsRawFd::as_raw_fd));
+        needed.extend(console.iter().map(|console| console.socket.as_raw_fd()));
         needed.extend((0..walk.preserve_fds).map(|index| 3 + index.cast_signed()));
         if let Err(error) = hull_sys::fd::close_all_but(needed).context(|| "close descriptors") {
             return give_up(&child_link, error.step(Step::Enter));
@@ -150,7 +150,7 @@ fn clone_into(
     child
 }
 
-fn relay_into(target: &Target<'_>, walk: &Walk<'_>, link: &Link, console: Option<OwnedFd>) -> Infallible {
+fn relay_into(target: &Target<'_>, walk: &Walk<'_>, link: &Link, console: Option<Destination>) -> Infallible {
     let cloned = enter(target, target.namespaces).and_then(|()| {
         let request = CloneRequest { as_sibling: true, ..CloneRequest::default() };
         spawn(&request, || run(target, CloneFlags::empty(), walk, link, console))
@@ -168,7 +168,7 @@ fn run(
     namespaces: CloneFlags,
     walk: &Walk<'_>,
     link: &Link,
-    console: Option<OwnedFd>,
+    console: Option<Destination>,
 ) -> Infallible {
     let error = match prepare(target, namespaces, walk, link, console) {
         Ok(program) => {
@@ -185,7 +185,7 @@ fn prepare(
     namespaces: CloneFlags,
     walk: &Walk<'_>,
     link: &Link,
-    console: Option<OwnedFd>,
+    console: Option<Destination>,
 ) -> Result<Program> {
     at(Step::Enter, || link.await_order(ToChild::Proceed))?;
     at(Step::Enter, || enter(target, namespaces))?;
@@ -210,7 +210,7 @@ fn enter(target: &Target<'_>, namespaces: CloneFlags) -> Result<()> {
     Ok(())
 }
 
-fn open_console(walk: &Walk<'_>, socket: Option<OwnedFd>) -> Result<()> {
+fn open_console(walk: &Walk<'_>, socket: Option<Destination>) -> Result<()> {
     let root = Root::at("/").context(|| "open the container's root")?;
     let console = Console::open(&root, walk.process.uid, walk.process.console_size)?;
     if let Some(socket) = &socket {

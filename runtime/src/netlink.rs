@@ -43,7 +43,8 @@ impl Netlink {
 
     /// The index of the interface `name`; `ENODEV` when there is none.
     pub fn index_of(&self, name: &str) -> Result<u32> {
-        let request = message(RTM_GETLINK, NLM_F_REQUEST, &[&link(0, 0, 0), &attribute(IFLA_IFNAME, &c_text(name))]);
+        let request =
+            message(RTM_GETLINK, NLM_F_REQUEST, &[&link(0, 0, 0), &attribute(IFLA_IFNAME, &c_text(name))]);
         let mut index = None;
         self.ask(&request, |kind, body| {
             if kind == RTM_NEWLINK {
@@ -63,7 +64,11 @@ impl Netlink {
                 && body.get(2).is_some_and(|flags| flags & IFA_F_PERMANENT != 0)
                 && body.get(3) == Some(&RT_SCOPE_UNIVERSE);
             if wanted {
-                found.push(Address { family: body[0], prefix: body[1], attributes: kept_attributes(&body[8..]) });
+                found.push(Address {
+                    family: body[0],
+                    prefix: body[1],
+                    attributes: kept_attributes(&body[8..]),
+                });
             }
         })?;
         Ok(found)

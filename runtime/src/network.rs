@@ -54,7 +54,12 @@ fn visit(own: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<Netlink> {
     socket
 }
 
-fn move_one(device: &NetDevice, outside: &Netlink, inside: &Netlink, namespace: BorrowedFd<'_>) -> Result<()> {
+fn move_one(
+    device: &NetDevice,
+    outside: &Netlink,
+    inside: &Netlink,
+    namespace: BorrowedFd<'_>,
+) -> Result<()> {
     let done = || -> hull_sys::Result<()> {
         let index = outside.index_of(&device.host)?;
         let addresses = outside.addresses(index)?;

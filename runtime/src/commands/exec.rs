@@ -2,12 +2,13 @@
 
 use super::find;
 use crate::cli::ExecOptions;
+use crate::console::{self, Destination};
 use crate::error::{Code, Context, Error, Result};
 use crate::foreground::{self, Signals, Terminal};
 use crate::globals::Globals;
+use crate::host;
 use crate::join::{self, Request};
 use crate::state::Status;
-use crate::{console, host};
 use hull_plan::{ExecRequest, exec_process};
 use hull_sys::socket::stream_pair;
 use std::fs::File;
@@ -93,7 +94,7 @@ fn request_of(options: &ExecOptions) -> Result<ExecRequest> {
 }
 
 /// The socket that the terminal goes to, and our side of it when it comes to ourselves.
-fn consoles(options: &ExecOptions, terminal: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn consoles(options: &ExecOptions, terminal: bool) -> Result<(Option<Destination>, Option<OwnedFd>)> {
     match (&options.console_socket, terminal) {
         (Some(path), true) => Ok((Some(console::connect(path)?), None)),
         (Some(_), false) => Err(Error::new(
@@ -106,7 +107,7 @@ fn consoles(options: &ExecOptions, terminal: bool) -> Result<(Option<OwnedFd>, O
         )),
         (None, true) => {
             let (ours, theirs) = stream_pair().context(|| "make a socket pair for the terminal")?;
-            Ok((Some(theirs), Some(ours)))
+            Ok((Some(Destination { socket: theirs, ours: true }), Some(ours)))
         }
         (None, false) => Ok((None, None)),
     }

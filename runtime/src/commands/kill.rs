@@ -22,8 +22,10 @@ fn deadline() -> Instant {
 pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     let directory = find(&options.id, globals)?;
     let record = directory.read()?;
-    let signal = signal_number(&options.signal)
-        .ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {:?}", options.signal)))?;
+    // Signal 0 only asks whether there is somebody (kill(2)).
+    let number = if options.signal == "0" { Some(0) } else { signal_number(&options.signal) };
+    let signal =
+        number.ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {:?}", options.signal)))?;
     let status = Status::of(&directory, &record);
     if options.all {
         return signal_all(&record, signal, status);

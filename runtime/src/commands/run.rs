@@ -2,6 +2,7 @@
 
 use super::{create as create_command, delete, start};
 use crate::cli::RunOptions;
+use crate::console::Destination;
 use crate::conversation::died;
 use crate::create::{self, Created};
 use crate::error::{Context, Error, Result};
@@ -88,7 +89,7 @@ fn with_console(
         return Ok((request, None));
     }
     let (ours, theirs) = stream_pair().context(|| "make a socket pair for the terminal")?;
-    request.own_console = Some(theirs);
+    request.own_console = Some(Destination { socket: theirs, ours: true });
     Ok((request, Some(ours)))
 }
 

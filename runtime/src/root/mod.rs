@@ -24,13 +24,14 @@ const DEFAULT: PropagationPlan = PropagationPlan { kind: Propagation::Slave, rec
 /// Attaches the root file system in the process's own mount namespace and returns the handle to it.
 ///
 /// It is mounted on its own directory, where hooks that enter the namespace look for it; or over `/` itself where that
-/// directory is out of a user namespace's reach, or its mount is to stay shared, which pivot_root(2) does not take.
-pub fn attach(plan: &RootPlan, tree: OwnedFd) -> Result<Root> {
+/// directory is out of a user namespace's reach, where its mount is to stay shared (which pivot_root(2) does not take), and
+/// where the root is only to be changed: that is the root of the namespace then.
+pub fn attach(plan: &RootPlan, tree: OwnedFd, no_pivot: bool) -> Result<Root> {
     let propagation = plan.propagation.unwrap_or(DEFAULT);
     set_propagation_path(c"/", propagation.recursive, propagation.kind.flag())
         .context(|| "set the propagation of the mounts")?;
-    let own =
-        if propagation.kind == Propagation::Shared { None } else { open_place(plan.path.as_str()).ok() };
+    let over_slash = no_pivot || propagation.kind == Propagation::Shared;
+    let own = if over_slash { None } else { open_place(plan.path.as_str()).ok() };
     let target = match own {
         Some(own) => own,
         None => {

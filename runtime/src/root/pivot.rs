@@ -1,12 +1,13 @@
 //! The switch of the root.
 
-use crate::error::{Context, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::files::open_place;
 use hull_plan::{Propagation, RootPlan};
 use hull_rooted::Root;
 use hull_sys::fs::{chdir, chroot, fchdir};
 use hull_sys::mount::{
-    MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, pivot_root_here, set_propagation_path, unmount_here,
+    MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, pivot_root_here, set_propagation_path, unmount_detach,
+    unmount_here,
 };
 use std::os::fd::AsFd;
 
@@ -21,6 +22,20 @@ pub fn pivot(root: &Root) -> Result<()> {
         .context(|| "detach the old root from the host")?;
     unmount_here().context(|| "unmount the old root")?;
     chdir(c"/").context(|| "enter /")
+}
+
+/// `--no-pivot`: the old tree stays below, and its procfs and sysfs would let a user namespace inside mount its own
+/// without the masks (the kernel wants one that is fully visible): they go.
+pub fn hide_host_proc() -> Result<()> {
+    let table = std::fs::read("/proc/self/mountinfo").context(|| "read the mounts")?;
+    let mounts = hull_rooted::mountinfo::parse(&table)
+        .map_err(|error| Error::new(Code::Unsupported, format!("read the mounts: {error}")))?;
+    for mount in mounts.iter().rev().filter(|mount| matches!(mount.fs_type.as_str(), "proc" | "sysfs")) {
+        // The container's own have the same names in this table, but lie out of reach of a path here: a second try at
+        // a name finds nothing left.
+        let _gone = unmount_detach(mount.mount_point.as_path());
+    }
+    Ok(())
 }
 
 /// `--no-pivot`, or no mount namespace: the old tree stays below.
