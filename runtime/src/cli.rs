@@ -42,6 +42,9 @@ pub struct GlobalOptions {
     /// Enable systemd cgroup support; cgroupsPath then is slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who makes the cgroup: cgroupfs, systemd, or disabled for none (crun's option)
+    #[arg(long, value_name = "MANAGER", default_value = "")]
+    pub cgroup_manager: String,
     /// Ignore cgroup permission errors: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub rootless: String,

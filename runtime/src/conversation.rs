@@ -32,7 +32,7 @@ pub struct Conversation<'a> {
     /// The container's control groups.
     pub cgroup: &'a mut Cgroup,
     /// Which devices may be used.
-    pub devices: &'a DeviceRules,
+    pub devices: Option<&'a DeviceRules>,
     /// The compiled profile.
     pub seal: Option<&'a Seal>,
     /// Completed on the way.
@@ -115,7 +115,9 @@ fn listen(talk: &mut Conversation<'_>, child: &Child) -> Result<()> {
 
 fn run_hooks(talk: &Conversation<'_>) -> Result<()> {
     // The device policy comes after the nodes are made, and before any program of the container's can run.
-    talk.cgroup.apply_devices(talk.devices, talk.facts.rootless).map_err(create::cgroup_error)?;
+    if let Some(rules) = talk.devices {
+        talk.cgroup.apply_devices(rules, talk.facts.rootless).map_err(create::cgroup_error)?;
+    }
     let plan = talk.plan;
     if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {
         return Ok(());

@@ -141,7 +141,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         facts,
         entry: &entry,
         cgroup: &mut cgroup,
-        devices: &decided.cgroup.devices,
+        devices: decided.cgroup.devices.as_ref(),
         seal: seal.as_ref(),
         record: &mut record,
         directory: &directory,
@@ -212,7 +212,7 @@ fn plan_cgroup(
         id: id.as_str(),
         resources: plan.resources.as_ref(),
         rootless: facts.rootless,
-        systemd: globals.systemd_cgroup,
+        manager: globals.cgroup_manager,
     };
     hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
         Error::new(Code::Cgroup, format!("invalid configuration: {}", refusal.reason))

@@ -4,6 +4,7 @@ use crate::cli::GlobalOptions;
 use crate::error::{Code, Error, Result};
 use crate::log::{Format, Log};
 use crate::state::StateRoot;
+use hull_cgroup::Manager;
 use std::path::PathBuf;
 
 /// The evaluated global options.
@@ -17,8 +18,8 @@ pub struct Globals {
     pub state: StateRoot,
     /// `--root` was given.
     pub explicit_root: bool,
-    /// `--systemd-cgroup`.
-    pub systemd_cgroup: bool,
+    /// `--systemd-cgroup`, `--cgroup-manager`.
+    pub cgroup_manager: Manager,
     /// `--rootless`; none: find out.
     pub rootless: Option<bool>,
 }
@@ -46,7 +47,7 @@ impl Globals {
             log,
             state: StateRoot::new(root),
             explicit_root: options.root.is_some(),
-            systemd_cgroup: options.systemd_cgroup,
+            cgroup_manager: options.cgroup_manager()?,
             rootless,
         })
     }
@@ -62,4 +63,18 @@ fn default_root() -> Result<PathBuf> {
         Error::new(Code::Usage, "there is no place for the state: XDG_RUNTIME_DIR is not set")
             .hint("set XDG_RUNTIME_DIR, or give --root")
     })
+}
+
+impl GlobalOptions {
+    /// runc's switch and crun's option of the same meaning; the option wins.
+    fn cgroup_manager(&self) -> Result<Manager> {
+        match self.cgroup_manager.as_str() {
+            "" if self.systemd_cgroup => Ok(Manager::Systemd),
+            "" | "cgroupfs" => Ok(Manager::Files),
+            "systemd" => Ok(Manager::Systemd),
+            "disabled" => Ok(Manager::Disabled),
+            other => Err(Error::new(Code::Usage, format!("invalid value {other:?} for --cgroup-manager"))
+                .hint("cgroupfs, systemd or disabled")),
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub fn likely_cgroups(directory: &StateDir, globals: &Globals) -> Vec<hull_cgrou
         id: directory.id().as_str(),
         resources: None,
         rootless: hull_sys::identity::effective_uid() != 0,
-        systemd: globals.systemd_cgroup,
+        manager: globals.cgroup_manager,
     };
     hull_cgroup::plan(&spec, hierarchies.facts())
         .ok()

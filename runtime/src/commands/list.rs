@@ -10,6 +10,9 @@ use crate::state::{Record, Status};
 
 /// Lists the containers below the state root; one that cannot be read is a warning, never a failure.
 pub fn run(options: &ListOptions, globals: &Globals) -> Result<u8> {
+    if !options.quiet && !matches!(options.format.as_str(), "table" | "json") {
+        return Err(Error::new(Code::Usage, "invalid format option"));
+    }
     if globals.explicit_root && !globals.state.path().exists() {
         return Err(Error::new(
             Code::Usage,
@@ -24,10 +27,9 @@ pub fn run(options: &ListOptions, globals: &Globals) -> Result<u8> {
     }
     let listings: Vec<_> = containers.iter().map(|(record, status)| Listing::of(record, *status)).collect();
     match options.format.as_str() {
-        "table" => print_table(&listings)?,
         "json" if listings.is_empty() => output::line("null")?,
         "json" => output::line(serde_json::to_string(&listings).unwrap_or_default())?,
-        _ => return Err(Error::new(Code::Usage, "invalid format option")),
+        _ => print_table(&listings)?,
     }
     Ok(0)
 }

@@ -53,7 +53,7 @@ pub use hierarchies::Hierarchies;
 pub use mounts::{CgroupMount, mount_plan};
 pub use oom::{MemoryDeath, Oom, OomWatch};
 pub use place::Place;
-pub use plan::{CgroupPlan, CgroupSpec, plan};
+pub use plan::{CgroupPlan, CgroupSpec, Manager, plan};
 pub use refusal::Refusal;
 pub use resources::{Write, writes_of};
 pub use statistics::Statistics;

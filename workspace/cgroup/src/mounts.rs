@@ -47,10 +47,16 @@ fn mount(place: &crate::Place) -> CgroupMount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CgroupSpec, Facts, plan};
+    use crate::{CgroupSpec, Facts, Manager, plan};
 
     fn planned(mounts: &str, own: &str) -> Vec<CgroupMount> {
-        let spec = CgroupSpec { path: Some("/a"), id: "i", resources: None, rootless: false, systemd: false };
+        let spec = CgroupSpec {
+            path: Some("/a"),
+            id: "i",
+            resources: None,
+            rootless: false,
+            manager: Manager::Files,
+        };
         mount_plan(&plan(&spec, &Facts::parse(mounts, own)).unwrap())
     }
 

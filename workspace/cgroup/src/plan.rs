@@ -17,8 +17,20 @@ pub struct CgroupSpec<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// The caller is not privileged: missing permission is no error as long as nothing was asked for.
     pub rootless: bool,
-    /// `cgroupsPath` is `slice:prefix:name` and systemd makes the directory.
-    pub systemd: bool,
+    /// Who makes the directory.
+    pub manager: Manager,
+}
+
+/// Who makes a container's control group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// The runtime, in the file system.
+    #[default]
+    Files,
+    /// systemd; `cgroupsPath` is `slice:prefix:name`.
+    Systemd,
+    /// Nobody: the container stays in its caller's, without limits and device rules.
+    Disabled,
 }
 
 /// What [`plan`] decided; carried out by `Cgroup::make`.
@@ -30,8 +42,8 @@ pub struct CgroupPlan {
     pub places: Vec<Place>,
     /// The limits, in order.
     pub writes: Vec<Write>,
-    /// Which devices may be used.
-    pub devices: DeviceRules,
+    /// Which devices may be used; without a control group of its own the container is not asked.
+    pub devices: Option<DeviceRules>,
     /// Controllers of the version 2 tree, to be enabled down to the container's directory.
     pub enable: Vec<String>,
     /// The caller is not privileged.
@@ -51,18 +63,29 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
             "no cgroup file system is mounted (mount one at /sys/fs/cgroup)",
         ));
     };
-    if spec.systemd {
+    if spec.manager == Manager::Systemd {
         return Err(Refusal::new(
             "/linux/cgroupsPath",
             "the systemd cgroup driver is not part of this build",
         ));
     }
     let nothing = LinuxResources::default();
+    if spec.manager == Manager::Disabled {
+        return Ok(CgroupPlan {
+            layout,
+            places: Vec::new(),
+            writes: Vec::new(),
+            devices: None,
+            enable: Vec::new(),
+            rootless: spec.rootless,
+            explicit: false,
+        });
+    }
     let writes = writes_of(spec.resources.unwrap_or(&nothing), &nothing, facts)?;
     let rules = spec.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     Ok(CgroupPlan {
         layout,
-        devices: DeviceRules::read(rules, facts.index_of("devices").is_some())?,
+        devices: Some(DeviceRules::read(rules, facts.index_of("devices").is_some())?),
         places: places(spec.path, spec.id, spec.rootless, facts)?,
         enable: facts.v2().map(|tree| facts.hierarchies[tree].controllers.clone()).unwrap_or_default(),
         writes,

@@ -23,7 +23,7 @@ fn only_allowed_devices_can_be_opened() {
     needs!(gate::root(), gate::path("/dev/kmsg"));
     let bed = Bed::new("devices");
     let kmsg = r#"{"devices":[{"allow":false},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]}"#;
-    let rules = |json: &str| bed.plan("", json).unwrap().devices;
+    let rules = |json: &str| bed.plan("", json).unwrap().devices.unwrap();
     let mut made = bed.make("{}");
     let v1 = bed.layout() != Layout::V2;
     made.apply_devices(&rules("{}"), false).unwrap();
@@ -48,7 +48,7 @@ fn the_version_2_program_decides_and_is_replaced() {
     needs!(gate::root(), gate::path("/dev/kmsg"), tree);
     let _made = bed.make("{}");
     let mut side = bed.only(Layout::V2, str::is_empty);
-    let rules = |json: &str| bed.plan("", json).unwrap().devices;
+    let rules = |json: &str| bed.plan("", json).unwrap().devices.unwrap();
     side.apply_devices(&rules("{}"), false).unwrap();
     assert_eq!(allowed(&mut side), "null zero");
     let kmsg = r#"{"devices":[{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]}"#;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use bed::{Bed, resources};
-use hull_cgroup::{Cgroup, CgroupError, CgroupSpec, Hierarchies, Layout, plan};
+use hull_cgroup::{Cgroup, CgroupError, CgroupSpec, Hierarchies, Layout, Manager, plan};
 use hull_testkit::place::Scratch;
 use hull_testkit::{gate, needs};
 
@@ -33,7 +33,7 @@ fn make(path: Option<&str>, json: &str) -> Result<Cgroup, CgroupError> {
         id: "testkit-hull-nobody",
         resources: Some(&resources),
         rootless: true,
-        systemd: false,
+        manager: Manager::Files,
     };
     Cgroup::make(&plan(&spec, hierarchies.facts()).unwrap(), &hierarchies)
 }
@@ -67,8 +67,8 @@ fn a_rootless_caller_without_permission_gets_what_needs_none() {
 
 fn plan_rules() -> hull_cgroup::DeviceRules {
     let hierarchies = Hierarchies::probe().unwrap();
-    let spec = CgroupSpec { path: None, id: "x", resources: None, rootless: true, systemd: false };
-    plan(&spec, hierarchies.facts()).unwrap().devices
+    let spec = CgroupSpec { path: None, id: "x", resources: None, rootless: true, manager: Manager::Files };
+    plan(&spec, hierarchies.facts()).unwrap().devices.unwrap()
 }
 
 #[test]

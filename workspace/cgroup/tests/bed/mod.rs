@@ -45,7 +45,7 @@ impl Bed {
             id: "unused",
             resources: Some(&resources),
             rootless: false,
-            systemd: false,
+            manager: hull_cgroup::Manager::Files,
         };
         plan(&spec, self.hierarchies.facts())
     }
