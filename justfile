@@ -33,6 +33,11 @@ bench *ARGS:
     cargo build --release --bin hull --bin hull-bench --bin hull-probe
     target/{{target}}/release/hull-bench {{ARGS}}
 
+# compare shim and monitor with the installed incumbents; sections: memory thousand life bulk log
+bench-shim *ARGS:
+    cargo build --release --bin hull --bin hull-probe --bin containerd-shim-hull-v2 --bin hull-monitor
+    cargo bench --bench shim -- {{ARGS}}
+
 # sizes of the programs
 size:
     cargo build --release --workspace --bins
