@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod bundle;
 mod cache;
 mod cli;
 mod commands;

@@ -1,19 +1,236 @@
-//! Containers of `hull-build run`: their directories below the store, and what they are made of.
+//! Containers of `hull-build run`: `containers/ID/` below the store, and the runtime that knows what they do.
+//!
+//! ```text
+//! container.json config.json             what the container is, and what the runtime is told
+//! upper work rootfs                      the overlay; `rootfs` is where it is mounted
+//! volumes/N log exits/ID pid hosts        data of volumes, output when detached, exit code, files bound in
+//! ```
 
-use hull_image::Store;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use hull_image::{Digest, Store};
+use hull_sys::mount;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::snapshot::overlay;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What a container is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Container {
+    /// 64 hexadecimal digits.
+    pub(crate) id: String,
+    /// Chosen or made up; unique.
+    pub(crate) name: String,
+    /// The image's name as given.
+    pub(crate) image: String,
+    /// The image's id.
+    pub(crate) image_id: String,
+    /// Digest of the image's manifest.
+    pub(crate) manifest: Digest,
+    /// Diff ids of the image's layers.
+    pub(crate) diff_ids: Vec<Digest>,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+    /// What runs in it.
+    pub(crate) command: Vec<String>,
+    /// The runtime's path.
+    pub(crate) runtime: PathBuf,
+    /// Signal that asks it to end.
+    pub(crate) stop_signal: String,
+    /// Remove it when it ends.
+    pub(crate) remove: bool,
+    /// The name of the network.
+    pub(crate) network: String,
+    /// Published ports, `host:container/protocol`.
+    pub(crate) ports: Vec<String>,
+}
+
+/// A container and where it is.
+pub(crate) struct Place {
+    /// What it is.
+    pub(crate) container: Container,
+    /// Its directory.
+    pub(crate) dir: PathBuf,
+    /// The state directory of the runtime.
+    pub(crate) runtime_root: PathBuf,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// The runtime knows it, in these words.
+    Known(String),
+    /// It has ended; the code if somebody noted it.
+    Exited(Option<i32>),
+}
+
+impl Status {
+    /// True while its process lives.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self, Self::Known(word) if word != "stopped")
+    }
+}
+
+/// The directory of all containers.
+pub(crate) fn dir(store: &Store) -> PathBuf {
+    store.dir().join("containers")
+}
+
+/// All containers, oldest first. What is half made or half removed is passed over.
+pub(crate) fn all(store: &Store) -> Result<Vec<Place>, Failure> {
+    let Ok(entries) = fs::read_dir(dir(store)) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in entries {
+        let dir = entry?.path();
+        let Ok(bytes) = fs::read(dir.join("container.json")) else { continue };
+        let Ok(container) = serde_json::from_slice::<Container>(&bytes) else { continue };
+        found.push(Place { container, dir, runtime_root: store.dir().join("run") });
+    }
+    found.sort_by_key(|place| place.container.created);
+    Ok(found)
+}
+
+/// Finds a container by its name or the beginning of its id.
+pub(crate) fn find(store: &Store, text: &str) -> Result<Place, Failure> {
+    let mut all = all(store)?;
+    if let Some(at) = all.iter().position(|place| place.container.name == text || place.container.id == text)
+    {
+        return Ok(all.swap_remove(at));
+    }
+    all.retain(|place| place.container.id.starts_with(text) && !text.is_empty());
+    match all.len() {
+        1 => Ok(all.remove(0)),
+        0 => Err(format!("no container {text}").into()),
+        count => Err(format!("{count} containers begin with {text}").into()),
+    }
+}
 
 /// Names of the containers made from the image with this id.
 pub(crate) fn users_of(store: &Store, id: &str) -> Result<Vec<String>, String> {
-    let dir = store.dir().join("containers");
-    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(Vec::new()) };
-    let mut users = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| format!("read {}: {e}", dir.display()))?.path();
-        let Ok(bytes) = std::fs::read(path.join("container.json")) else { continue };
-        let record: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if record["image_id"] == id {
-            users.push(record["name"].as_str().unwrap_or_default().to_owned());
-        }
+    let all = all(store).map_err(|e| e.to_string())?;
+    let users = all.into_iter().filter(|place| place.container.image_id == id);
+    Ok(users.map(|place| place.container.name).collect())
+}
+
+impl Place {
+    /// Writes down what the container is.
+    pub(crate) fn save(&self) -> Result<(), Failure> {
+        let path = self.dir.join("container.json");
+        let temporary = self.dir.join(".container.json");
+        fs::write(&temporary, hull_image::canonical(&self.container))?;
+        Ok(fs::rename(&temporary, &path)?)
     }
-    Ok(users)
+
+    /// Where the root file system is mounted.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// A call of the runtime.
+    pub(crate) fn runtime(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.container.runtime);
+        command.arg("--root").arg(&self.runtime_root).args(arguments);
+        command
+    }
+
+    /// Calls the runtime and takes its output.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Output, Failure> {
+        let output = self.runtime(arguments).stdin(Stdio::null()).output();
+        Ok(output.map_err(|e| format!("start {}: {e}", self.container.runtime.display()))?)
+    }
+
+    /// What the container does now.
+    pub(crate) fn status(&self) -> Result<Status, Failure> {
+        let output = self.ask(&["state", &self.container.id])?;
+        let state: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Ok(match state["status"].as_str() {
+            Some("stopped") | None => Status::Exited(self.exit_code()),
+            Some(word) => Status::Known(word.to_owned()),
+        })
+    }
+
+    /// The exit code that was noted.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        fs::read_to_string(self.dir.join("exits").join(&self.container.id)).ok()?.trim().parse().ok()
+    }
+
+    /// Mounts the image's layers with the container's own on top.
+    pub(crate) fn mount(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
+        for name in ["upper", "work", "rootfs"] {
+            fs::create_dir_all(self.dir.join(name))?;
+        }
+        let tree = overlay::mount(lowers, Some((&self.dir.join("upper"), &self.dir.join("work"))))?;
+        let target = open_directory(&self.rootfs())?;
+        Ok(mount::move_mount(tree.as_fd(), target.as_fd())?)
+    }
+
+    /// The merged root, mounted or not: a view of its own for reading.
+    pub(crate) fn view(&self, store: &Store) -> Result<OwnedFd, Failure> {
+        let mut layers = self.lowers(store)?;
+        layers.push(self.dir.join("upper"));
+        Ok(overlay::mount(&layers, None)?)
+    }
+
+    /// The unpacked layers of the image, base first.
+    pub(crate) fn lowers(&self, store: &Store) -> Result<Vec<PathBuf>, Failure> {
+        let missing = || format!("the layers of container {} are not in the store", self.container.name);
+        Ok(store.snapshot(&self.container.diff_ids).ok_or_else(missing)?.layers)
+    }
+
+    /// Unmounts and removes everything, after the runtime has forgotten the container.
+    pub(crate) fn remove(&self, store: &Store) -> Result<(), Failure> {
+        let output = self.ask(&["delete", "--force", &self.container.id])?;
+        if self.status()?.is_alive() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(format!("the runtime cannot delete {}: {said}", self.container.name).into());
+        }
+        unmount(&self.rootfs());
+        // The record goes first: what is left is no container any more.
+        fs::remove_file(self.dir.join("container.json"))?;
+        fs::remove_dir_all(&self.dir)?;
+        Ok(store.unpin(&pin(&self.container.id))?)
+    }
+}
+
+/// The name under which a container keeps its image from garbage collection.
+pub(crate) fn pin(id: &str) -> String {
+    format!("container-{id}")
+}
+
+/// Unmounts what is at a path; nothing there is no error.
+pub(crate) fn unmount(path: &Path) {
+    // Not mounted: after a reboot, or because it never was.
+    let _ = mount::unmount_detach(path);
+}
+
+/// Opens a directory of the store.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| format!("open {}: {e}", path.display()))?)
+}
+
+/// 64 random hexadecimal digits.
+pub(crate) fn new_id() -> Result<String, Failure> {
+    use std::io::Read;
+    let mut bytes = [0u8; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The path of a program: as given, beside this one, or in `PATH`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return std::path::absolute(name).ok().filter(|path| path.is_file());
+    }
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = beside.into_iter().chain(std::env::split_paths(&path));
+    places.map(|place| place.join(name)).find(|path| path.is_file())
 }

@@ -2,8 +2,12 @@
 
 pub(crate) mod build;
 mod change;
+mod commit;
 mod containers;
 mod df;
+mod diff;
+mod exec;
+mod export;
 mod fsck;
 mod history;
 pub(crate) mod host;
@@ -13,16 +17,23 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod logs;
+mod network;
 mod prune;
+mod ps;
 mod pull;
 mod push;
 mod registry_options;
+mod rm;
 mod rmi;
+mod run;
 pub(crate) mod save;
 mod search;
+mod stop;
 mod table;
 mod tag;
 mod template;
+mod unpack;
 
 use clap::Subcommand;
 
@@ -32,8 +43,19 @@ pub(crate) type Outcome = Result<std::process::ExitCode, Box<dyn std::error::Err
 /// The commands that work on images and containers.
 #[derive(Subcommand)]
 pub(crate) enum ImageCommand {
+    /// What a monitor calls when its container has ended
+    #[command(hide = true)]
+    AfterExit(rm::AfterExit),
+    /// Make an image of a container's changes
+    Commit(commit::Arguments),
     /// Show what takes space
     Df(df::Arguments),
+    /// Show what a container changed
+    Diff(diff::Arguments),
+    /// Run one more process in a container
+    Exec(exec::Arguments),
+    /// Write a container's files as an archive
+    Export(export::Arguments),
     /// Check the store
     Fsck(fsck::Arguments),
     /// Show how an image came to be
@@ -50,20 +72,35 @@ pub(crate) enum ImageCommand {
     Login(login::Arguments),
     /// Forget a credential
     Logout(logout::Arguments),
+    /// Show what a detached container wrote
+    Logs(logs::Arguments),
+    /// What a runtime calls to connect a container
+    #[command(hide = true)]
+    NetworkHook(network::Arguments),
     /// Remove what nobody needs
     Prune(prune::Arguments),
+    /// List containers
+    Ps(ps::Arguments),
     /// Take an image from a registry
     Pull(pull::Arguments),
     /// Send an image to a registry
     Push(push::Arguments),
+    /// Remove containers
+    Rm(rm::Arguments),
     /// Remove images
     Rmi(rmi::Arguments),
+    /// Run a container of an image
+    Run(Box<run::Arguments>),
     /// Write images as an archive
     Save(save::Arguments),
     /// Find repositories
     Search(search::Arguments),
+    /// End containers
+    Stop(stop::Arguments),
     /// Give an image one more name
     Tag(tag::Arguments),
+    /// Make a bundle of an image
+    Unpack(unpack::Arguments),
 }
 
 /// Runs one of them.
@@ -84,6 +121,18 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
         ImageCommand::Pull(arguments) => pull::run(arguments),
         ImageCommand::Push(arguments) => push::run(arguments),
         ImageCommand::Search(arguments) => search::run(arguments),
+        ImageCommand::AfterExit(arguments) => rm::after_exit(arguments),
+        ImageCommand::Commit(arguments) => commit::run(arguments),
+        ImageCommand::Diff(arguments) => diff::run(arguments),
+        ImageCommand::Exec(arguments) => exec::run(arguments),
+        ImageCommand::Export(arguments) => export::run(arguments),
+        ImageCommand::Logs(arguments) => logs::run(arguments),
+        ImageCommand::NetworkHook(arguments) => network::run(arguments),
+        ImageCommand::Ps(arguments) => ps::run(arguments),
+        ImageCommand::Rm(arguments) => rm::run(arguments),
+        ImageCommand::Run(arguments) => run::run(arguments),
+        ImageCommand::Stop(arguments) => stop::run(arguments),
+        ImageCommand::Unpack(arguments) => unpack::run(arguments),
         ImageCommand::Tag(arguments) => tag::run(arguments),
     }
 }

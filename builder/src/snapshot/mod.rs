@@ -1,6 +1,6 @@
 //! Root file systems of steps: layers of the store below, an upper directory of the step's own on top.
 
-mod overlay;
+pub(crate) mod overlay;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use hull_sys::mount;
 use crate::error::{Error, Result};
 
 /// Mounts `lowers` (base first) as one tree, with `upper` and `work` to write to; the mount is attached nowhere.
-pub(super) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd> {
+pub(crate) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd> {
     let context = mount::fsopen("overlay").map_err(Error::system("open overlay"))?;
     let fd = context.as_fd();
     let said = |e| Error::system(format!("mount overlay ({})", mount::fs_log(fd)))(e);

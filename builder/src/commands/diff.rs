@@ -1,0 +1,84 @@
+//! `diff`: what a container changed in its image's files.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use clap::Args;
+use hull_image::Store;
+use hull_layer::{Change, Effect, Entry, Kind, diff_upper, read_entry};
+
+use super::containers::{self, Place};
+use super::{Outcome, host};
+
+/// What every container has something mounted on.
+const FILES: [&str; 3] = ["etc/hosts", "etc/resolv.conf", "etc/hostname"];
+const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
+
+/// Arguments of `diff`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Name or id of the container
+    container: String,
+}
+
+/// Prints one line for each path: A added, C changed, D deleted.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let store = host::open_store()?;
+    let place = containers::find(&store, &arguments.container)?;
+    let (changes, lowers) = changes(&store, &place)?;
+    let mut out = std::io::stdout().lock();
+    for change in changes {
+        let below = lowers.iter().any(|layer| read_entry(layer.as_fd(), &change.path).is_ok());
+        let letter = match change.effect {
+            Effect::Put(_) if below => "C",
+            Effect::Put(_) => "A",
+            Effect::Remove | Effect::Opaque => "D",
+        };
+        write!(out, "{letter} /")?;
+        out.write_all(&change.path)?;
+        writeln!(out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The container's own layer, and those below it, topmost first.
+pub(crate) fn changes(
+    store: &Store,
+    place: &Place,
+) -> Result<(Vec<Change>, Vec<OwnedFd>), Box<dyn std::error::Error>> {
+    let lowers = place.lowers(store)?;
+    let lowers =
+        lowers.iter().rev().map(|path| containers::open_directory(path)).collect::<Result<Vec<_>, _>>()?;
+    let upper = containers::open_directory(&place.dir.join("upper"))?;
+    let mut changes = diff_upper(upper.as_fd(), &lowers)?;
+    forget_mount_points(&mut changes, &lowers);
+    Ok((changes, lowers))
+}
+
+/// Takes away what the runtime made to mount on: it is not the container's doing.
+fn forget_mount_points(changes: &mut Vec<Change>, lowers: &[OwnedFd]) {
+    changes.retain(|change| match &change.effect {
+        Effect::Put(entry) => entry.size() != 0 || !FILES.iter().any(|path| path.as_bytes() == change.path),
+        _ => true,
+    });
+    for directory in DIRECTORIES {
+        let inside = format!("{directory}/");
+        let bare = !changes.iter().any(|change| change.path.starts_with(inside.as_bytes()));
+        let at = changes.iter().position(|change| change.path == directory.as_bytes());
+        if let Some(at) = at.filter(|at| bare && is_as_below(&changes[*at], lowers)) {
+            changes.remove(at);
+        }
+    }
+}
+
+/// True for a directory that is new, or has the attributes it has in the image; its time does not count.
+fn is_as_below(change: &Change, lowers: &[OwnedFd]) -> bool {
+    let Effect::Put(entry) = &change.effect else { return false };
+    let below = lowers.iter().find_map(|layer| read_entry(layer.as_fd(), &change.path).ok());
+    let attributes = |entry: &Entry| (entry.kind.clone(), entry.mode, entry.uid, entry.gid);
+    match below {
+        Some(was) => attributes(&was) == attributes(entry),
+        None => attributes(entry) == (Kind::Directory, 0o755, 0, 0),
+    }
+}

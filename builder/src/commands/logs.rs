@@ -1,0 +1,83 @@
+//! `logs`: what a detached container wrote.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Outcome, containers, host};
+
+/// Arguments of `logs`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Name or id of the container
+    container: String,
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Only so many lines from the end, or all
+    #[arg(short = 'n', long, default_value = "all")]
+    tail: String,
+    /// Show the time of each line
+    #[arg(short, long)]
+    timestamps: bool,
+}
+
+/// Prints the log, each stream to its own.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let store = host::open_store()?;
+    let place = containers::find(&store, &arguments.container)?;
+    drop(store);
+    let Ok(file) = File::open(place.dir.join("log")) else {
+        return Err(
+            format!("logs: {} ran in the foreground: its output is not kept", place.container.name).into()
+        );
+    };
+    let mut reader = BufReader::new(file);
+    let skip = match arguments.tail.as_str() {
+        "all" => 0,
+        text => {
+            let wanted: usize = text.parse().map_err(|_| format!("logs: --tail {text} is no number"))?;
+            let count = (&mut reader).lines().count();
+            reader.seek(SeekFrom::Start(0))?;
+            count.saturating_sub(wanted)
+        }
+    };
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        let count = reader.read_until(b'\n', &mut line)?;
+        if line.ends_with(b"\n") {
+            if number >= skip {
+                show(&line, arguments.timestamps)?;
+            }
+            number += 1;
+            line.clear();
+        } else if count == 0 {
+            if !arguments.follow || !place.status()?.is_alive() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// `TIME STREAM F|P TEXT`: of a part of a line no end is shown.
+fn show(line: &[u8], timestamps: bool) -> io::Result<()> {
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
+    let (time, stream, tag) = (fields.next(), fields.next(), fields.next());
+    let text = fields.next().unwrap_or(b"\n");
+    let text = if tag == Some(b"P") { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+    let mut sink: Box<dyn Write> = match stream {
+        Some(b"stderr") => Box::new(io::stderr().lock()),
+        _ => Box::new(io::stdout().lock()),
+    };
+    if timestamps {
+        sink.write_all(time.unwrap_or_default())?;
+        sink.write_all(b" ")?;
+    }
+    sink.write_all(text)?;
+    sink.flush()
+}

@@ -1,0 +1,61 @@
+//! `rm`: remove containers.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Outcome, containers, host, stop};
+
+/// Arguments of `rm`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Kill running ones, and say nothing of missing ones
+    #[arg(short, long)]
+    force: bool,
+    /// Accepted: volumes without a name always go with their container
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+/// Removes each one.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let store = host::open_store()?;
+    for name in &arguments.containers {
+        let place = match containers::find(&store, name) {
+            Err(_) if arguments.force => continue,
+            other => other?,
+        };
+        if place.status()?.is_alive() {
+            if !arguments.force {
+                return Err(format!("rm: {name} is running: stop it, or use --force").into());
+            }
+            stop::stop(&place, "KILL", Duration::from_secs(10))?;
+        }
+        place.remove(&store)?;
+        println!("{name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Arguments of what a monitor calls when its container has ended.
+#[derive(Args)]
+pub(crate) struct AfterExit {
+    /// Id of the container
+    container: String,
+}
+
+/// Deletes the runtime's state, unmounts, and removes the container if that was asked for.
+pub(crate) fn after_exit(arguments: &AfterExit) -> Outcome {
+    let store = host::open_store()?;
+    let place = containers::find(&store, &arguments.container)?;
+    place.ask(&["delete", "--force", &place.container.id])?;
+    containers::unmount(&place.rootfs());
+    if place.container.remove {
+        place.remove(&store)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,74 @@
+//! `stop`: ask containers to end, and make them.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::containers::{self, Place};
+use super::{Outcome, host};
+
+/// Arguments of `stop`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Seconds before the container is killed
+    #[arg(short, long, default_value_t = 10)]
+    time: u64,
+    /// Another signal than the image's
+    #[arg(short, long)]
+    signal: Option<String>,
+}
+
+/// Stops each one.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let store = host::open_store()?;
+    for name in &arguments.containers {
+        let place = containers::find(&store, name)?;
+        let signal = arguments.signal.as_deref().unwrap_or(&place.container.stop_signal);
+        stop(&place, signal, Duration::from_secs(arguments.time))?;
+        println!("{name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Signals, waits, kills; an ended container is no error.
+pub(crate) fn stop(
+    place: &Place,
+    signal: &str,
+    patience: Duration,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if !place.status()?.is_alive() {
+        return Ok(());
+    }
+    let id = &place.container.id;
+    place.ask(&["kill", id, signal])?;
+    if wait(place, patience)? {
+        return Ok(());
+    }
+    let output = place.ask(&["kill", id, "KILL"])?;
+    match wait(place, Duration::from_secs(10))? {
+        true => Ok(()),
+        false => Err(format!(
+            "{} does not end: {}",
+            place.container.name,
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+        .into()),
+    }
+}
+
+fn wait(place: &Place, patience: Duration) -> Result<bool, Box<dyn std::error::Error>> {
+    let end = Instant::now() + patience;
+    loop {
+        if !place.status()?.is_alive() {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
