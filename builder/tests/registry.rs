@@ -1,0 +1,548 @@
+//! Registries that fail, lie and lead astray, and Debian's real one: never a wrong image, never a leaked credential.
+#![allow(clippy::unwrap_used)]
+
+#[path = "bed/mod.rs"]
+mod bed;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use bed::{Bed, program};
+use serde_json::Value;
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+struct Got {
+    line: String,
+    headers: BTreeMap<String, String>,
+}
+
+/// What the stub says: status, headers, body, and how much of the body it sends.
+struct Say {
+    status: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    cut: Option<usize>,
+}
+
+impl Say {
+    fn new(status: &'static str, body: &[u8]) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_vec(), cut: None }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
+/// A server on loopback that answers as its script says, and remembers what it was asked.
+struct Stub {
+    port: u16,
+    seen: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Stub {
+    fn new(script: impl Fn(&Got, usize) -> Say + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                // A client that hangs up is part of the game.
+                let _ = serve(stream, &log, &script);
+            }
+        });
+        Self { port, seen }
+    }
+
+    fn image(&self) -> String {
+        format!("127.0.0.1:{}/r:t", self.port)
+    }
+
+    fn seen(&self) -> Vec<Got> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn asked(&self, part: &str) -> Vec<Got> {
+        self.seen().into_iter().filter(|got| got.line.contains(part)).collect()
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    log: &Mutex<Vec<Got>>,
+    script: &impl Fn(&Got, usize) -> Say,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut text = String::new();
+        reader.read_line(&mut text)?;
+        let Some((name, value)) = text.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length: u64 = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    let got = Got { line: line.trim_end().trim_end_matches(" HTTP/1.1").to_owned(), headers };
+    let before = log.lock().unwrap().iter().filter(|old| old.line == got.line).count();
+    log.lock().unwrap().push(got.clone());
+    let say = script(&got, before);
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", say.status, say.body.len())?;
+    for (name, value) in &say.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    stream.write_all(b"\r\n")?;
+    if !got.line.starts_with("HEAD") {
+        stream.write_all(&say.body[..say.cut.unwrap_or(say.body.len())])?;
+    }
+    stream.flush()
+}
+
+/// The documents of a real image, to be served.
+#[derive(Clone)]
+struct Served {
+    manifest: Vec<u8>,
+    digest: String,
+    layer: String,
+    blobs: BTreeMap<String, Vec<u8>>,
+}
+
+fn served() -> Served {
+    let bed = Bed::new();
+    bed.image("r:t");
+    let text: Value = serde_json::from_str(&bed.ok(&["inspect", "-f", "json", "r:t"])).unwrap();
+    let digest = text[0]["Descriptor"]["digest"].as_str().unwrap().to_owned();
+    let read = |digest: &str| fs::read(bed.path("store/blobs/sha256").join(&digest[7..])).unwrap();
+    let manifest = read(&digest);
+    let document: Value = serde_json::from_slice(&manifest).unwrap();
+    let layer = document["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let config = document["config"]["digest"].as_str().unwrap().to_owned();
+    let blobs = [&layer, &config].into_iter().map(|digest| (digest.clone(), read(digest))).collect();
+    Served { manifest, digest, layer, blobs }
+}
+
+impl Served {
+    /// An honest answer.
+    fn answer(&self, got: &Got) -> Say {
+        if got.line == "GET /v2/" {
+            return Say::new("200 OK", b"{}");
+        }
+        if got.line.contains("/manifests/") {
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            return Say::new("200 OK", &self.manifest)
+                .with("Content-Type", kind)
+                .with("Docker-Content-Digest", &self.digest);
+        }
+        match self.blobs.iter().find(|(digest, _)| got.line.ends_with(digest.as_str())) {
+            Some((_, bytes)) => Say::new("200 OK", bytes),
+            None => Say::new("404 Not Found", b"{}"),
+        }
+    }
+}
+
+const QUICK: [&str; 2] = ["--retry-delay", "1ms"];
+
+fn pull(bed: &Bed, stub: &Stub, more: &[&str]) -> std::process::Output {
+    let image = stub.image();
+    let mut arguments = vec!["pull"];
+    arguments.extend(QUICK);
+    arguments.extend(more);
+    arguments.push(&image);
+    bed.run(&arguments)
+}
+
+fn pulled(bed: &Bed, stub: &Stub, more: &[&str]) {
+    let output = pull(bed, stub, more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bed.ok(&["images", "-q"]).lines().count(), 1);
+    assert_eq!(bed.ok(&["fsck"]), "0 problems\n");
+}
+
+/// The pull fails, tells why, and leaves no image.
+fn refused(bed: &Bed, stub: &Stub, reason: &str) {
+    let output = pull(bed, stub, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains(reason), "{said}");
+    assert_eq!(bed.ok(&["images", "-q"]), "");
+    assert_eq!(bed.ok(&["fsck"]), "0 problems\n");
+}
+
+#[test]
+fn too_many_requests_and_server_errors_are_tried_again() {
+    let image = served();
+    let stub = Stub::new(move |got, before| match (got.line.contains("/manifests/"), before) {
+        (true, 0) => Say::new("429 Too Many Requests", b"{}").with("Retry-After", "0"),
+        (true, 1) => Say::new("503 Service Unavailable", b""),
+        (true, 2) => Say::new("500 Internal Server Error", b"oops"),
+        _ => image.answer(got),
+    });
+    pulled(&Bed::new(), &stub, &[]);
+    assert_eq!(stub.asked("/manifests/").len(), 4);
+}
+
+#[test]
+fn a_storm_of_errors_ends_after_a_few_tries() {
+    let stub = Stub::new(|got, _| match got.line.as_str() {
+        "GET /v2/" => Say::new("200 OK", b"{}"),
+        _ => Say::new("502 Bad Gateway", b""),
+    });
+    refused(&Bed::new(), &stub, "502 refused");
+    assert_eq!(stub.asked("/manifests/").len(), 5);
+}
+
+#[test]
+fn a_broken_body_goes_on_where_it_ended() {
+    let image = served();
+    let (layer, size) = (image.layer.clone(), image.blobs[&image.layer].len());
+    let stub = Stub::new(move |got, before| {
+        let mut say = image.answer(got);
+        if got.line.ends_with(&image.layer) {
+            let start: usize =
+                got.headers.get("range").map_or(0, |text| text[6..text.len() - 1].parse().unwrap());
+            if start > 0 {
+                say.body.drain(..start);
+                say = Say { status: "206 Partial Content", ..say };
+                say = say.with("Content-Range", &format!("bytes {start}-{}/{size}", size - 1));
+            }
+            say.cut = (before < 2).then_some(say.body.len() / 2);
+        }
+        say
+    });
+    pulled(&Bed::new(), &stub, &[]);
+    let ranges: Vec<_> = stub.asked(&layer).iter().map(|got| got.headers.get("range").cloned()).collect();
+    assert_eq!(ranges.len(), 3);
+    assert!(ranges[0].is_none() && ranges[1].is_some() && ranges[2].is_some(), "{ranges:?}");
+}
+
+#[test]
+fn a_range_that_is_ignored_or_refused_starts_again() {
+    for refuse in [false, true] {
+        let image = served();
+        let stub = Stub::new(move |got, before| {
+            let mut say = image.answer(got);
+            if got.line.ends_with(&image.layer) {
+                say.cut = (before == 0).then_some(1000);
+                if refuse && got.headers.contains_key("range") {
+                    return Say::new("416 Range Not Satisfiable", b"");
+                }
+            }
+            say
+        });
+        pulled(&Bed::new(), &stub, &[]);
+    }
+}
+
+#[test]
+fn a_range_from_another_place_is_not_put_together() {
+    let image = served();
+    let stub = Stub::new(move |got, before| {
+        let mut say = image.answer(got);
+        if got.line.ends_with(&image.layer) {
+            say.cut = (before == 0).then_some(1000);
+            if before == 1 {
+                // Claims to be a part, but is the whole from the start.
+                say = Say { status: "206 Partial Content", ..say }.with("Content-Range", "bytes 0-9/10");
+            }
+        }
+        say
+    });
+    pulled(&Bed::new(), &stub, &[]);
+}
+
+#[test]
+fn content_that_is_not_its_digest_never_becomes_an_image() {
+    let image = served();
+    let stub = Stub::new(move |got, _| {
+        let mut say = image.answer(got);
+        if got.line.ends_with(&image.layer) {
+            say.body[100] ^= 1;
+        }
+        say
+    });
+    refused(&Bed::new(), &stub, "verify sha256:");
+    let image = served();
+    let stub = Stub::new(move |got, _| {
+        let mut say = image.answer(got);
+        if got.line.ends_with(&image.layer) {
+            say.body.push(0);
+        }
+        say
+    });
+    refused(&Bed::new(), &stub, "longer than described");
+}
+
+#[test]
+fn manifests_that_lie_are_refused() {
+    for (change, reason) in [
+        ("digest", "verify sha256:"),
+        ("type", "announcement"),
+        ("both", "both a manifest and an index"),
+        ("size", "longer than"),
+        ("html", "read manifest"),
+    ] {
+        let mut image = served();
+        let text = String::from_utf8(image.manifest.clone()).unwrap();
+        match change {
+            "digest" => image.digest = format!("sha256:{}", "0".repeat(64)),
+            "both" => image.manifest = text.replacen('{', "{\"manifests\":[],", 1).into_bytes(),
+            "size" => image.manifest.resize(5 << 20, b' '),
+            "html" => image.manifest = b"<html>".to_vec(),
+            _ => {}
+        }
+        let stub = Stub::new(move |got, _| {
+            let mut say = image.answer(got);
+            if change == "type" && got.line.contains("/manifests/") {
+                say.headers[0].1 = "application/vnd.oci.image.index.v1+json".to_owned();
+            }
+            say
+        });
+        refused(&Bed::new(), &stub, reason);
+    }
+}
+
+#[test]
+fn a_digest_in_the_name_is_held_against_the_content() {
+    let image = served();
+    let right = image.digest.clone();
+    let stub = Stub::new(move |got, _| image.answer(got));
+    let bed = Bed::new();
+    let name = |digest: &str| format!("127.0.0.1:{}/r:t@{digest}", stub.port);
+    let wrong = format!("sha256:{}", "1".repeat(64));
+    assert!(bed.fails(&["pull", &name(&wrong)]).contains("verify"));
+    bed.ok(&["pull", &name(&right)]);
+}
+
+fn authorized(got: &Got) -> bool {
+    got.headers.contains_key("authorization")
+}
+
+#[test]
+fn a_redirect_to_another_origin_carries_no_credential() {
+    let image = served();
+    let blobs = image.clone();
+    let elsewhere = Stub::new(move |got, _| blobs.answer(got));
+    let target = format!("http://127.0.0.1:{}", elsewhere.port);
+    let stub = Stub::new(move |got, _| {
+        if !authorized(got) && got.line != "GET /v2/" {
+            return Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\"");
+        }
+        match got.line.contains("/blobs/") {
+            true => {
+                let path = got.line.split(' ').nth(1).unwrap();
+                Say::new("307 Temporary Redirect", b"").with("Location", &format!("{target}{path}"))
+            }
+            false => image.answer(got),
+        }
+    });
+    pulled(&Bed::new(), &stub, &["--creds", "me:hunter2"]);
+    assert!(stub.asked("/blobs/").iter().any(authorized), "the registry itself is told who asks");
+    assert!(elsewhere.seen().len() >= 2);
+    assert!(!elsewhere.seen().iter().any(authorized), "nobody else is");
+}
+
+#[test]
+fn a_token_server_elsewhere_gets_no_credential() {
+    let image = served();
+    let tokens = Stub::new(|_, _| Say::new("200 OK", br#"{"token":"tok","expires_in":300}"#));
+    let realm = format!("http://127.0.0.1:{}/token", tokens.port);
+    let stub = Stub::new(move |got, _| match got.headers.get("authorization").map(String::as_str) {
+        Some("Bearer tok") => image.answer(got),
+        _ => {
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"s,t\",scope=\"repository:r:pull\"");
+            Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", &challenge)
+        }
+    });
+    pulled(&Bed::new(), &stub, &["--creds", "me:hunter2"]);
+    assert!(!tokens.seen().is_empty() && !tokens.seen().iter().any(authorized));
+    assert!(
+        tokens.seen()[0].line.contains("service=s%2Ct&scope=repository%3Ar%3Apull"),
+        "{:?}",
+        tokens.seen()[0]
+    );
+}
+
+#[test]
+fn the_registrys_own_token_server_gets_the_credential() {
+    let image = served();
+    let stub = Stub::new(move |got, _| {
+        if got.line.starts_with("GET /token") {
+            return Say::new("200 OK", br#"{"access_token":"tok"}"#);
+        }
+        match got.headers.get("authorization").map(String::as_str) {
+            Some("Bearer tok") => image.answer(got),
+            _ => {
+                let host = &got.headers["host"];
+                let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+                Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", &challenge)
+            }
+        }
+    });
+    pulled(&Bed::new(), &stub, &["--creds", "me:hunter2"]);
+    let asked = stub.asked("GET /token");
+    assert_eq!(asked[0].headers["authorization"], "Basic bWU6aHVudGVyMg==");
+}
+
+#[test]
+fn a_wrong_password_is_told_and_not_tried_forever_nor_shown() {
+    let stub =
+        Stub::new(|_, _| Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""));
+    let output = pull(&Bed::new(), &stub, &["--creds", "me:hunter2"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("401 not authorised") && !said.contains("hunter2"), "{said}");
+    assert_eq!(stub.asked("/manifests/").len(), 2);
+}
+
+fn helper(bed: &Bed, script: &str) {
+    fs::create_dir_all(bed.path("bin")).unwrap();
+    let path = bed.path("bin/docker-credential-lab");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(bed.path(".docker")).unwrap();
+    fs::write(bed.path(".docker/config.json"), r#"{"credsStore":"lab"}"#).unwrap();
+}
+
+#[test]
+fn a_failing_helper_stops_everything() {
+    let bed = Bed::new();
+    helper(&bed, "echo broken; exit 1");
+    let stub =
+        Stub::new(|_, _| Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""));
+    refused(&bed, &stub, "credential helper lab");
+    assert!(!stub.seen().iter().any(authorized));
+}
+
+#[test]
+fn a_helper_gives_takes_and_forgets_credentials() {
+    let bed = Bed::new();
+    helper(
+        &bed,
+        r#"cat > "$HOME/helper-$1"; [ "$1" != get ] || echo '{"Username":"me","Secret":"hunter2"}'"#,
+    );
+    let image = served();
+    let stub = Stub::new(move |got, _| match authorized(got) {
+        true => image.answer(got),
+        false => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    pulled(&bed, &stub, &[]);
+    let server = format!("127.0.0.1:{}", stub.port);
+    assert_eq!(fs::read_to_string(bed.path("helper-get")).unwrap(), server);
+    bed.ok(&["login", "-u", "me", "-p", "hunter2", &server]);
+    let kept: Value = serde_json::from_slice(&fs::read(bed.path("helper-store")).unwrap()).unwrap();
+    assert_eq!(kept, serde_json::json!({"ServerURL": server, "Username": "me", "Secret": "hunter2"}));
+    bed.ok(&["logout", &server]);
+    assert_eq!(fs::read_to_string(bed.path("helper-erase")).unwrap(), server);
+    assert!(!fs::read_to_string(bed.path(".docker/config.json")).unwrap().contains("auth"));
+}
+
+#[test]
+fn login_keeps_what_the_registry_took_and_logout_forgets_it() {
+    let bed = Bed::new();
+    let stub = Stub::new(|got, _| match got.headers.get("authorization").map(String::as_str) {
+        Some("Basic bWU6aHVudGVyMg==") => Say::new("200 OK", b"{}"),
+        _ => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    let server = format!("127.0.0.1:{}", stub.port);
+    let file = bed.path(".docker/config.json");
+    assert!(bed.fails(&["login", "-u", "me", "-p", "wrong", &server]).contains("401"));
+    assert!(!file.exists());
+    let mut login = bed.command(&["login", "-u", "me", "--password-stdin", &server]);
+    let mut child = login.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hunter2\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(fs::read_to_string(&file).unwrap().contains("bWU6aHVudGVyMg=="));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    bed.ok(&["logout", &server]);
+    assert!(!fs::read_to_string(&file).unwrap().contains("bWU6"));
+}
+
+#[test]
+fn redirects_without_end_are_an_error() {
+    let stub = Stub::new(|got, _| match got.line.as_str() {
+        "GET /v2/" => Say::new("200 OK", b"{}"),
+        line => Say::new("302 Found", b"").with("Location", line.split(' ').nth(1).unwrap()),
+    });
+    refused(&Bed::new(), &stub, "redirects more than 5 times");
+}
+
+#[test]
+fn search_lists_a_private_catalogue_page_by_page() {
+    let stub = Stub::new(|got, _| match got.line.contains("last=b") {
+        true => Say::new("200 OK", br#"{"repositories":["lab/c"]}"#),
+        false if got.line.contains("_catalog") => Say::new("200 OK", br#"{"repositories":["lab/a","x/b"]}"#)
+            .with("Link", "</v2/_catalog?last=b>; rel=\"next\""),
+        false => Say::new("200 OK", b"{}"),
+    });
+    let bed = Bed::new();
+    let term = format!("127.0.0.1:{}/lab", stub.port);
+    let names = bed.ok(&["search", "--format", "{{.Name}}", &term]);
+    assert_eq!(names, format!("127.0.0.1:{0}/lab/a\n127.0.0.1:{0}/lab/c\n", stub.port));
+}
+
+/// Debian's registry on a port of its own, killed at the end.
+struct Real {
+    child: Child,
+    port: u16,
+}
+
+impl Real {
+    fn start(bed: &Bed) -> Option<Self> {
+        let program = program("docker-registry")?;
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            bed.path("registry").display()
+        );
+        fs::write(bed.path("registry.yml"), config).unwrap();
+        let mut command = Command::new(program);
+        command.arg("serve").arg(bed.path("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        let real = Self { child: command.spawn().unwrap(), port };
+        let up = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        };
+        assert!((0..500).any(up), "the registry comes up");
+        Some(real)
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+#[test]
+fn a_real_registry_takes_mounts_and_gives_back() {
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    let id = bed.image("lab/a:1");
+    let (first, second) =
+        (format!("127.0.0.1:{}/x/a:1", real.port), format!("localhost:{}/y/b:2", real.port));
+    bed.ok(&["tag", "lab/a:1", &first]);
+    bed.ok(&["tag", "lab/a:1", &second]);
+    assert!(bed.ok(&["push", &first]).contains("2 blobs pushed"));
+    assert!(bed.ok(&["push", &first]).contains("0 blobs pushed"), "what is there is not sent again");
+    let third = format!("127.0.0.1:{}/z/c:3", real.port);
+    let sent = bed.ok(&["push", &first, &third]);
+    assert!(sent.contains("0 blobs pushed"), "both are mounted from the first repository: {sent}");
+    bed.ok(&["push", &second]);
+    let other = Bed::new();
+    for name in [&first, &second, &third] {
+        other.ok(&["pull", name]);
+        assert_eq!(other.ok(&["inspect", "-f", "{{.Id}}", name]).trim(), id);
+    }
+    assert!(other.ok(&["pull", &first]).contains("up to date"));
+    let missing = format!("127.0.0.1:{}/x/none:1", real.port);
+    assert!(other.fails(&["pull", &missing]).contains("404 not found"));
+    assert_eq!(other.ok(&["fsck"]), "0 problems\n");
+}
