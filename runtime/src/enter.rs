@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+const EPERM: i32 = 1;
+
 /// A namespace to be joined, opened and checked before the clone.
 #[derive(Debug)]
 pub struct OpenNamespace {
@@ -95,13 +97,20 @@ impl<'a> Entry<'a> {
 
     /// Relay: joins, clones the container's process as the runtime's child, announces it, ends.
     pub fn relay(&self, link: &Link, process: impl FnOnce() -> Infallible) -> Result<Infallible> {
-        for target in &self.joins {
-            setns(target.fd.as_fd(), CloneFlags::from_bits(target.kind.clone_flag()))
-                .map_err(|cause| join_error(target, cause))?;
-            if target.kind == NamespaceKind::User {
-                become_root_inside()?;
+        let joins_user = self.joined(NamespaceKind::User).is_some();
+        let mut refused = Vec::new();
+        for target in self.joins.iter().filter(|target| target.kind != NamespaceKind::User) {
+            match join(target) {
+                // Without a right out here: the user namespace that is joined may give it.
+                Err(error) if joins_user && error.errno == Some(EPERM) => refused.push(target),
+                other => other?,
             }
         }
+        for target in self.joins.iter().filter(|target| target.kind == NamespaceKind::User) {
+            join(target)?;
+            become_root_inside()?;
+        }
+        refused.into_iter().try_for_each(join)?;
         let request = CloneRequest { flags: self.clone_flags(), as_sibling: true, ..CloneRequest::default() };
         let child = spawn(&request, process).context(|| "clone the container's process")?;
         link.tell(&ToParent::InitPid(child.pidfd))?;
@@ -113,11 +122,7 @@ impl<'a> Entry<'a> {
         if self.route == Route::Relay {
             return Ok(());
         }
-        for target in self.joins.iter().filter(|target| target.kind != NamespaceKind::Pid) {
-            setns(target.fd.as_fd(), CloneFlags::from_bits(target.kind.clone_flag()))
-                .map_err(|cause| join_error(target, cause))?;
-        }
-        Ok(())
+        self.joins.iter().filter(|target| target.kind != NamespaceKind::Pid).try_for_each(join)
     }
 
     /// Child, once the parent has written maps and control groups.
@@ -179,6 +184,11 @@ fn open_namespace(join: &hull_plan::JoinNamespace) -> Result<OpenNamespace> {
     Ok(OpenNamespace { kind: join.kind, fd: fd.into(), path: join.path.clone(), field: join.field.clone() })
 }
 
+fn join(target: &OpenNamespace) -> Result<()> {
+    setns(target.fd.as_fd(), CloneFlags::from_bits(target.kind.clone_flag()))
+        .map_err(|cause| join_error(target, cause))
+}
+
 fn join_error(target: &OpenNamespace, cause: hull_sys::SysError) -> Error {
     Error::sys(format!("join {} namespace {}", target.kind.proc_name(), target.path), cause)
         .field(format!("{}/path", target.field))
@@ -187,7 +197,6 @@ fn join_error(target: &OpenNamespace, cause: hull_sys::SysError) -> Error {
 
 /// Ids 0 inside a user namespace; where setgroups is denied the kernel refuses the call, and there is nothing to drop.
 pub fn become_root_inside() -> Result<()> {
-    const EPERM: i32 = 1;
     match hull_sys::identity::set_groups(&[]) {
         Err(error) if error.is(EPERM) => {}
         other => other.context(|| "drop the groups in the user namespace")?,
