@@ -86,7 +86,7 @@ fn from_options(options: &UpdateOptions) -> Result<LinuxResources> {
     let mut document = Map::new();
     insert(&mut document, "memory", memory);
     insert(&mut document, "cpu", cpu);
-    if let Some(limit) = options.pids_limit.filter(|limit| *limit != 0) {
+    if let Some(limit) = options.pids_limit {
         document.insert("pids".to_owned(), json!({ "limit": limit }));
     }
     if let Some(weight) = options.blkio_weight.filter(|weight| *weight != 0) {
