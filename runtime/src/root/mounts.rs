@@ -8,10 +8,21 @@ use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, NamespaceKind, Pl
 use hull_rooted::Root;
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{
-    MOUNT_ATTR_RDONLY, MountAttr, fs_log, fsconfig_create, fsconfig_flag, fsconfig_reconfigure,
-    fsconfig_string, fsmount, fsopen, fspick, mount_id, mount_setattr, move_mount,
+    MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MountAttr, fs_log, fsconfig_create, fsconfig_flag,
+    fsconfig_reconfigure, fsconfig_string, fsmount, fsopen, fspick, mount_id, mount_setattr, move_mount,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Every attribute of a mount but those of access times.
+const ALL_BUT_TIMES: u64 =
+    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+
+/// `ST_RDONLY`, `ST_NOSUID`, `ST_NODEV`, `ST_NOEXEC`: bits of linux/statfs.h, those of the attributes.
+const FLAGS_THAT_STAY: u64 = 0xf;
+
+/// `ST_NOATIME`, `ST_NODIRATIME`, `ST_RELATIME`.
+const ST_TIMES: u64 = 0x1c00;
 
 /// Does all mounts of `plan`; a mount over `/` replaces the handle.
 pub fn mount_all(
@@ -25,7 +36,7 @@ pub fn mount_all(
     for (mount, source) in plan.mounts.iter().zip(sources) {
         let done = match &mount.source {
             MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
-            _ => tree_of(plan, mount, facts, source.take())
+            _ => tree_of(plan, mount, facts, root, source.take())
                 .and_then(|tree| mount_one(root, mount, tree, plan.mount_label.as_deref(), own_ids)),
         };
         done.map_err(|error| named(mount, error))?;
@@ -43,9 +54,10 @@ fn tree_of(
     plan: &Plan,
     mount: &MountPlan,
     facts: &HostFacts,
+    root: &Root,
     opened: Option<OwnedFd>,
 ) -> Result<Option<OwnedFd>> {
-    if opened.is_some() { Ok(opened) } else { sources::open_source(plan, mount, facts) }
+    if opened.is_some() { Ok(opened) } else { sources::open_late(plan, mount, root, facts) }
 }
 
 fn name(mount: &MountPlan) -> &str {
@@ -186,18 +198,43 @@ fn change(mount: BorrowedFd<'_>, plan: &MountPlan) -> Result<()> {
 }
 
 /// Options of a bind mount are all of its options, as a remount with mount(2) makes them: those of the source that are
-/// not named go. In a user namespace they are locked, and stay (R21).
+/// not named go, but for the access times, which stay unless a word chooses among them.
+///
+/// In a user namespace those of the source that the kernel would lock for it stay, and to ask for their end is an error
+/// (R21): the tree was cloned outside, where nothing is locked.
 fn change_bind(tree: BorrowedFd<'_>, plan: &MountPlan, own_ids: bool) -> Result<()> {
-    const ALL: u64 = 0x2000ff;
-    let Attributes { set, clear } = plan.attributes;
+    let Attributes { set, mut clear } = plan.attributes;
     if set == 0 && clear == 0 {
         return change_rest(tree, plan);
     }
-    if own_ids {
-        return change(tree, plan);
+    let times = clear & MOUNT_ATTR_ATIME != 0 || set & MOUNT_ATTR_NODIRATIME != 0;
+    clear |= if own_ids { MOUNT_ATTR_NOSYMFOLLOW } else { ALL_BUT_TIMES };
+    let all_times = MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME;
+    clear = if times { clear | all_times } else { clear & !all_times };
+    let before = own_ids.then(|| locked_flags(tree)).transpose()?;
+    set_attributes(tree, false, set, clear)?;
+    if let Some(before) = before {
+        refuse_lost_locks(before, locked_flags(tree)?)?;
     }
-    set_attributes(tree, false, set, ALL)?;
     change_rest(tree, plan)
+}
+
+/// What a mount that comes from a more privileged user namespace has fixed (mount_namespaces(7)), as statfs(2) shows it.
+fn locked_flags(mount: BorrowedFd<'_>) -> Result<u64> {
+    let flags = hull_sys::fs::mount_flags(mount).context(|| "look at the mount's options")?;
+    Ok(flags & (FLAGS_THAT_STAY | ST_TIMES))
+}
+
+/// The options only become more; the access times stay as they are. A file system that is read-only itself shows so
+/// before and after.
+fn refuse_lost_locks(before: u64, after: u64) -> Result<()> {
+    const EPERM: i32 = 1;
+    if before & !after & FLAGS_THAT_STAY == 0 && before & ST_TIMES == after & ST_TIMES {
+        return Ok(());
+    }
+    let cause = hull_sys::SysError::new("mount_setattr", EPERM);
+    Err(Error::sys("set the mount's attributes", cause)
+        .hint("options that the source is mounted with cannot be taken back in a user namespace"))
 }
 
 /// What fsmount(2) cannot set at once.

@@ -5,7 +5,7 @@ use super::{set_root_propagation, set_tree_propagation};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::open_place_dir;
 use hull_plan::{EntryScript, HostFacts, IdMaps, MountIdMap, MountPlan, MountSource, NamespaceKind, Plan};
-use hull_rooted::{Entry, Proc, View};
+use hull_rooted::{Entry, Proc, Root, View};
 use hull_sys::CWD;
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{MOUNT_ATTR_IDMAP, MountAttr, mount_setattr, open_tree, open_tree_fd};
@@ -32,7 +32,7 @@ pub fn open_all(plan: &Plan, facts: &HostFacts) -> Result<Sources> {
     let root = open_root(plan, own_mounts)?;
     let early = plan.entry.has_own(NamespaceKind::User);
     let open = |mount: &MountPlan| {
-        if early || mount.id_map.is_some() {
+        if early && (mount.id_map.is_some() || inside(plan, mount).is_none()) {
             match open_source(plan, mount, facts) {
                 // Made by an earlier mount, perhaps: looked up again when its turn comes.
                 Err(error) if error.errno == Some(ENOENT) && mount.id_map.is_none() => Ok(None),
@@ -62,19 +62,41 @@ fn open_root(plan: &Plan, own_mounts: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// The path inside of a bind source that lies below the root file system.
+fn inside(plan: &Plan, mount: &MountPlan) -> Option<String> {
+    let MountSource::Bind { path, .. } = &mount.source else { return None };
+    hull_plan::path_below(path, &plan.root.path)
+}
+
+/// Opens a source when its turn comes: one that lies below the root file system shows the mounts made there so far.
+pub fn open_late(plan: &Plan, mount: &MountPlan, root: &Root, facts: &HostFacts) -> Result<Option<OwnedFd>> {
+    let (MountSource::Bind { recursive, .. }, Some(path)) = (&mount.source, inside(plan, mount)) else {
+        return open_source(plan, mount, facts);
+    };
+    let named = |error: Error| error.field(format!("{}/source", mount.field)).object(path.clone());
+    let place = root.open(&path).context(|| "open the source").map_err(named)?;
+    let tree = open_tree_fd(place.as_fd(), true, *recursive).context(|| "clone the source").map_err(named)?;
+    prepare(plan, mount, facts, &tree)?;
+    Ok(Some(tree))
+}
+
 /// Opens the source of a bind mount as a detached tree; none for other mounts.
 pub fn open_source(plan: &Plan, mount: &MountPlan, facts: &HostFacts) -> Result<Option<OwnedFd>> {
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
     let tree = open_tree(CWD, path.as_str(), true, *recursive)
         .context(|| "open the source")
         .map_err(|error| error.field(format!("{}/source", mount.field)).object(path.clone()))?;
-    set_tree_propagation(tree.as_fd(), plan.root.propagation)
-        .context(|| format!("set the propagation of {path}"))?;
-    if let Some(map) = &mount.id_map {
-        apply_id_map(&tree, map, &plan.entry, facts)
-            .map_err(|error| error.within("map its ids").field(mount.field.clone()).object(path.clone()))?;
-    }
+    prepare(plan, mount, facts, &tree)?;
     Ok(Some(tree))
+}
+
+/// What a detached tree needs before it is attached.
+fn prepare(plan: &Plan, mount: &MountPlan, facts: &HostFacts, tree: &OwnedFd) -> Result<()> {
+    set_tree_propagation(tree.as_fd(), plan.root.propagation)
+        .context(|| "set the propagation of the source")?;
+    let Some(map) = &mount.id_map else { return Ok(()) };
+    apply_id_map(tree, map, &plan.entry, facts)
+        .map_err(|error| error.within("map its ids").field(mount.field.clone()))
 }
 
 /// mount_setattr(2), MOUNT_ATTR_IDMAP: the mapping is that of a user namespace.

@@ -24,7 +24,8 @@ impl Plan {
             facts,
             "/linux/mountLabel",
         )?;
-        let around = mounts::Surroundings { entry: &entry, facts, label: mount_label.as_deref() };
+        let around =
+            mounts::Surroundings { entry: &entry, facts, root: &root.path, label: mount_label.as_deref() };
         let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &around, &mut warnings)?;
         let own_dev = !mounts::bring_host_dev(&mounts);
         let configured = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();

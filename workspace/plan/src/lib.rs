@@ -39,6 +39,7 @@ pub use exec::{ExecPlan, ExecRequest, exec_process, parse_user};
 pub use hooks::plan_hooks;
 pub use load::{Loaded, LoadedProcess, load, parse_process};
 pub use mounts::mount_options;
+pub use paths::below as path_below;
 pub use plan::{
     Attributes, CapabilityPlan, DeviceKind, DevicePlan, EntryScript, Hook, HookPlan, HostFacts, IdMap,
     IdMaps, JoinNamespace, MemoryPolicyPlan, MountIdMap, MountPlan, MountSource, NamespaceKind, NamespaceSet,

@@ -36,6 +36,8 @@ const PROC_FILES: [&str; 10] = [
 pub(crate) struct Surroundings<'a> {
     pub entry: &'a EntryScript,
     pub facts: &'a HostFacts,
+    /// Absolute path of the root file system outside.
+    pub root: &'a str,
     /// SELinux context of new file systems.
     pub label: Option<&'a str>,
 }
@@ -66,7 +68,7 @@ fn one(
 ) -> Result<MountPlan, Refusal> {
     let words = mount.options().as_deref().unwrap_or_default();
     let mut options = options::parse(words);
-    let target = target(mount, &field, warnings)?;
+    let target = target(mount, &field, around, warnings)?;
     let source = source(mount, &options, &field, around)?;
     refuse_hiding_proc(&target, &source, &field)?;
     let id_map = id_map(mount, &options, &source, (&field, around))?;
@@ -91,7 +93,12 @@ fn one(
     })
 }
 
-fn target(mount: &Mount, field: &str, warnings: &mut Vec<Warning>) -> Result<String, Refusal> {
+fn target(
+    mount: &Mount,
+    field: &str,
+    around: &Surroundings,
+    warnings: &mut Vec<Warning>,
+) -> Result<String, Refusal> {
     let destination = mount.destination().to_str().unwrap_or_default();
     if destination.is_empty() {
         return Err(Refusal::new(format!("{field}/destination"), "the destination is empty"));
@@ -100,7 +107,15 @@ fn target(mount: &Mount, field: &str, warnings: &mut Vec<Warning>) -> Result<Str
         let text = format!("relative destination {destination:?} is deprecated, it is taken from /");
         warnings.push(Warning { field: format!("{field}/destination"), text });
     }
-    Ok(paths::clean(destination))
+    let clean = paths::clean(destination);
+    // A path inside is asked for; some callers give that of the host, and runc understands them.
+    if let Some(inside) = paths::below(&clean, around.root) {
+        let text =
+            format!("destination {destination:?} is below the root file system outside, {inside:?} is taken");
+        warnings.push(Warning { field: format!("{field}/destination"), text });
+        return Ok(inside);
+    }
+    Ok(clean)
 }
 
 fn source(

@@ -27,6 +27,14 @@ pub(crate) fn is_within(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// What of `path` lies below `directory`, as a path from there; none for `directory` itself, the root, and what is
+/// elsewhere. Both are absolute and clean.
+#[must_use]
+pub fn below(path: &str, directory: &str) -> Option<String> {
+    let rest = path.strip_prefix(directory).filter(|rest| rest.starts_with('/'))?;
+    Some(String::from(rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +55,16 @@ mod tests {
         assert_eq!(absolute("/bundle", "rootfs"), "/bundle/rootfs");
         assert_eq!(absolute("/bundle", "../other"), "/other");
         assert_eq!(absolute("/bundle", "/else/./x"), "/else/x");
+    }
+
+    #[test]
+    fn a_path_below_is_given_from_there() {
+        assert_eq!(below("/b/rootfs/mnt/x", "/b/rootfs").as_deref(), Some("/mnt/x"));
+        for (path, directory) in
+            [("/b/rootfs", "/b/rootfs"), ("/b/rootfs2/x", "/b/rootfs"), ("/x", "/"), ("/", "/b")]
+        {
+            assert_eq!(below(path, directory), None, "{path} {directory}");
+        }
     }
 
     #[test]

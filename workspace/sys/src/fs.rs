@@ -68,6 +68,12 @@ pub fn fstatfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
     rustix::fs::fstatfs(fd).map_err(SysError::from_rustix("fstatfs"))
 }
 
+/// `ST_*` flags of the mount and the file system that `fd` lies on (statfs(2)).
+pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
+    // The field's sign and width differ between architectures.
+    fstatfs(fd).map(|found| found.f_flags as u64 & 0xffff_ffff)
+}
+
 /// The text of the link at `path` under `dirfd`; with an empty path, of the link that `dirfd` is.
 pub fn readlinkat(dirfd: BorrowedFd<'_>, path: impl Arg) -> Result<CString> {
     rustix::fs::readlinkat(dirfd, path, Vec::new()).map_err(SysError::from_rustix("readlinkat"))

@@ -176,7 +176,7 @@ pub(super) fn parse(options: &[String]) -> Options {
         if let Some(meaning) = of(&WORDS, option).or_else(|| of(&FSTAB_WORDS, option)) {
             parsed.take(meaning);
         } else if let Some(meaning) = of(&RECURSIVE_WORDS, option) {
-            change(&mut parsed.recursive_attributes, meaning);
+            change_tree(&mut parsed.recursive_attributes, meaning);
         } else if let Some(propagation) = propagation_named(option) {
             parsed.propagation.push(propagation);
         } else if !option.starts_with("x-") && !option.starts_with("X-") {
@@ -238,6 +238,19 @@ fn change(attributes: &mut Attributes, meaning: Meaning) {
             attributes.set = attributes.set & !ATIME | value;
             attributes.clear |= ATIME;
         }
+        // Only takes back an earlier word: where none was given a bind mount keeps what its source has (mount(2),
+        // MS_REMOUNT), and a new file system has the kernel's default.
+        NotAtime(value) if attributes.clear & ATIME != 0 && attributes.set & ATIME == value => {
+            attributes.set &= !ATIME;
+            attributes.clear &= !ATIME;
+        }
+        _ => {}
+    }
+}
+
+/// mount_setattr(2) on a tree: a word that takes back the access times sets the default.
+fn change_tree(attributes: &mut Attributes, meaning: Meaning) {
+    match meaning {
         NotAtime(value) => {
             let chosen = attributes.clear & ATIME != 0;
             if !chosen || attributes.set & ATIME == value {
@@ -245,7 +258,7 @@ fn change(attributes: &mut Attributes, meaning: Meaning) {
                 attributes.clear |= ATIME;
             }
         }
-        _ => {}
+        other => change(attributes, other),
     }
 }
 
@@ -281,7 +294,7 @@ mod tests {
 
     #[test]
     fn attributes_follow_the_last_word() {
-        let table: [(&[&str], u64, u64); 14] = [
+        let table: [(&[&str], u64, u64); 11] = [
             (&[], 0, 0),
             (&["defaults"], 0, 0),
             (&["ro", "nosuid", "nodev", "noexec"], 0xf, 0),
@@ -292,10 +305,7 @@ mod tests {
             (&["noatime"], 0x10, 0x70),
             (&["strictatime", "relatime"], 0, 0x70),
             (&["relatime", "noatime"], 0x10, 0x70),
-            (&["noatime", "atime"], 0, 0x70),
             (&["strictatime", "atime"], 0x20, 0x70),
-            (&["strictatime", "nostrictatime"], 0, 0x70),
-            (&["norelatime"], 0, 0x70),
         ];
         for (words, set, clear) in table {
             assert_eq!(given(words).attributes, Attributes { set, clear }, "{words:?}");
@@ -307,6 +317,16 @@ mod tests {
                     "{recursive:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_access_time_taken_back_is_none_for_a_mount_and_the_default_for_a_tree() {
+        for words in [&["noatime", "atime"][..], &["strictatime", "nostrictatime"], &["norelatime"]] {
+            assert_eq!(given(words).attributes, Attributes::default(), "{words:?}");
+            let recursive: Vec<String> = words.iter().map(|word| alloc::format!("r{word}")).collect();
+            let expected = Attributes { set: 0, clear: ATIME };
+            assert_eq!(parse(&recursive).recursive_attributes, expected, "{recursive:?}");
         }
     }
 
