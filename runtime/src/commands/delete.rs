@@ -22,11 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Deletes a stopped (or created) container, or with `--force` any.
 pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
-    let directory = match find(&options.id, globals) {
+    let directory = match locked(find(&options.id, globals)) {
         Err(error) if options.force && matches!(error.code, Code::ContainerNotFound) => return Ok(0),
         other => other?,
     };
-    directory.lock()?;
     let record = match directory.read() {
         Ok(record) => record,
         Err(error) if options.force => return delete_damaged(directory, &error, globals),
@@ -115,10 +114,18 @@ fn delete_damaged(directory: StateDir, why: &Error, globals: &Globals) -> Result
     Ok(0)
 }
 
-/// Removes what is left of a container that `run` has seen end.
-pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<()> {
-    let directory = globals.state.find(id)?;
+fn locked(found: Result<StateDir>) -> Result<StateDir> {
+    let mut directory = found?;
     directory.lock()?;
+    Ok(directory)
+}
+
+/// Removes what is left of a container that `run` has seen end, unless somebody else has deleted it meanwhile.
+pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<()> {
+    let directory = match locked(globals.state.find(id)) {
+        Err(error) if matches!(error.code, Code::ContainerNotFound) => return Ok(()),
+        other => other?,
+    };
     let record = directory.read()?;
     destroy(&directory, &record, globals)?;
     directory.remove()

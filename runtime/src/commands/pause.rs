@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Freezes all processes of a created or running container.
 pub fn pause(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
-    let directory = find(&options.id, globals)?;
+    let mut directory = find(&options.id, globals)?;
     directory.lock()?;
     let record = directory.read()?;
     match Status::of(&directory, &record) {
@@ -32,7 +32,7 @@ pub fn pause(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
 
 /// Lets a paused container run again.
 pub fn resume(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
-    let directory = find(&options.id, globals)?;
+    let mut directory = find(&options.id, globals)?;
     directory.lock()?;
     let record = directory.read()?;
     if Status::of(&directory, &record) != Status::Paused {

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Opens the gate of a created container.
 pub fn run(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
-    let directory = find(&options.id, globals)?;
+    let mut directory = find(&options.id, globals)?;
     directory.lock()?;
     let record = directory.read()?;
     check(&directory, &record)?;

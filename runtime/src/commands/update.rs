@@ -19,7 +19,7 @@ const LONGEST: u64 = 4 << 20;
 
 /// Applies the options, or the document of `--resources`, to the container's control groups.
 pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
-    let directory = find(&options.id, globals)?;
+    let mut directory = find(&options.id, globals)?;
     directory.lock()?;
     let record = directory.read()?;
     if !Status::of(&directory, &record).has_process() {

@@ -7,7 +7,7 @@ use hull_sys::io::read_to_limit;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,24 @@ impl StateRoot {
     }
 
     /// Makes the directory of a new container, locked; exactly one of several callers gets it.
+    ///
+    /// A `delete --force` that takes the still empty directory away before it is locked is answered with another one.
     pub fn reserve(&self, id: &ContainerId) -> Result<StateDir> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.path)
             .context(|| format!("make state root {}", self.path.display()))?;
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        loop {
+            match self.reserve_once(id) {
+                Err(error) if error.code == Code::ContainerNotFound && Instant::now() < deadline => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn reserve_once(&self, id: &ContainerId) -> Result<StateDir> {
         let path = self.path.join(id.as_str());
         match DirBuilder::new().mode(0o711).create(&path) {
             Ok(()) => {}
@@ -51,8 +63,8 @@ impl StateRoot {
             Err(error) => return Err(error).context(|| format!("make {}", path.display())),
         }
         let mut directory = StateDir::open(id.clone(), path)?;
-        directory.remove_on_drop = true;
         directory.lock()?;
+        directory.remove_on_drop = true;
         Ok(directory)
     }
 
@@ -84,6 +96,7 @@ pub struct StateDir {
     id: ContainerId,
     path: PathBuf,
     handle: File,
+    locked: bool,
     remove_on_drop: bool,
 }
 
@@ -92,13 +105,11 @@ impl StateDir {
         let handle = match open_own_dir(path.as_path()) {
             Ok(handle) => File::from(handle),
             Err(error) if error.is(ENOENT) || error.is(ENOTDIR) || error.is(ELOOP) => {
-                return Err(
-                    Error::new(Code::ContainerNotFound, "container does not exist").object(id.as_str())
-                );
+                return Err(not_found(&id));
             }
             Err(error) => return Err(Error::sys(format!("open {}", path.display()), error)),
         };
-        Ok(Self { id, path, handle, remove_on_drop: false })
+        Ok(Self { id, path, handle, locked: false, remove_on_drop: false })
     }
 
     /// The container's id.
@@ -117,12 +128,16 @@ impl StateDir {
     }
 
     /// Takes the lock for a change of the life cycle; gives up after ten seconds, so a stuck command blocks nobody for
-    /// good.
-    pub fn lock(&self) -> Result<()> {
+    /// good. Who had the lock before may have deleted the container: then it does not exist.
+    pub fn lock(&mut self) -> Result<()> {
         let deadline = Instant::now() + LOCK_DEADLINE;
         loop {
             match self.handle.try_lock() {
-                Ok(()) => return Ok(()),
+                Ok(()) if self.is_in_place() => {
+                    self.locked = true;
+                    return Ok(());
+                }
+                Ok(()) => return Err(not_found(&self.id)),
                 Err(TryLockError::Error(error)) => return Err(error).context(|| "lock the state directory"),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(Error::new(
@@ -135,11 +150,20 @@ impl StateDir {
         }
     }
 
-    /// True when some command is changing the container right now.
+    /// True when some command is changing the container right now. The look is a shared lock, so that it does not pass
+    /// for a change itself.
     pub fn is_being_changed(&self) -> bool {
         match File::open(&self.path) {
-            Ok(other) => matches!(other.try_lock(), Err(TryLockError::WouldBlock)),
+            Ok(other) => matches!(other.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
+        }
+    }
+
+    /// The directory is still the one by its name: nobody has removed it since it was opened.
+    fn is_in_place(&self) -> bool {
+        match (self.handle.metadata(), self.path.symlink_metadata()) {
+            (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
+            _ => false,
         }
     }
 
@@ -147,6 +171,12 @@ impl StateDir {
     pub fn read(&self) -> Result<Record> {
         let file = match open_regular(self.handle.as_fd(), "state.json", false) {
             Ok(file) => file,
+            // Between its making and its record, and between the removal of both, a container does not exist.
+            Err(error)
+                if error.is(ENOENT) && !self.locked && (self.is_being_changed() || !self.is_in_place()) =>
+            {
+                return Err(not_found(&self.id));
+            }
             Err(error) if error.is(ENOENT) => {
                 return Err(Error::new(
                     Code::StateDamaged,
@@ -234,6 +264,10 @@ impl Drop for StateDir {
             let _stays = self.remove_all();
         }
     }
+}
+
+fn not_found(id: &ContainerId) -> Error {
+    Error::new(Code::ContainerNotFound, "container does not exist").object(id.as_str())
 }
 
 const ENOENT: i32 = 2;
