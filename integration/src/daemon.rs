@@ -3,9 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running daemon.
@@ -19,7 +18,7 @@ impl Daemon {
     /// Starts a daemon with its output in `log` and waits until `socket` answers the existence test.
     ///
     /// # Panics
-    /// When it cannot be started or makes no socket within 40 seconds.
+    /// When it cannot be started or makes no socket in time.
     #[must_use]
     pub fn start(command: &mut Command, log: &Path, socket: &Path) -> Self {
         let file = File::create(log).expect("make the daemon's log");
@@ -27,7 +26,7 @@ impl Daemon {
         let child =
             command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("start the daemon");
         let mut daemon = Self { child, log: log.to_path_buf() };
-        let up = eventually(Duration::from_secs(40), || socket.exists() || daemon.ended());
+        let up = eventually(PATIENCE, || socket.exists() || daemon.ended());
         assert!(up && !daemon.ended(), "{command:?} did not come up");
         daemon
     }
@@ -52,7 +51,7 @@ impl Drop for Daemon {
             // It may end between the question and the signal; its id is ours until it has been waited for.
             let _ = kill_process(self.pid(), Signal::TERM);
         }
-        if !eventually(Duration::from_secs(20), || self.ended()) {
+        if !eventually(PATIENCE, || self.ended()) {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

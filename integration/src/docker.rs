@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::leftovers::Cgroups;
 use hull_testkit::{Outcome, Scratch, call, gate};
 
@@ -37,10 +37,7 @@ impl Docker {
             Daemon::start(&mut daemon_command(&place, &cgroups), &place.join("log"), &place.join("d.sock"));
         let client = gate::find("docker").expect("the client is installed");
         let docker = Self { _daemon: daemon, _cgroups: cgroups, place, client };
-        assert!(
-            eventually(Duration::from_secs(40), || docker.call(&["version"]).code == 0),
-            "dockerd does not answer"
-        );
+        assert!(eventually(PATIENCE, || docker.call(&["version"]).code == 0), "dockerd does not answer");
         let archive = image::tarball(&docker.place);
         docker.call(&["import", "-c", r#"CMD ["sh"]"#, archive.to_str().expect("UTF-8"), "bb"]).done();
         docker
@@ -64,7 +61,7 @@ impl Docker {
         let pid = self.daemon_pid();
         let mut command = Command::new("nsenter");
         command.args(["-t", &pid, "-n", "--"]).args(arguments).stdin(Stdio::null());
-        call(&mut command, Duration::from_secs(20))
+        call(&mut command, Duration::from_secs(60))
     }
 
     /// `GET` or `POST` on the REST socket; the outcome's last line is the status code.
@@ -73,7 +70,7 @@ impl Docker {
         let mut command = Command::new("curl");
         command.args(["-sS", "-X", method, "-w", "\n%{http_code}", "--max-time", "30", "--unix-socket"]);
         command.arg(self.place.join("d.sock")).arg(format!("http://docker{path}"));
-        call(&mut command, Duration::from_secs(40))
+        call(&mut command, Duration::from_secs(120))
     }
 
     /// A command of the client, for calls that need their own streams.

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::{Outcome, Scratch, call};
 
 /// One terminal of 100 columns and 30 lines with a program in it.
@@ -58,11 +58,11 @@ impl Terminal {
     /// Waits until a line of the screen is `line`.
     ///
     /// # Panics
-    /// When that does not happen within ten seconds; the message shows the screen.
+    /// When that does not happen in time; the message shows the screen.
     #[track_caller]
     pub fn shows(&self, line: &str) {
         let there = || self.screen().lines().any(|shown| shown.trim_end() == line);
-        assert!(eventually(Duration::from_secs(10), there), "no line {line:?} on\n{}", self.screen());
+        assert!(eventually(PATIENCE, there), "no line {line:?} on\n{}", self.screen());
     }
 
     fn tmux(&self, arguments: &[&str]) -> Outcome {
@@ -74,7 +74,7 @@ impl Terminal {
             .env_remove("TMUX")
             .stdin(Stdio::null());
         command.env("SHELL", "/bin/sh").env("TERM", "xterm");
-        call(&mut command, Duration::from_secs(20))
+        call(&mut command, Duration::from_secs(60))
     }
 }
 

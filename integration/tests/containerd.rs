@@ -1,11 +1,9 @@
 //! containerd's own shim with the runtime under test in the place of runc.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use hull_integration::containerd::Containerd;
 use hull_integration::terminal::Terminal;
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::gate::{Gate, program, root};
 use hull_testkit::place::unique;
 use hull_testkit::runtime::peek;
@@ -69,7 +67,7 @@ fn a_task_goes_through_its_life() {
     containerd.ctr(&["task", "resume", &name]).done();
     assert_eq!(status(), "RUNNING");
     containerd.ctr(&["task", "kill", "--signal", "SIGTERM", &name]).done();
-    assert!(eventually(Duration::from_secs(10), || status() == "STOPPED"));
+    assert!(eventually(PATIENCE, || status() == "STOPPED"));
     containerd.ctr(&["task", "rm", &name]).done();
     containerd.ctr(&["container", "rm", &name]).done();
 }

@@ -6,11 +6,10 @@
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Duration;
 
 use hull_integration::docker::Docker;
 use hull_integration::terminal::Terminal;
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::gate::{Gate, program, root};
 use hull_testkit::runtime::peek;
 use hull_testkit::{gate, needs, runtime};
@@ -41,7 +40,7 @@ fn the_runtime_under_test_is_the_default() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    assert!(eventually(Duration::from_secs(5), || actions() == wanted), "{:?}", actions());
+    assert!(eventually(PATIENCE, || actions() == wanted), "{:?}", actions());
 }
 
 #[test]
@@ -123,7 +122,7 @@ fn a_container_goes_through_its_life() {
     call(&["create", "--name", "first", "bb", "sh", "-c", script]);
     call(&["rename", "first", "life"]);
     call(&["start", "life"]);
-    assert!(eventually(Duration::from_secs(10), || call(&["logs", "life"]) == "started"));
+    assert!(eventually(PATIENCE, || call(&["logs", "life"]) == "started"));
     assert_eq!(call(&["ps", "--format", "{{.Names}} {{.Image}}"]), "life bb");
     assert_eq!(call(&["inspect", "-f", "{{.State.Status}} {{.HostConfig.Runtime}}", "life"]), "running hull");
     assert_eq!(
@@ -202,7 +201,7 @@ fn attach_shows_output_and_passes_signals() {
         .stdout(file)
         .spawn()
         .expect("start the client");
-    assert!(eventually(Duration::from_secs(10), || peek(docker.path("attached.out")) == "up"));
+    assert!(eventually(PATIENCE, || peek(docker.path("attached.out")) == "up"));
     docker.call(&["kill", "-s", "INT", "attached"]).done();
     assert_eq!(client.wait().expect("wait for the client").code(), Some(3));
     assert_eq!(peek(docker.path("attached.out")), "up\ngot");
@@ -225,17 +224,17 @@ fn a_health_check_reports_and_a_restart_policy_restarts() {
     ];
     docker.run(&check, &["sh", "-c", "while :; do sleep 0.1; done"]).done();
     let health = || docker.call(&["inspect", "-f", "{{.State.Health.Status}}", "checked"]).text().to_owned();
-    assert!(eventually(Duration::from_secs(15), || health() == "unhealthy"));
+    assert!(eventually(PATIENCE, || health() == "unhealthy"));
     docker.call(&["exec", "checked", "touch", "/ok"]).done();
-    assert!(eventually(Duration::from_secs(15), || health() == "healthy"));
+    assert!(eventually(PATIENCE, || health() == "healthy"));
     docker.call(&["rm", "-f", "checked"]).done();
 
     docker
         .run(&["-d", "--name", "again", "--restart", "on-failure:2"], &["sh", "-c", "echo run; exit 1"])
         .done();
     let runs = || docker.call(&["logs", "again"]).stdout == "run\nrun\nrun\n";
-    assert!(eventually(Duration::from_secs(30), runs));
-    assert!(eventually(Duration::from_secs(10), || {
+    assert!(eventually(PATIENCE, runs));
+    assert!(eventually(PATIENCE, || {
         docker.call(&["inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again"]).text() == "exited 2"
     }));
 }
@@ -255,7 +254,7 @@ fn a_published_port_is_reached_through_the_bridge() {
         [format!("http://{address}/"), "http://10.201.0.1:8123/".into(), "http://127.0.0.1:8123/".into()]
     {
         let got = || docker.beside(&["curl", "-s", "--max-time", "3", &url]).stdout == "served\n";
-        assert!(eventually(Duration::from_secs(10), got), "{url}");
+        assert!(eventually(PATIENCE, got), "{url}");
     }
     let rules = docker.beside(&["iptables", "-t", "nat", "-S", "DOCKER"]);
     assert!(rules.text().contains("--dport 8123 -j DNAT --to-destination"), "{rules:?}");

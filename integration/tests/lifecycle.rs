@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::runtime::{cgroup_dir, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 
@@ -26,7 +26,7 @@ fn run_reports_a_death_by_signal_as_128_and_the_signal() {
         .command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id])
         .spawn()
         .expect("start the runtime");
-    assert!(eventually(Duration::from_secs(10), || runtime.call(&["kill", &bundle.id, "KILL"]).code == 0));
+    assert!(eventually(PATIENCE, || runtime.call(&["kill", &bundle.id, "KILL"]).code == 0));
     let status = run.wait().expect("wait for the runtime");
     assert_eq!(status.code(), Some(137));
 }
@@ -42,7 +42,7 @@ fn a_container_is_created_running_stopped_and_gone() {
 
     container.call("start", &[]).done();
     assert_eq!(container.status(), "running");
-    assert!(eventually(Duration::from_secs(5), || bundle.root().join("ready").exists()));
+    assert!(eventually(PATIENCE, || bundle.root().join("ready").exists()));
 
     container.call("kill", &["TERM"]).done();
     assert!(container.becomes("stopped"));
@@ -76,7 +76,7 @@ fn delete_refuses_a_running_container_unless_forced() {
     assert_eq!(container.status(), "running");
     let pid = container.pid();
     runtime.call(&["delete", "--force", &bundle.id]).done();
-    assert!(eventually(Duration::from_secs(5), || peek(format!("/proc/{pid}/cmdline")).is_empty()));
+    assert!(eventually(PATIENCE, || peek(format!("/proc/{pid}/cmdline")).is_empty()));
 }
 
 #[test]
@@ -147,11 +147,7 @@ fn kill_takes_names_with_and_without_sig_and_numbers() {
         if !signal.is_empty() {
             container.call("kill", &[signal]).done();
         }
-        assert!(
-            eventually(Duration::from_secs(5), || peek(&seen) == expected),
-            "after {signal:?}: {:?}",
-            peek(&seen)
-        );
+        assert!(eventually(PATIENCE, || peek(&seen) == expected), "after {signal:?}: {:?}", peek(&seen));
     }
     container.call("kill", &["NOSUCH"]).failed(1, "signal");
 }
@@ -164,7 +160,7 @@ fn pause_stops_every_process_and_resume_lets_them_go_on() {
     let container = runtime.start(&bundle);
     let ticks = bundle.root().join("ticks");
     let size = || fs::metadata(&ticks).map_or(0, |meta| meta.len());
-    assert!(eventually(Duration::from_secs(5), || size() > 0));
+    assert!(eventually(PATIENCE, || size() > 0));
     container.call("pause", &[]).done();
     assert_eq!(container.status(), "paused");
     let before = size();
@@ -173,7 +169,7 @@ fn pause_stops_every_process_and_resume_lets_them_go_on() {
     container.exec(&[], &["/bin/true"]).failed(255, "paused");
     container.call("resume", &[]).done();
     assert_eq!(container.status(), "running");
-    assert!(eventually(Duration::from_secs(5), || size() > before));
+    assert!(eventually(PATIENCE, || size() > before));
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! podman with the runtime under test, by the drop-in configuration that users get.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use hull_integration::podman::Podman;
 use hull_integration::terminal::Terminal;
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::gate::{Gate, program, root};
 use hull_testkit::runtime::peek;
 use hull_testkit::{gate, needs, runtime};
@@ -84,7 +82,7 @@ fn a_detached_container_goes_through_its_life() {
     let name = podman.name.as_str();
     podman.detached(&[], &["sh", "-c", "trap 'exit 5' TERM; echo started; while :; do sleep 0.1; done"]);
     let logged = || podman.call(&["logs", name]).stdout == "started\n";
-    assert!(eventually(Duration::from_secs(10), logged));
+    assert!(eventually(PATIENCE, logged));
     assert_eq!(
         podman
             .call(&[

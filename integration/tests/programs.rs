@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::process::Child;
-use std::time::Duration;
 
 use hull_integration::terminal::Terminal;
-use hull_testkit::call::eventually;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::gate::{Gate, debian, program, root};
 use hull_testkit::runtime::peek;
 use hull_testkit::{Bundle, Runtime, needs, rootfs};
@@ -44,10 +43,10 @@ impl<'a> Foreground<'a> {
         Self { run: command.spawn().expect("start the runtime"), runtime, bundle }
     }
 
-    /// The exit status of `run`, if it ends within ten seconds.
+    /// The exit status of `run`, if it ends in time.
     fn end(&mut self) -> Option<i32> {
         let mut status = None;
-        eventually(Duration::from_secs(10), || {
+        eventually(PATIENCE, || {
             status = self.run.try_wait().expect("wait for the runtime");
             status.is_some()
         });
@@ -74,7 +73,7 @@ fn nginx_serves_in_its_own_network_and_ends_by_its_own_will() {
         let mut service = Foreground::start(&runtime, &bundle);
         let exec = |arguments: &[&str]| runtime.call(&[&["exec", &bundle.id], arguments].concat());
         let mut page = exec(&["bash", "-c", fetch]);
-        eventually(Duration::from_secs(15), || {
+        eventually(PATIENCE, || {
             page = exec(&["bash", "-c", fetch]);
             page.code == 0
         });
@@ -116,7 +115,10 @@ codes = []
 while len(codes) < 40:
     pid, status = os.wait()
     codes.append(os.waitstatus_to_exitcode(status))
-left = [p for p in os.listdir('/proc') if p.isdigit() and p != '1']
+def parent(pid):
+    try: return open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[1]
+    except OSError: return None  # another process, such as one that looks in from outside, that has just ended
+left = [p for p in os.listdir('/proc') if p.isdigit() and parent(p) == '1']
 open('/run/result', 'w').write(f'{codes.count(0)} {codes.count(3)} {left}')
 while True: time.sleep(1)
 ";
@@ -124,7 +126,7 @@ while True: time.sleep(1)
     let bundle = debian_bundle(&["/usr/bin/python3", "-c", script]);
     let mut service = Foreground::start(&runtime, &bundle);
     let result = || runtime.call(&["exec", &bundle.id, "cat", "/run/result"]).stdout;
-    assert!(eventually(Duration::from_secs(15), || result() == "20 20 []"), "{}", result());
+    assert!(eventually(PATIENCE, || result() == "20 20 []"), "{}", result());
     runtime.call(&["kill", &bundle.id, "TERM"]).done();
     assert_eq!(service.end(), Some(11));
 }
@@ -140,13 +142,9 @@ fn every_process_of_a_container_ends_with_its_first() {
         let all = fs::read_dir("/proc").expect("read /proc").flatten();
         all.filter(|entry| peek(entry.path().join("cmdline")).starts_with("sleep\u{0}4242")).count()
     };
-    assert!(eventually(Duration::from_secs(5), || alive() == 5));
+    assert!(eventually(PATIENCE, || alive() == 5));
     container.call("kill", &["KILL"]).done();
-    assert!(
-        eventually(Duration::from_secs(5), || alive() == 0),
-        "{} processes outlive their container",
-        alive()
-    );
+    assert!(eventually(PATIENCE, || alive() == 0), "{} processes outlive their container", alive());
 }
 
 #[test]
@@ -177,7 +175,7 @@ fn a_shell_in_a_terminal_has_job_control_and_leaves_the_terminal_as_it_was() {
     enter("sleep 100");
     terminal.press("C-z");
     let stopped = || terminal.screen().contains("Stopped");
-    assert!(eventually(Duration::from_secs(10), stopped), "no job control:\n{}", terminal.screen());
+    assert!(eventually(PATIENCE, stopped), "no job control:\n{}", terminal.screen());
     enter("fg");
     terminal.press("C-c");
     enter("echo code$?");
@@ -189,6 +187,6 @@ fn a_shell_in_a_terminal_has_job_control_and_leaves_the_terminal_as_it_was() {
     terminal.shows("status=6");
     // The caller's terminal is no longer raw: it shows what is typed and edits lines.
     let sane = || terminal.screen().contains("speed");
-    assert!(eventually(Duration::from_secs(5), sane), "{}", terminal.screen());
+    assert!(eventually(PATIENCE, sane), "{}", terminal.screen());
     assert!(!terminal.screen().contains("-echo "), "{}", terminal.screen());
 }

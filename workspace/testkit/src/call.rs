@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::place::Scratch;
 
+/// How long a test waits for what has to happen: far longer than it takes, for machines that are busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a finished program left.
 #[derive(Debug)]
 pub struct Outcome {

@@ -82,7 +82,7 @@ fn remove_tree(directory: &Path) {
         remove_tree(&entry.path());
     }
     // A process of the group may still be on its way out; a directory that stays is reported at the end of the run.
-    eventually(Duration::from_secs(2), || fs::remove_dir(directory).is_ok() || !directory.exists());
+    eventually(Duration::from_secs(5), || fs::remove_dir(directory).is_ok() || !directory.exists());
 }
 
 /// The mount points below a directory, as this process sees them.

@@ -9,12 +9,12 @@ use std::{env, fs};
 use serde_json::Value;
 
 use crate::bundle::Bundle;
-use crate::call::{Outcome, call, eventually};
+use crate::call::{Outcome, PATIENCE, call, eventually};
 use crate::gate::Gate;
 use crate::place::{self, Scratch};
 
 /// No call of a runtime takes longer; one that does is killed and fails the test.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A program with the runtime command line, and a state directory of its own.
 #[derive(Debug)]
@@ -148,10 +148,10 @@ impl Container<'_> {
         self.state()["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("state has a pid")
     }
 
-    /// Waits until `state` says `status`; false after ten seconds.
+    /// Waits until `state` says `status`; false when that takes too long.
     #[must_use]
     pub fn becomes(&self, status: &str) -> bool {
-        eventually(Duration::from_secs(10), || self.status() == status)
+        eventually(PATIENCE, || self.status() == status)
     }
 }
 
