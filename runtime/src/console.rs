@@ -7,6 +7,7 @@ use hull_sys::fs::{self, DEVPTS_SUPER_MAGIC, OFlags};
 use hull_sys::mount::{move_mount, open_tree_fd};
 use hull_sys::socket::{connect_stream, send_with_fds};
 use hull_sys::tty;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -59,12 +60,11 @@ impl Console {
 
     /// Binds the slave at /dev/console (D9).
     pub fn bind_at_dev_console(&self, root: &Root) -> Result<()> {
-        let target = root.open_or_create_file("/dev/console").context(|| "make /dev/console");
         let bind = |target: OwnedFd| -> hull_sys::Result<()> {
             let tree = open_tree_fd(self.slave.as_fd(), true, false)?;
             move_mount(tree.as_fd(), target.as_fd())
         };
-        target
+        console_target(root)
             .and_then(|target| bind(target).context(|| "bind the terminal at /dev/console"))
             .map_err(|error| error.code(Code::Console))
     }
@@ -94,6 +94,21 @@ impl Console {
         };
         take().context(|| "make the terminal the controlling one").map_err(|error| error.code(Code::Console))
     }
+}
+
+/// `/dev/console` itself, made if it is not there. A link of the image could lead the terminal over a file that is to be
+/// masked or read-only (CVE-2025-52565), so it is refused.
+fn console_target(root: &Root) -> Result<OwnedFd> {
+    const PATH: &str = "/dev/console";
+    if root.kind_of(PATH).context(|| "look at /dev/console")?.is_none() {
+        root.open_or_create_file(PATH).context(|| "make /dev/console")?;
+    }
+    let target = File::from(root.open_nofollow(PATH).context(|| "open /dev/console")?);
+    if target.metadata().context(|| "look at /dev/console")?.is_symlink() {
+        return Err(Error::new(Code::Console, "/dev/console of the container is a link")
+            .hint("a tmpfs mount on /dev hides what the image has there"));
+    }
+    Ok(target.into())
 }
 
 /// Connects to `--console-socket`, before anything has been done.
