@@ -29,6 +29,7 @@ pub struct Shim {
     program: PathBuf,
     service: &'static str,
     started: bool,
+    _log: fs::File,
 }
 
 pub fn our_shim() -> PathBuf {
@@ -50,12 +51,14 @@ impl Shim {
             root: place.join("state").to_string_lossy().into_owned(),
             ..Options::default()
         };
+        // containerd reads it; the Go shim does not live without it.
+        let log = fs::File::options().read(true).write(true).open(fifo(&bundle.path().join("log"))).unwrap();
         let answer = action(&program, &bundle, &place, "start", b"");
         assert!(answer.status.success(), "{answer:?}");
         let address = String::from_utf8(answer.stdout).unwrap().trim().to_owned();
         let client = Client::connect(&address);
         let service = "containerd.task.v2.Task";
-        Self { bundle, place, events, address, client, options, program, service, started: true }
+        Self { bundle, place, events, address, client, options, program, service, started: true, _log: log }
     }
 
     pub fn socket(&self) -> PathBuf {
