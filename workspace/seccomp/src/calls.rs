@@ -26,6 +26,19 @@ static CALLS: [Call; row_count()] = rows();
 pub(crate) struct CallId(u16);
 
 impl CallId {
+    /// How many known calls there are.
+    pub(crate) const COUNT: usize = row_count();
+
+    /// All of them, in the order of their names.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..u16::MAX).take(Self::COUNT).map(Self)
+    }
+
+    /// Its place in that order.
+    pub(crate) fn place(self) -> usize {
+        usize::from(self.0)
+    }
+
     /// Finds the call with this name on any ABI.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let row = CALLS.binary_search_by(|call| name_at(call).cmp(name)).ok()?;

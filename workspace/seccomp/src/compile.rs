@@ -7,12 +7,12 @@ use oci_spec::runtime::{Arch as ArchName, LinuxSeccomp, LinuxSeccompAction, Linu
 use crate::{
     arch::Arch,
     assemble::Instruction,
-    calls::PRIVATE,
+    calls::{CallId, PRIVATE},
     dispatch::{Dispatch, Table},
     multiplex,
     profile::{self, NEEDED_AFTER_LOAD},
     refusal::Refusal,
-    rules::Rules,
+    rules::{CallRules, Rules},
     words::{FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV, MAX_INSTRUCTIONS},
 };
 
@@ -85,13 +85,13 @@ fn abis(profile: &LinuxSeccomp, native: Arch, warnings: &mut Vec<String>) -> Vec
 }
 
 fn table(arch: Arch, rules: &Rules, warnings: &mut Vec<String>) -> Table {
-    let mut calls = BTreeMap::new();
-    for (call, call_rules) in &rules.calls {
-        if let Some(number) = call.number(arch) {
-            // Of two names for one number, the first in the alphabet stands.
-            calls.entry(number).or_insert_with(|| call_rules.clone());
-        }
-    }
+    let numbered = |(call, rules): (&CallId, &CallRules)| Some((call.number(arch)?, rules.clone()));
+    let mut found: Vec<_> = rules.calls.iter().filter_map(numbered).collect();
+    found.sort_by_key(|(number, _)| *number);
+    // Of two names for one number, the first in the alphabet stands.
+    found.dedup_by_key(|(number, _)| *number);
+    // A map of sorted entries is built at once; one entry after the other costs most of the compilation.
+    let mut calls: BTreeMap<_, _> = found.into_iter().collect();
     // A call that the profile names is not too new, even if it lies above the others and its rule was dropped.
     for number in rules.named.iter().filter_map(|call| call.number(arch)).filter(|number| *number >= PRIVATE)
     {

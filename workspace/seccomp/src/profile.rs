@@ -1,12 +1,6 @@
 //! Reads a profile: refuses what cannot be meant, resolves names and actions.
 
-use alloc::{
-    collections::{BTreeMap, btree_map::Entry},
-    format,
-    string::String,
-    vec,
-    vec::Vec,
-};
+use alloc::{format, string::String, vec, vec::Vec};
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
@@ -37,13 +31,17 @@ pub(crate) fn read(
     }
     let default = word(profile.default_action(), profile.default_errno_ret())
         .map_err(|reason| Refusal::new("/linux/seccomp/defaultErrnoRet", reason))?;
-    let mut reader = Reader { default, needed, calls: BTreeMap::new(), named: Vec::new(), warnings };
+    let calls = core::iter::repeat_with(|| None).take(CallId::COUNT).collect();
+    let mut reader = Reader { default, needed, calls, named: Vec::new(), warnings };
     for (index, entry) in profile.syscalls().iter().flatten().enumerate() {
         reader.entry(index, entry)?;
     }
     Ok(Rules {
         default,
-        calls: reader.calls.into_iter().map(|(call, sourced)| (call, sourced.rules)).collect(),
+        calls: CallId::all()
+            .zip(reader.calls)
+            .filter_map(|(call, sourced)| Some((call, sourced?.rules)))
+            .collect(),
         named: reader.named,
     })
 }
@@ -51,7 +49,8 @@ pub(crate) fn read(
 struct Reader<'a> {
     default: u32,
     needed: &'a [&'a str],
-    calls: BTreeMap<CallId, Sourced>,
+    /// By [`CallId::place`].
+    calls: Vec<Option<Sourced>>,
     named: Vec<CallId>,
     warnings: &'a mut Vec<String>,
 }
@@ -102,12 +101,10 @@ impl Reader<'_> {
     /// Adds what entry `index` of the profile says about `call`; warns when it is without effect.
     fn add(&mut self, index: usize, call: CallId, rules: &[Rule]) {
         let fresh = CallRules::from_rules(rules);
-        let known = match self.calls.entry(call) {
-            Entry::Vacant(entry) => {
-                entry.insert(Sourced { rules: fresh, always_from: index });
-                return;
-            }
-            Entry::Occupied(entry) => entry.into_mut(),
+        let place = &mut self.calls[call.place()];
+        let Some(known) = place else {
+            *place = Some(Sourced { rules: fresh, always_from: index });
+            return;
         };
         let without_effect = match (known.rules.always, fresh.always) {
             (Some(stands), _) => (stands != rules[0].action).then_some((index, known.always_from)),
