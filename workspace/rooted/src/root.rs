@@ -100,7 +100,27 @@ impl Root {
     /// Opens the directory at `path` as a place, and makes it with `mode` less the umask if it is missing, with the
     /// directories above it (0755). A link to nothing is followed and its target made, inside the root.
     pub fn open_or_create_dir(&self, path: impl AsRef<Path>, mode: u32) -> Result<OwnedFd> {
-        self.open_or_make(path.as_ref(), OFlags::PATH, &Last::Directory { mode })
+        let path = path.as_ref();
+        match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY) {
+            // Nearly always only the last name is missing; everything else is the walk's.
+            Err(error) if error.is(libc::ENOENT) => self.make_last(path, mode),
+            Err(error) if error.is(libc::ENOTDIR) => {}
+            other => return other,
+        }
+        self.open_or_make(path, OFlags::PATH, &Last::Directory { mode })
+    }
+
+    /// Makes the directory at `path` where the one above it exists and nothing has its name, a link neither. Where that
+    /// does not hold, or fails, nothing is lost: whoever opens the path next finds out why.
+    fn make_last(&self, path: &Path, mode: u32) {
+        let Ok((above, leaf)) = split(path) else { return };
+        let make = |directory: BorrowedFd<'_>| fs::mkdirat(directory, &leaf, Mode::from_raw_mode(mode));
+        let _seen_by_the_next_lookup = if above.as_os_str().is_empty() || above == Path::new("/") {
+            make(self.fd.as_fd()).is_ok()
+        } else {
+            let above = self.open_with(above, OFlags::PATH | OFlags::DIRECTORY);
+            above.is_ok_and(|directory| make(directory.as_fd()).is_ok())
+        };
     }
 
     /// Opens what is at `path` as a place to mount a file on: anything but a directory. If it is missing, an empty
