@@ -5,6 +5,7 @@ use crate::error::{Context, Result};
 use hull_cgroup::{Layout, Place, SavedPaths, Version};
 use hull_plan::{Attributes, MountPlan, NamespaceKind, Plan};
 use hull_rooted::Root;
+use hull_sys::fs::{self, Mode, OFlags};
 use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, open_tree};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -58,8 +59,12 @@ pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]
     move_mount(base.as_fd(), target.as_fd()).context(|| "attach")?;
     let inside = super::handle(base)?;
     for entry in entries {
-        let directory =
-            inside.open_or_create_dir(&entry.name, 0o755).context(|| format!("make {}", entry.name))?;
+        // On a tmpfs of our own that nobody has entered yet.
+        fs::mkdirat(inside.as_fd(), entry.name.as_str(), Mode::from_raw_mode(0o755))
+            .context(|| format!("make {}", entry.name))?;
+        let directory = inside
+            .open_strict(&entry.name, OFlags::PATH | OFlags::DIRECTORY)
+            .context(|| format!("open {}", entry.name))?;
         let tree = hierarchy(entry, own_namespace, mount.attributes)?;
         move_mount(tree.as_fd(), directory.as_fd()).context(|| format!("attach {}", entry.name))?;
         for alias in &entry.aliases {

@@ -8,7 +8,7 @@ use hull_sys::CWD;
 use hull_sys::fs::{self, FileType, Mode, makedev};
 use hull_sys::mount::{move_mount, open_tree};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const EEXIST: i32 = 17;
 const EPERM: i32 = 1;
@@ -27,49 +27,59 @@ const LINKS: [(&str, &str); 6] = [
 pub fn make_all(root: &Root, plan: &Plan) -> Result<()> {
     // Modes are exactly as configured; the process's own umask is set later.
     let before = hull_sys::process::umask(0);
+    let mut parent = None;
     let done = plan.devices.iter().try_for_each(|device| {
-        make(root, device).map_err(|error| {
+        make(root, device, &mut parent).map_err(|error| {
             error.within(format!("error creating device node {:?}", device.path)).field(device.field.clone())
         })
     });
     hull_sys::process::umask(before);
     done?;
     if plan.default_dev_links {
-        link_all(root)?;
+        link_all(root, &mut parent)?;
     }
     Ok(())
 }
 
-fn make(root: &Root, device: &DevicePlan) -> Result<()> {
+fn make(root: &Root, device: &DevicePlan, parent: &mut Parent) -> Result<()> {
     if device.bind {
         return bind(root, device);
     }
-    let (parent, leaf) = open_parent(root, &device.path)?;
+    let (parent, leaf) = open_parent(root, &device.path, parent)?;
     let mode = Mode::from_raw_mode(device.mode);
-    match fs::mknodat(
-        parent.as_fd(),
-        leaf.as_os_str(),
-        kind_of(device),
-        mode,
-        makedev(device.major, device.minor),
-    ) {
+    match fs::mknodat(parent, leaf, kind_of(device), mode, makedev(device.major, device.minor)) {
         Ok(()) => {}
-        Err(error) if error.is(EEXIST) => return existing(parent.as_fd(), &leaf, device),
+        Err(error) if error.is(EEXIST) => return existing(parent, leaf, device),
         Err(error) if error.is(EPERM) && device.kind != DeviceKind::Fifo => return bind(root, device),
         Err(error) => return Err(Error::sys("mknod", error)),
     }
     if (device.uid, device.gid) != (0, 0) {
-        fs::fchownat(parent.as_fd(), leaf.as_os_str(), device.uid, device.gid).context(|| "chown")?;
+        fs::fchownat(parent, leaf, device.uid, device.gid).context(|| "chown")?;
     }
     Ok(())
 }
 
+/// The directory that the last device or link lay in: most lie in the same one.
+type Parent = Option<(String, OwnedFd)>;
+
 /// The directory of a path in the container, made when it is missing, and the last component.
-fn open_parent(root: &Root, path: &str) -> Result<(std::os::fd::OwnedFd, std::ffi::OsString)> {
-    let parent =
-        path.rsplit_once('/').map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent });
-    root.open_or_create_dir(parent, 0o755).context(|| "make its directory")?;
-    root.parent_and_leaf(path).context(|| "open its directory")
+fn open_parent<'a, 'p>(
+    root: &Root,
+    path: &'a str,
+    last: &'p mut Parent,
+) -> Result<(BorrowedFd<'p>, &'a OsStr)> {
+    let (parent, leaf) = path.rsplit_once('/').unwrap_or(("", path));
+    if matches!(leaf, "" | "." | "..") {
+        return Err(Error::new(Code::ConfigInvalid, "the path has no name at its end").object(path));
+    }
+    let opened = match last.take().filter(|(known, _)| known == parent) {
+        Some(known) => known,
+        None => {
+            let above = if parent.is_empty() { "/" } else { parent };
+            (parent.to_owned(), root.open_or_create_dir(above, 0o755).context(|| "make its directory")?)
+        }
+    };
+    Ok((last.insert(opened).1.as_fd(), OsStr::new(leaf)))
 }
 
 const fn kind_of(device: &DevicePlan) -> FileType {
@@ -107,13 +117,13 @@ fn bind(root: &Root, device: &DevicePlan) -> Result<()> {
     move_mount(tree.as_fd(), target.as_fd()).context(|| "bind the host's node")
 }
 
-fn link_all(root: &Root) -> Result<()> {
+fn link_all(root: &Root, parent: &mut Parent) -> Result<()> {
     for (to, at) in LINKS {
         if at == "/dev/core" && !exists(c"/proc/kcore") {
             continue;
         }
-        let (parent, leaf) = open_parent(root, at)?;
-        match fs::symlinkat(to, parent.as_fd(), leaf.as_os_str()) {
+        let (directory, leaf) = open_parent(root, at, parent)?;
+        match fs::symlinkat(to, directory, leaf) {
             Err(error) if error.is(EEXIST) => {}
             other => other.context(|| format!("link {at}"))?,
         }
