@@ -6,7 +6,7 @@
 //! serves instead, without the report.
 
 use crate::error::{Code, Context, Error, Result};
-use crate::link::{decode_error, encode_error};
+use crate::link::{LONGEST, decode_error, encode_error};
 use crate::state::StateDir;
 use hull_sys::fs::{FileType, Mode};
 use hull_sys::poll::wait_readable;
@@ -118,7 +118,7 @@ pub fn open(directory: &StateDir, deadline: Instant) -> Result<()> {
     if !wait_readable(connection.as_fd(), Some(deadline)).context(|| "wait for the program")? {
         return Err(Error::new(Code::Timeout, "the program did not start in time"));
     }
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = [0; LONGEST];
     let received = recv_with_fds(connection.as_fd(), &mut buffer, 0).context(|| "wait for the program")?;
     remove(directory);
     if received.len == 0 {

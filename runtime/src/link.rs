@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// Longest message in bytes (a longer text is cut).
-const LONGEST: usize = 60_000;
+pub const LONGEST: usize = 16_000;
 
 /// What the child says.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Link {
     /// Parent: hears the next message; nothing at the end of the conversation.
     pub fn hear(&self, deadline: Instant) -> Result<Option<ToParent>> {
         self.wait(deadline, "the container's process")?;
-        let mut buffer = vec![0; LONGEST + 4096];
+        let mut buffer = [0; LONGEST + 4096];
         let received = recv_with_fds(self.fd(), &mut buffer, 1).context(|| "hear the container's process")?;
         let Some((tag, body)) = buffer[..received.len].split_first() else { return Ok(None) };
         let mut fds = received.fds.into_iter();
