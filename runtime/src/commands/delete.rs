@@ -48,8 +48,9 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
 /// Ends the processes, removes the control groups, runs the poststop hooks. The state directory stays: its removal is
 /// the last step of the callers.
 pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
-    end_processes(record)?;
-    Cgroup::open(&record.cgroup).destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    let mut cgroup = Cgroup::open(&record.cgroup);
+    end_processes(record, &cgroup)?;
+    cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
     for path in record.host_mounts.iter().rev() {
         // Unmounted already, by a delete that was interrupted or by hand, is as good.
         let _gone = hull_sys::mount::unmount_detach(path.as_path());
@@ -61,9 +62,8 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
 }
 
 /// The first process, then whatever its control groups still hold (without a pid namespace the others live on).
-fn end_processes(record: &Record) -> Result<()> {
+fn end_processes(record: &Record, cgroup: &Cgroup) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
-    let cgroup = Cgroup::open(&record.cgroup);
     let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
     if let Some(pidfd) = &init {
         // Gone in this moment is as good.
