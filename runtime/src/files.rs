@@ -8,6 +8,7 @@ const ENOENT: i32 = 2;
 const EISDIR: i32 = 21;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
+const EILSEQ: i32 = 84;
 
 /// A directory for reading, links followed.
 pub fn open_dir(path: impl PathArg) -> Result<OwnedFd> {
@@ -44,6 +45,14 @@ pub fn open_regular(directory: BorrowedFd<'_>, name: impl PathArg, follow: bool)
         FileType::Directory => Err(SysError::new("openat", EISDIR)),
         _ => Err(SysError::new("openat", EINVAL)),
     }
+}
+
+/// The text of a small file of the kernel's, such as those of procfs.
+pub fn read_text(path: impl PathArg) -> Result<String> {
+    const LONGEST: usize = 64 << 10;
+    let file = fs::openat(CWD, path, OFlags::RDONLY, Mode::empty())?;
+    let bytes = hull_sys::io::read_to_limit(file.as_fd(), LONGEST)?;
+    String::from_utf8(bytes).map_err(|_| SysError::new("read", EILSEQ))
 }
 
 /// The type in a `stat`.

@@ -1,6 +1,7 @@
 //! The facts about this host that the planner asks for.
 
 use crate::error::{Context, Result};
+use crate::files::read_text;
 use hull_plan::HostFacts;
 use hull_sys::{capability, identity};
 use std::fs;
@@ -29,7 +30,7 @@ pub fn probe(bundle: &Path, rootless: Option<bool>) -> Result<HostFacts> {
 
 /// True when the caller's user namespace does not map every id to itself (user_namespaces(7)).
 fn in_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+    read_text("/proc/self/uid_map").is_ok_and(|map| {
         let mut fields = map.split_ascii_whitespace();
         (fields.next(), fields.next(), fields.next()) != (Some("0"), Some("0"), Some("4294967295"))
     })
@@ -37,7 +38,7 @@ fn in_user_namespace() -> bool {
 
 /// The bounding set, from the status file: one read in place of a system call for each capability.
 fn bounding(last: u8) -> hull_sys::Result<u64> {
-    if let Some(bits) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(parse_bounding) {
+    if let Some(bits) = read_text("/proc/self/status").ok().as_deref().and_then(parse_bounding) {
         return Ok(bits);
     }
     let mut bits = 0;

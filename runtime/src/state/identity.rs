@@ -1,9 +1,9 @@
 //! Who a process is, beyond its number: a reused pid is never taken for the container's.
 
 use crate::error::{Code, Context, Error, Result};
+use crate::files::read_text;
 use hull_sys::process::{Pid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A pid with its start time and the boot it belongs to.
@@ -62,7 +62,7 @@ const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
 
 fn read_stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = read_text(format!("/proc/{pid}/stat")).ok()?;
     parse_stat(&text)
 }
 
@@ -76,7 +76,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(path).context(|| format!("read {path}"))?.trim_end().to_owned())
+    Ok(read_text(path).context(|| format!("read {path}"))?.trim_end().to_owned())
 }
 
 #[cfg(test)]
