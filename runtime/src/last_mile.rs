@@ -7,7 +7,7 @@ use crate::link::{Link, ToParent};
 use crate::log::Level;
 use crate::seal::Seal;
 use crate::step::{Step, at};
-use hull_plan::{CapabilityPlan, MemoryPolicyPlan, ProcessPlan};
+use hull_plan::{MemoryPolicyPlan, ProcessPlan};
 use hull_rooted::{Entry, Proc, Root};
 use hull_sys::capability::{self, CapabilitySets};
 use hull_sys::process::CStrings;
@@ -52,15 +52,16 @@ impl Walk<'_> {
         if let Some(mask) = process.umask {
             hull_sys::process::umask(mask);
         }
+        let inherited = at(Step::Identity, || Inherited::read(proc))?;
         let home = home_of(process, proc);
         // Once as root of the container, since the user may not be able to search the way there; once more as the user,
         // since root may not either (a home on NFS).
         let there = try_cwd(&process.cwd) || make_cwd(&process.cwd);
-        at(Step::Identity, || become_user(process, self.rootless))?;
+        at(Step::Identity, || become_user(process, self.rootless, inherited.bounding))?;
         at(Step::Identity, || take_effective(process))?;
         at(Step::Cwd, || enter_cwd(&process.cwd, there, self.own_root.then_some(proc)))?;
         let program = at(Step::FindProgram, || find_program(&process.args, environment(process, home)))?;
-        at(Step::Exec, reset_signals)?;
+        at(Step::Exec, || reset_signals(inherited.ignored_signals))?;
         at(Step::Exec, || {
             hull_sys::fd::mark_cloexec_from(3 + self.preserve_fds)
                 .context(|| "mark descriptors close-on-exec")
@@ -115,10 +116,44 @@ fn tell_warnings(link: &Link, warnings: &[String]) -> Result<()> {
     warnings.iter().try_for_each(|text| link.tell(&ToParent::Log(Level::Warning, text.clone())))
 }
 
+/// What this process has of its caller, from the status file: one read in place of a call for each capability and each
+/// signal.
+struct Inherited {
+    bounding: u64,
+    ignored_signals: u64,
+}
+
+impl Inherited {
+    fn read(proc: &Proc) -> Result<Self> {
+        match proc.read(Entry::OwnThread("status")).ok().as_deref().and_then(Self::parse) {
+            Some(found) => Ok(found),
+            // A procfs of a pid namespace that this process is not in does not know it.
+            None => Self::ask().context(|| "read the bounding set"),
+        }
+    }
+
+    fn ask() -> hull_sys::Result<Self> {
+        let mut bounding = 0;
+        for number in 0..=capability::last_capability() {
+            bounding |= u64::from(capability::bounding_has(number)?) << number;
+        }
+        Ok(Self { bounding, ignored_signals: u64::MAX })
+    }
+
+    fn parse(status: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(status);
+        let bits = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        };
+        Some(Self { bounding: bits("CapBnd:")?, ignored_signals: bits("SigIgn:")? })
+    }
+}
+
 /// The caller's blocked and ignored signals are not the program's.
-fn reset_signals() -> Result<()> {
+fn reset_signals(ignored: u64) -> Result<()> {
     let reset =
-        || hull_sys::signal::reset_dispositions().and_then(|()| hull_sys::signal::unblock_all().map(drop));
+        || hull_sys::signal::reset_ignored(ignored).and_then(|()| hull_sys::signal::unblock_all().map(drop));
     reset().context(|| "reset signals")
 }
 
@@ -247,9 +282,9 @@ fn set_labels(plan: &ProcessPlan, proc: &Proc) -> Result<()> {
 
 /// Drops the bounding set (R10: before the ids change), then takes on user and groups with capabilities kept for the
 /// steps that remain.
-fn become_user(plan: &ProcessPlan, setgroups_denied: bool) -> Result<()> {
+fn become_user(plan: &ProcessPlan, setgroups_denied: bool, bounding: u64) -> Result<()> {
     if let Some(capabilities) = &plan.capabilities {
-        drop_bounding(capabilities).context(|| "drop the bounding set")?;
+        drop_bounding(bounding & !capabilities.bounding).context(|| "drop the bounding set")?;
     }
     process::set_keep_capabilities(true).context(|| "keep capabilities")?;
     // The primary group is always among the supplementary ones (R11).
@@ -270,13 +305,8 @@ fn become_user(plan: &ProcessPlan, setgroups_denied: bool) -> Result<()> {
     process::set_keep_capabilities(false).context(|| "keep capabilities no longer")
 }
 
-fn drop_bounding(plan: &CapabilityPlan) -> hull_sys::Result<()> {
-    for number in 0..=capability::last_capability() {
-        if plan.bounding >> number & 1 == 0 && capability::bounding_has(number)? {
-            capability::bounding_drop(number)?;
-        }
-    }
-    Ok(())
+fn drop_bounding(unwanted: u64) -> hull_sys::Result<()> {
+    (0..64).filter(|number| unwanted >> number & 1 == 1).try_for_each(capability::bounding_drop)
 }
 
 /// The final sets. The ones to be kept survived the change of user; effective ones were lost with it.
@@ -394,4 +424,17 @@ pub fn execve_error(program: &Program, cause: hull_sys::SysError) -> Error {
         _ => None,
     };
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Inherited;
+
+    #[test]
+    fn the_status_file_names_what_is_inherited() {
+        let status = b"Name:\tCapBnd: (x)\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000440\nCapBnd:\t000001ffffffffff\n";
+        let found = Inherited::parse(status).expect("both lines");
+        assert_eq!((found.bounding, found.ignored_signals), (0x1ff_ffff_ffff, 0x1000));
+        assert!(Inherited::parse(b"SigIgn:\t0\n").is_none());
+    }
 }

@@ -124,10 +124,18 @@ fn word(bytes: &[u8; 128], at: usize) -> i32 {
 
 /// Gives every signal its default disposition: ignored ones would stay ignored over execve.
 pub fn reset_dispositions() -> Result<()> {
+    reset_ignored(u64::MAX)
+}
+
+/// The same for the signals of `ignored` only, signal N in bit N - 1 as `SigIgn` of proc_pid_status(5) has them: caught
+/// ones get their default by execve itself.
+pub fn reset_ignored(ignored: u64) -> Result<()> {
     // The kernel's struct sigaction: handler, flags, restorer, mask; all zero is SIG_DFL.
     let default = [0u64; 4];
     let nothing = std::ptr::null_mut::<u64>();
-    for signal in (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+    let meant =
+        |signal: &i32| ignored >> (signal - 1) & 1 == 1 && ![libc::SIGKILL, libc::SIGSTOP].contains(signal);
+    for signal in (1..=LAST_SIGNAL).filter(meant) {
         // SAFETY: the structure is as long as the kernel's; SIG_DFL names no code of ours.
         let returned =
             unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, SET_SIZE) };
