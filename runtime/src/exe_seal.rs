@@ -19,6 +19,9 @@ const MARK: &[u8] = b"sealed:";
 /// openat(2): the path is empty, the descriptor is meant.
 const AT_EMPTY_PATH: i32 = 0x1000;
 
+/// A directory that every host has, of a file system that overlay takes, with nothing of ours in it.
+const SECOND_LAYER: &str = "/etc";
+
 /// Bytes that one call copies at most.
 const COPY_AT_ONCE: usize = 16 << 20;
 
@@ -60,8 +63,9 @@ fn overlay_image(path: &Path) -> hull_sys::Result<OwnedFd> {
     let (directory, name) = path.parent().zip(path.file_name()).ok_or(refused)?;
     let directory = directory.to_str().filter(|text| !text.contains([':', ',', '\\'])).ok_or(refused)?;
     let context = fsopen("overlay")?;
-    // Two layers are needed where there is no upper one; the second is only there for that.
-    fsconfig_string(context.as_fd(), "lowerdir", format!("{directory}:/proc/self/fdinfo").as_str())
+    // Two layers are needed where there is no upper one; the second is only there for that. It may not contain the
+    // first, or the kernel refuses.
+    fsconfig_string(context.as_fd(), "lowerdir", format!("{directory}:{SECOND_LAYER}").as_str())
         .and_then(|()| fsconfig_create(context.as_fd()))?;
     let mount = fsmount(context.as_fd(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
     open_regular(mount.as_fd(), name, false)

@@ -66,6 +66,10 @@ fn start(arguments: Vec<OsString>) -> Result<u8> {
     hull_sys::fd::open_std_fds().context(|| "open standard streams")?;
     let sealed = exe_seal::is_sealed(&arguments);
     let plain = exe_seal::unmark(arguments.clone());
+    if !sealed && looks_like_entering(&plain) {
+        // The command itself decides, below, and reports the reason.
+        let _tried_again = exe_seal::seal(&plain);
+    }
     let name = program_name(plain.first());
     let words = text_arguments(&plain)?;
     let matches = match command_line(&name).try_get_matches_from(std::iter::once(name.clone()).chain(words)) {
@@ -96,6 +100,12 @@ fn start(arguments: Vec<OsString>) -> Result<u8> {
         globals.log.error(&error);
         if is_exec { EXEC_FAILURE } else { 1 }
     }))
+}
+
+/// A word of the line is the name of a command that enters a container: then only the sealed program parses the line. A
+/// wrong guess costs time and no safety.
+fn looks_like_entering(arguments: &[OsString]) -> bool {
+    arguments.iter().skip(1).any(|argument| argument == "create" || argument == "run" || argument == "exec")
 }
 
 const fn enters_a_container(command: &Command) -> bool {
