@@ -47,6 +47,10 @@ use log::{Format, Log};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// A command makes some thousand small values and ends: they cost no system call.
+#[global_allocator]
+static HEAP: hull_sys::heap::Heap = hull_sys::heap::Heap::new();
+
 /// Exit status of `exec` when the runtime itself failed.
 const EXEC_FAILURE: u8 = 255;
 

@@ -11,6 +11,7 @@ mod error;
 pub mod event;
 pub mod fd;
 pub mod fs;
+pub mod heap;
 pub mod identity;
 pub mod io;
 mod ioctl;
