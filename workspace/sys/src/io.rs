@@ -34,17 +34,15 @@ pub fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
 
 /// Reads to the end; `EFBIG` when there is more than `limit` bytes.
 pub fn read_to_limit(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
-    const CHUNK: usize = 16 * 1024;
+    // On the stack, since nearly every file read here is a small one of the kernel's.
+    let mut chunk = [0; 16 << 10];
     let mut bytes = Vec::new();
     loop {
-        let start = bytes.len();
-        bytes.resize(start + CHUNK.min(limit.saturating_sub(start) + 1), 0);
-        let got = read(fd, &mut bytes[start..])?;
-        bytes.truncate(start + got);
-        match got {
+        let wanted = chunk.len().min(limit.saturating_sub(bytes.len()).saturating_add(1));
+        match read(fd, &mut chunk[..wanted])? {
             0 => return Ok(bytes),
-            _ if bytes.len() > limit => return Err(SysError::new("read", libc::EFBIG)),
-            _ => {}
+            got if bytes.len() + got > limit => return Err(SysError::new("read", libc::EFBIG)),
+            got => bytes.extend_from_slice(&chunk[..got]),
         }
     }
 }
