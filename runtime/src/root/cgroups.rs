@@ -5,9 +5,9 @@ use crate::error::{Context, Result};
 use hull_cgroup::{Layout, Place, SavedPaths, Version};
 use hull_plan::{Attributes, MountPlan, NamespaceKind, Plan};
 use hull_rooted::Root;
-use hull_sys::fs::{self, Mode, OFlags};
-use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, open_tree};
-use std::os::fd::{AsFd, OwnedFd};
+use hull_sys::fs::{self, Mode};
+use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, move_mount_at, open_tree};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One hierarchy as the container sees it.
 #[derive(Debug)]
@@ -51,34 +51,28 @@ pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]
         && only.whole
     {
         let tree = hierarchy(only, own_namespace, mount.attributes)?;
+        restrict(tree.as_fd(), mount.attributes)?;
         return move_mount(tree.as_fd(), target.as_fd()).context(|| "attach");
     }
     let writable = Attributes { set: mount.attributes.set & !MOUNT_ATTR_RDONLY, ..mount.attributes };
     let mode = [("mode".to_owned(), Some("755".to_owned()))];
     let base = new_filesystem("tmpfs", Some("tmpfs"), &mode, plan.mount_label.as_deref(), writable)?;
     move_mount(base.as_fd(), target.as_fd()).context(|| "attach")?;
-    let inside = super::handle(base)?;
+    // Names below the tmpfs are safe: it is our own, and nobody has entered it yet.
     for entry in entries {
-        // On a tmpfs of our own that nobody has entered yet.
-        fs::mkdirat(inside.as_fd(), entry.name.as_str(), Mode::from_raw_mode(0o755))
-            .context(|| format!("make {}", entry.name))?;
-        let directory = inside
-            .open_strict(&entry.name, OFlags::PATH | OFlags::DIRECTORY)
-            .context(|| format!("open {}", entry.name))?;
+        let name = entry.name.as_str();
         let tree = hierarchy(entry, own_namespace, mount.attributes)?;
-        move_mount(tree.as_fd(), directory.as_fd()).context(|| format!("attach {}", entry.name))?;
+        fs::mkdirat(base.as_fd(), name, Mode::from_raw_mode(0o755)).context(|| format!("make {name}"))?;
+        move_mount_at(tree.as_fd(), base.as_fd(), name).context(|| format!("attach {name}"))?;
         for alias in &entry.aliases {
-            inside.symlink(&entry.name, alias).context(|| format!("link {alias}"))?;
+            fs::symlinkat(name, base.as_fd(), alias.as_str()).context(|| format!("link {alias}"))?;
         }
     }
-    if mount.attributes.set & MOUNT_ATTR_RDONLY != 0 {
-        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        mount_setattr(inside.as_fd(), false, &attr).context(|| "make it read-only")?;
-    }
-    Ok(())
+    restrict(base.as_fd(), mount.attributes)
 }
 
-/// With a cgroup namespace a fresh mount shows the container's part; without one that part is bound.
+/// With a cgroup namespace a fresh mount shows the container's part; without one that part is bound, with the options
+/// that it has on the host.
 fn hierarchy(entry: &MountEntry, own_namespace: bool, attributes: Attributes) -> Result<OwnedFd> {
     if own_namespace {
         let options: Vec<_> = entry.options.iter().map(|option| option_pair(option)).collect();
@@ -86,11 +80,14 @@ fn hierarchy(entry: &MountEntry, own_namespace: bool, attributes: Attributes) ->
         let kind = if entry.version == Version::V2 { "cgroup2" } else { "cgroup" };
         return new_filesystem(kind, Some("cgroup"), options, None, attributes);
     }
-    let tree = open_tree(hull_sys::CWD, entry.host_path.as_str(), true, false)
-        .context(|| format!("open {}", entry.host_path))?;
+    open_tree(hull_sys::CWD, entry.host_path.as_str(), true, false)
+        .context(|| format!("open {}", entry.host_path))
+}
+
+/// Gives a mount, and all below it, the options of the configuration.
+fn restrict(tree: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
     let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), true, &attr).context(|| "set the attributes of the control group")?;
-    Ok(tree)
+    mount_setattr(tree, true, &attr).context(|| "set the attributes of the control groups")
 }
 
 fn option_pair(option: &str) -> (String, Option<String>) {

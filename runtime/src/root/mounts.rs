@@ -14,6 +14,8 @@ use hull_sys::mount::{
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+const ENOENT: i32 = 2;
+
 /// Every attribute of a mount but those of access times.
 const ALL_BUT_TIMES: u64 =
     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
@@ -267,11 +269,19 @@ fn bind_target(root: &Root, target: &str, source: BorrowedFd<'_>) -> Result<Owne
 /// The target of a new file system. procfs and sysfs go on real directories only: on a link they would land where the
 /// image says (CVE-2023-27561).
 fn filesystem_target(root: &Root, target: &str, kind: &str) -> Result<OwnedFd> {
-    let opened = root.open_or_create_dir(target, 0o755).context(|| "make the target directory")?;
+    let make = || root.open_or_create_dir(target, 0o755).context(|| "make the target directory");
     if !matches!(kind, "proc" | "sysfs") {
-        return Ok(opened);
+        return make();
     }
-    root.open_strict(target, OFlags::PATH | OFlags::DIRECTORY).map_err(|_| {
+    let open = || root.open_strict(target, OFlags::PATH | OFlags::DIRECTORY);
+    let opened = match open() {
+        Err(error) if error.is(ENOENT) => {
+            make()?;
+            open()
+        }
+        other => other,
+    };
+    opened.map_err(|_| {
         Error::new(Code::ConfigInvalid, format!("filesystem {kind:?} must be mounted on ordinary directory"))
             .object(target)
             .hint("the image has a symbolic link there")

@@ -169,6 +169,17 @@ pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     check_unit("move_mount", returned)
 }
 
+/// The same on top of `name` in the directory `to`; a symbolic link as last component is not followed.
+pub fn move_mount_at(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: impl Arg) -> Result<()> {
+    let (from, to, empty) = (from.as_raw_fd(), to.as_raw_fd(), c"".as_ptr());
+    with_path("move_mount", name, |name| {
+        let (name, flags) = (name.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
+        // SAFETY: `name` ends in NUL and outlives the call, as the static empty string does.
+        let returned = unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, name, flags) };
+        check_unit("move_mount", returned)
+    })
+}
+
 /// A change of mount attributes.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct MountAttr<'fd> {
