@@ -17,7 +17,7 @@ use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
-use crate::{console, document, hooks, host};
+use crate::{activation, console, document, hooks, host, notify};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
@@ -100,12 +100,12 @@ struct Decisions {
 
 /// Creates the container; on failure nothing of it is left.
 pub fn create(request: Request, globals: &Globals) -> Result<Created> {
-    let decided = decide(&request, globals)?;
+    let mut decided = decide(&request, globals)?;
     let console =
         request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console);
-    let Decisions { plan, facts, seal, .. } = &decided;
-
     let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
+    notify::prepare(&mut decided.plan, &directory)?;
+    let Decisions { plan, facts, seal, .. } = &decided;
     directory.replace("config.json", &decided.bundle.config)?;
     let mut record = new_record(&request.id, &decided);
     directory.write(&record)?;
@@ -167,7 +167,8 @@ fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
     let bundle = Bundle::open(&request.bundle)?;
     let loaded = hull_plan::load(&bundle.config)?;
     let facts = host::probe(&bundle.path, globals.rootless)?;
-    let plan = Plan::build(&loaded.spec, &facts)?;
+    let mut plan = Plan::build(&loaded.spec, &facts)?;
+    plan.process.iter_mut().for_each(|process| activation::announce(&mut process.env));
     let seal = Seal::compile(&plan).map_err(|error| error.step(Step::CompileSeccomp))?;
     for warning in loaded.warnings.iter().chain(&plan.warnings) {
         globals.log.write(Level::Warning, &format!("{} (config.json#{})", warning.text, warning.field));

@@ -1,6 +1,7 @@
 //! A container in the foreground: signals forwarded, the terminal relayed and restored, the exit status returned.
 
 use crate::error::{Code, Context, Error, Result};
+use crate::notify::Listener;
 use hull_sys::poll::wait_any_readable;
 use hull_sys::process::{Child, WaitStatus, pidfd_send_signal, wait_any_child};
 use hull_sys::signal::{self, SignalSet};
@@ -128,8 +129,24 @@ impl Terminal {
     }
 }
 
-/// Waits for the process, forwarding signals and relaying the terminal; returns how it ended.
-pub fn attend(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) -> Result<WaitStatus> {
+/// What [`attend`] waits for.
+#[derive(Clone, Copy)]
+enum Event {
+    Ended,
+    Signal,
+    Output,
+    Input,
+    Notice,
+}
+
+/// Waits for the process, forwarding signals, relaying the terminal and its notice that it is ready; returns how it
+/// ended.
+pub fn attend(
+    child: &Child,
+    signals: &Signals,
+    mut terminal: Option<Terminal>,
+    mut notify: Option<Listener>,
+) -> Result<WaitStatus> {
     let pidfd = child.pidfd.as_fd();
     let stdin = std::io::stdin();
     loop {
@@ -139,20 +156,24 @@ pub fn attend(child: &Child, signals: &Signals, mut terminal: Option<Terminal>) 
             }
             return Ok(status);
         }
-        let mut watched = vec![pidfd, signals.fd.as_fd()];
-        if let Some(terminal) = &terminal {
-            watched.push(terminal.master.as_fd());
-            if terminal.input_open {
-                watched.push(stdin.as_fd());
-            }
-        }
-        let ready = wait_any_readable(&watched, None).context(|| "wait for the container")?;
-        match ready {
-            Some(1) => forward(pidfd, signals, terminal.as_ref())?,
+        let mut watched = vec![(Event::Ended, pidfd), (Event::Signal, signals.fd.as_fd())];
+        watched.extend(terminal.iter().map(|terminal| (Event::Output, terminal.master.as_fd())));
+        let reads = terminal.as_ref().is_some_and(|terminal| terminal.input_open);
+        watched.extend(reads.then(|| (Event::Input, stdin.as_fd())));
+        watched.extend(notify.iter().map(|notify| (Event::Notice, notify.fd())));
+        let fds: Vec<_> = watched.iter().map(|(_, fd)| *fd).collect();
+        let ready = wait_any_readable(&fds, None).context(|| "wait for the container")?;
+        match ready.map(|index| watched[index].0) {
+            Some(Event::Signal) => forward(pidfd, signals, terminal.as_ref())?,
             // At its end the last process closed its side: our terminal is restored, and the exit status comes next.
-            Some(2) => terminal = terminal.and_then(Terminal::copied_out),
-            Some(3) => terminal.iter_mut().for_each(Terminal::copy_in),
-            _ => {}
+            Some(Event::Output) => terminal = terminal.and_then(Terminal::copied_out),
+            Some(Event::Input) => terminal.iter_mut().for_each(Terminal::copy_in),
+            Some(Event::Notice) => {
+                // A caller that cannot be told does not end its container.
+                let told = notify.as_ref().is_none_or(|notify| notify.hear(child.pid).unwrap_or(true));
+                notify = notify.filter(|_| !told);
+            }
+            Some(Event::Ended) | None => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! container run from a sealed image of the program.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod arguments;
 mod bundle;
 mod cgroup_files;
@@ -30,6 +31,7 @@ mod link;
 mod log;
 mod netlink;
 mod network;
+mod notify;
 mod output;
 mod pid_file;
 mod root;

@@ -1,5 +1,6 @@
 //! `hull create`.
 
+use crate::activation;
 use crate::cli::CreateOptions;
 use crate::create::{self, Request};
 use crate::error::Result;
@@ -24,7 +25,7 @@ pub fn request(options: CreateOptions, starts_at_once: bool) -> Result<Request> 
         pidfd_socket: options.pidfd_socket,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
-        preserve_fds: options.preserve_fds,
+        preserve_fds: activation::passed() + options.preserve_fds,
         own_console: None,
         starts_at_once,
     })

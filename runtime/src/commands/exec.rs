@@ -26,7 +26,7 @@ pub fn run(options: ExecOptions, globals: &Globals) -> Result<u8> {
     let Some(signals) = signals else { return Ok(0) };
     let terminal =
         started.own_side.map(|socket| Terminal::receive(socket.as_fd())).transpose().map_err(named)?;
-    let status = foreground::attend(&started.child, &signals, terminal)?;
+    let status = foreground::attend(&started.child, &signals, terminal, None)?;
     Ok(u8::try_from(status.code()).unwrap_or(1))
 }
 

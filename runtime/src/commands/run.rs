@@ -10,6 +10,7 @@ use crate::foreground::{self, Signals, Terminal};
 use crate::globals::Globals;
 use crate::hooks;
 use crate::link::{ToChild, ToParent};
+use crate::notify::Listener;
 use crate::state::ContainerId;
 use hull_sys::socket::stream_pair;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,7 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     let created = create::create(request, globals).map_err(named)?;
     let id = created.directory.id().clone();
     let own_side = own_side.filter(|_| uses_terminal(&created));
+    let notify = Listener::bind(&created.directory).map_err(named)?;
     let started = begin(&created, globals)
         .and_then(|()| own_side.map(|socket| Terminal::receive(socket.as_fd())).transpose());
     let Created { directory, child, .. } = created;
@@ -38,8 +40,11 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
         let _reported = delete::after_run(&id, globals);
         named(error)
     })?;
-    let Some(signals) = signals else { return Ok(0) };
-    let status = foreground::attend(&child, &signals, terminal)?;
+    let Some(signals) = signals else {
+        notify.iter().for_each(|notify| notify.wait(child.pidfd.as_fd(), child.pid, globals));
+        return Ok(0);
+    };
+    let status = foreground::attend(&child, &signals, terminal, notify)?;
     if !options.keep {
         delete::after_run(&id, globals)?;
     }

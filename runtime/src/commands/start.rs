@@ -7,9 +7,12 @@ use crate::error::{Code, Error, Result};
 use crate::gate;
 use crate::globals::Globals;
 use crate::hooks;
+use crate::notify::Listener;
 use crate::spec_of;
 use crate::state::{Record, StateDir, Status};
 use hull_plan::HookPlan;
+use hull_sys::process::Pid;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// How long the program may take to be executed, beyond its hooks.
@@ -23,8 +26,16 @@ pub fn run(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
     check(&directory, &record)?;
     let all_hooks = spec_of::hooks(&directory)?;
     let deadline = Instant::now() + DEADLINE + hooks::longest(&all_hooks.start_container);
+    let notify = Listener::bind(&directory)?;
     gate::open(&directory, deadline)?;
     finish(&directory, &record, &all_hooks, globals)?;
+    // Others may change the container while the program gets ready.
+    drop(directory);
+    if let (Some(notify), Some(init)) = (notify, &record.init)
+        && let Some(pidfd) = init.open()?
+    {
+        notify.wait(pidfd.as_fd(), Pid::from_raw(init.pid), globals);
+    }
     Ok(0)
 }
 
