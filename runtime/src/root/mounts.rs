@@ -39,7 +39,7 @@ pub fn mount_all(
         let done = match &mount.source {
             MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
             _ => tree_of(plan, mount, facts, root, source.take())
-                .and_then(|tree| mount_one(root, mount, tree, plan.mount_label.as_deref(), own_ids)),
+                .and_then(|tree| mount_one(root, mount, tree, own_ids)),
         };
         done.map_err(|error| named(mount, error))?;
     }
@@ -71,13 +71,7 @@ fn name(mount: &MountPlan) -> &str {
     }
 }
 
-fn mount_one(
-    root: &mut Root,
-    mount: &MountPlan,
-    source: Option<OwnedFd>,
-    label: Option<&str>,
-    own_ids: bool,
-) -> Result<()> {
+fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, own_ids: bool) -> Result<()> {
     match &mount.source {
         MountSource::Bind { .. } => {
             let tree = source.ok_or_else(|| Error::new(Code::Unsupported, "the source was not opened"))?;
@@ -89,7 +83,7 @@ fn mount_one(
             let inherited = inherited_mode(root, mount, kind, options)?;
             let target = filesystem_target(root, &mount.target, kind)?;
             let options: Vec<_> = options.iter().cloned().chain(inherited).collect();
-            let fresh = new_filesystem(kind, source.as_deref(), &options, label, early_attributes(mount))?;
+            let fresh = new_filesystem(kind, source.as_deref(), &options, None, early_attributes(mount))?;
             if mount.copy_up {
                 copy_up::copy(target.as_fd(), fresh.as_fd())
                     .context(|| format!("copy {} into the tmpfs", mount.target))?;
