@@ -31,11 +31,19 @@ pub struct Cost {
 /// # Errors
 /// When the command ends with a status other than 0.
 pub fn cost(command: &Command) -> Result<Cost, String> {
+    cost_within(command, LIMIT)
+}
+
+/// The same with another limit of time.
+///
+/// # Errors
+/// When the command ends with a status other than 0, or not in time.
+pub fn cost_within(command: &Command, limit: Duration) -> Result<Cost, String> {
     let own = env::current_exe().map_err(|error| error.to_string())?;
     let mut measuring = Command::new(own);
     measuring.arg(FLAG).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     // Not through pipes: a created container would keep them open.
-    let outcome = call(&mut measuring, LIMIT);
+    let outcome = call(&mut measuring, limit);
     if outcome.code != 0 {
         return Err(format!("{command:?}: {}", outcome.stderr));
     }
