@@ -1,5 +1,6 @@
 //! What changed between two trees, or what an overlay's upper directory changed: the content of a layer.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -45,11 +46,13 @@ impl Change {
 /// The order of a layer's lines: parents first, marks before their siblings, else by bytes of each part.
 pub fn order(left: &Change, right: &Change) -> Ordering {
     // An opaque mark lies inside its directory; any other line at its own name.
-    let place = |change: &Change| match change.effect {
-        Effect::Opaque => (join(&change.path, b""), 0),
-        Effect::Remove => (change.path.clone(), 0),
-        Effect::Put(_) => (change.path.clone(), 1),
-    };
+    fn place(change: &Change) -> (Cow<'_, [u8]>, i32) {
+        match change.effect {
+            Effect::Opaque => (join(&change.path, b"").into(), 0),
+            Effect::Remove => (Cow::from(&change.path[..]), 0),
+            Effect::Put(_) => (Cow::from(&change.path[..]), 1),
+        }
+    }
     let ((left, left_rank), (right, right_rank)) = (place(left), place(right));
     let mut lefts = left.split(|b| *b == b'/').peekable();
     let mut rights = right.split(|b| *b == b'/').peekable();
@@ -103,7 +106,19 @@ pub fn diff_trees(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<Vec<Change
 /// Opaque directories become one mark for each name they hide. Copied-up entries that are as below are left out.
 pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
+    // A directory that lower layers don't have: nothing in it needs to be looked for there.
+    let mut fresh: Option<Vec<u8>> = None;
     for entry in tree::list(upper)? {
+        let is_fresh = |directory: &Vec<u8>| {
+            entry.path.strip_prefix(&directory[..]).is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        if fresh.as_ref().is_some_and(is_fresh) {
+            // A mark of an overlay hides nothing here.
+            if entry.kind != (Kind::Char { major: 0, minor: 0 }) {
+                changes.push(Change::put(entry));
+            }
+            continue;
+        }
         if entry.kind == (Kind::Char { major: 0, minor: 0 }) {
             if Merged(lowers).find(&entry.path)?.is_some() {
                 changes.push(Change::remove(&entry.path));
@@ -111,6 +126,9 @@ pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Chang
             continue;
         }
         let below = Merged(lowers).find(&entry.path)?;
+        if entry.kind == Kind::Directory && below.is_none() {
+            fresh = Some(entry.path.clone());
+        }
         if entry.kind == Kind::Directory && below.as_ref().is_some_and(|(_, was)| was.kind == Kind::Directory)
         {
             let fd = tree::look(upper, &entry.path).map_err(crate::Error::file("look at", &entry.path))?;
