@@ -1,6 +1,6 @@
 //! From a written snapshot to a layer in the store: what changed, packed deterministically, adopted for later steps.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_image::{LayerRecord, Store};
 use hull_layer::{Change, Effect, Encoding, TimeRule};
@@ -53,6 +53,7 @@ pub(crate) fn commit(store: &Store, snapshot: Snapshot, below: &Layers, packing:
 fn set_times(upper: BorrowedFd<'_>, changes: &[Change], epoch: u64) -> Result<()> {
     let time = Timespec { tv_sec: epoch.try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
+    let mut last: Option<(&[u8], OwnedFd)> = None;
     // Children before parents: nothing changes in a directory after its own time is set.
     for change in changes.iter().rev().filter(|change| matches!(change.effect, Effect::Put(_))) {
         let path = &change.path;
@@ -60,12 +61,21 @@ fn set_times(upper: BorrowedFd<'_>, changes: &[Change], epoch: u64) -> Result<()
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&b"."[..], &path[..]),
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let parent = rustix::fs::openat2(upper, parent, flags, Mode::empty(), resolve)
-            .map_err(Error::errno("open directory", parent))?;
-        rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        // Most entries are in the directory of the one before.
+        let opened = match last.take() {
+            Some((path, opened)) if path == parent => opened,
+            _ => open_parent(upper, parent)?,
+        };
+        rustix::fs::utimensat(&opened, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(Error::errno("set times of", path))?;
+        last = Some((parent, opened));
     }
     Ok(())
+}
+
+fn open_parent(upper: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(upper, path, flags, Mode::empty(), resolve)
+        .map_err(Error::errno("open directory", path))
 }

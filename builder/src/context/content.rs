@@ -1,6 +1,6 @@
 //! What a selection is made of: one digest over names, kinds, modes, owners, attributes, links and contents. No times.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{FileType, Stat};
 use sha2::{Digest, Sha256};
 
-use super::file_cache::{Content, FileCache};
+use super::file_cache::{Content, Facts, FileCache};
 use super::select::Source;
 use super::tree::{Node, Tree};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub(crate) struct Contents {
     /// By path below the tree's root: the digest of a regular file.
-    pub(crate) files: BTreeMap<Vec<u8>, Content>,
+    pub(crate) files: HashMap<Vec<u8>, Facts>,
     /// One line for each thing selected: its place and everything that counts.
     pub(crate) lines: Vec<(String, String)>,
 }
@@ -30,12 +30,13 @@ pub(crate) fn describe(tree: &Tree, sources: &[Source], cache: Option<&FileCache
         match source {
             Source::File { node, name } => {
                 let place = format!("{index}:{}", String::from_utf8_lossy(name));
-                all.add(tree, node, place, &nodes)?;
+                all.add(tree, node, place, &nodes, cache)?;
             }
             Source::Directory { root, items } => {
-                all.add(tree, root, format!("{index}:./"), &nodes)?;
+                all.add(tree, root, format!("{index}:./"), &nodes, cache)?;
                 for item in items {
-                    all.add(tree, &item.node, format!("{index}:./{}", escape(&item.to)), &nodes)?;
+                    let place = format!("{index}:./{}", escape(&item.to));
+                    all.add(tree, &item.node, place, &nodes, cache)?;
                 }
             }
         }
@@ -53,12 +54,8 @@ fn escape(name: &[u8]) -> String {
 }
 
 /// The digests of all regular files, those that are not known read by several threads.
-fn read_files(
-    tree: &Tree,
-    sources: &[Source],
-    cache: Option<&FileCache>,
-) -> Result<BTreeMap<Vec<u8>, Content>> {
-    let mut known = BTreeMap::new();
+fn read_files(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Result<HashMap<Vec<u8>, Facts>> {
+    let mut known = HashMap::new();
     let mut unknown: Vec<&Node> = Vec::new();
     let nodes = sources.iter().flat_map(|source| match source {
         Source::File { node, .. } => vec![node],
@@ -66,7 +63,7 @@ fn read_files(
     });
     for node in nodes.filter(|node| node.kind() == FileType::RegularFile) {
         match cache.and_then(|cache| cache.get(&node.stat)) {
-            Some(content) => drop(known.insert(node.path.clone(), content)),
+            Some(facts) => drop(known.insert(node.path.clone(), facts)),
             None => unknown.push(node),
         }
     }
@@ -89,21 +86,23 @@ fn read_files(
     Ok(known)
 }
 
-/// A path and the digest of what is there.
-type Read = (Vec<u8>, Content);
+/// A path and what is there.
+type Read = (Vec<u8>, Facts);
 
 fn read_file(tree: &Tree, node: &Node, cache: Option<&FileCache>) -> Result<Read> {
     let mut file = tree.open_file(&node.path)?;
     let before = stat(&file, &node.path)?;
     let content = hash(&mut file, &node.path)?;
+    let plain = hull_layer::read_xattrs(file.as_fd(), &node.path)?.is_empty();
+    let facts = Facts { content, plain };
     let after = stat(&file, &node.path)?;
     let identity = |stat: &Stat| (stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec);
     if identity(&before) == identity(&after)
         && let Some(cache) = cache
     {
-        cache.put(&after, content);
+        cache.put(&after, facts);
     }
-    Ok((node.path.clone(), content))
+    Ok((node.path.clone(), facts))
 }
 
 fn stat(file: &File, path: &[u8]) -> Result<Stat> {
@@ -131,7 +130,8 @@ impl Contents {
         tree: &Tree,
         node: &Node,
         place: String,
-        files: &BTreeMap<Vec<u8>, Content>,
+        files: &HashMap<Vec<u8>, Facts>,
+        cache: Option<&FileCache>,
     ) -> Result<()> {
         let stat = &node.stat;
         let mode = stat.st_mode & 0o7777;
@@ -139,10 +139,13 @@ impl Contents {
             if tree.keeps_owners { format!(" {}:{}", stat.st_uid, stat.st_gid) } else { String::new() };
         let what = match node.kind() {
             FileType::RegularFile => {
-                let content = files.get(&node.path).ok_or_else(|| Error::fact("a file was not read"))?;
-                format!("file {mode:04o}{owner} {}{}", hex(content), attributes(tree, node)?)
+                let facts = files.get(&node.path).ok_or_else(|| Error::fact("a file was not read"))?;
+                let attributes = if facts.plain { String::new() } else { attributes(tree, node)? };
+                format!("file {mode:04o}{owner} {}{attributes}", hex(&facts.content))
             }
-            FileType::Directory => format!("directory {mode:04o}{owner}{}", attributes(tree, node)?),
+            FileType::Directory => {
+                format!("directory {mode:04o}{owner}{}", directory_attributes(tree, node, cache)?)
+            }
             FileType::Symlink => format!("link{owner} {}", escape(&tree.read_link(&node.path)?)),
             FileType::Fifo => format!("fifo {mode:04o}{owner}"),
             kind => format!("{kind:?} {mode:04o}{owner} {:x}", stat.st_rdev),
@@ -159,7 +162,20 @@ fn attributes(tree: &Tree, node: &Node) -> Result<String> {
     Ok(found.iter().map(|(name, value)| format!(" {}={}", escape(name), hex(value))).collect())
 }
 
+/// The same of a directory, which is only looked at when it changed.
+fn directory_attributes(tree: &Tree, node: &Node, cache: Option<&FileCache>) -> Result<String> {
+    if cache.and_then(|cache| cache.get(&node.stat)).is_some_and(|facts| facts.plain) {
+        return Ok(String::new());
+    }
+    let text = attributes(tree, node)?;
+    if let Some(cache) = cache {
+        cache.put(&node.stat, Facts { content: Content::default(), plain: text.is_empty() });
+    }
+    Ok(text)
+}
+
 /// Bytes in lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 /// SHA-256 of a file's content.
 pub(crate) type Content = [u8; 32];
 
-const MAGIC: &[u8; 8] = b"hullfc01";
-const RECORD: usize = 8 + 8 + 8 + 4 + 8 + 32;
+const MAGIC: &[u8; 8] = b"hullfc02";
+const RECORD: usize = 8 + 8 + 8 + 4 + 8 + 32 + 1;
 /// Largest cache file read, in bytes: 4 million files.
 const MAX_BYTES: u64 = 4_000_000 * RECORD as u64;
 /// A file younger than this when it was read is not kept, in nanoseconds: several clock ticks.
@@ -28,6 +28,16 @@ struct Known {
     changed: (i64, u32),
     size: u64,
     content: Content,
+    plain: bool,
+}
+
+/// What is known of an unchanged file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Its digest; zeros for what has no content.
+    pub(crate) content: Content,
+    /// Whether it has no extended attribute that counts: setting one changes the change time.
+    pub(crate) plain: bool,
 }
 
 /// The cache of one context directory.
@@ -51,23 +61,28 @@ impl FileCache {
         Self { path: path.to_owned(), known: Mutex::new((known, false)) }
     }
 
-    /// The digest of an unchanged file.
-    pub(crate) fn get(&self, stat: &Stat) -> Option<Content> {
+    /// What is known of an unchanged file.
+    pub(crate) fn get(&self, stat: &Stat) -> Option<Facts> {
         let guard = self.known.lock().expect("no thread panics with it");
         let known = guard.0.get(&(stat.st_dev, stat.st_ino))?;
         let same = known.changed == changed(stat) && known.size == stat.st_size as u64;
-        same.then_some(known.content)
+        same.then_some(Facts { content: known.content, plain: known.plain })
     }
 
-    /// Keeps the digest of a file that was `stat` before and after it was read.
-    pub(crate) fn put(&self, stat: &Stat, content: Content) {
+    /// Keeps what was read of a file that was `stat` before and after.
+    pub(crate) fn put(&self, stat: &Stat, facts: Facts) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let age =
             now.as_nanos() as i128 - (i128::from(stat.st_ctime) * 1_000_000_000 + stat.st_ctime_nsec as i128);
         if age < SETTLING {
             return;
         }
-        let known = Known { changed: changed(stat), size: stat.st_size as u64, content };
+        let known = Known {
+            changed: changed(stat),
+            size: stat.st_size as u64,
+            content: facts.content,
+            plain: facts.plain,
+        };
         let mut guard = self.known.lock().expect("no thread panics with it");
         guard.0.insert((stat.st_dev, stat.st_ino), known);
         guard.1 = true;
@@ -88,6 +103,7 @@ impl FileCache {
             bytes.extend_from_slice(&known.changed.1.to_le_bytes());
             bytes.extend_from_slice(&known.size.to_le_bytes());
             bytes.extend_from_slice(&known.content);
+            bytes.push(known.plain.into());
         }
         let check = checksum(&bytes);
         bytes.extend_from_slice(&check);
@@ -122,7 +138,8 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
         let key = (u64::from_le_bytes(word(0)), u64::from_le_bytes(word(8)));
         let size = u64::from_le_bytes(word(28));
         let content = record[36..68].try_into().expect("32 bytes");
-        known.insert(key, Known { changed: (seconds, nanos), size, content });
+        let plain = record[68] == 1;
+        known.insert(key, Known { changed: (seconds, nanos), size, content, plain });
     }
     Some(known)
 }

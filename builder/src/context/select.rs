@@ -210,26 +210,42 @@ impl Walk<'_> {
         for node in self.tree.entries(directory)? {
             let name = node.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             let to = join(to, name);
+            if node.is_directory() {
+                self.subdirectory(node, to, ignored, excluded, depth)?;
+                continue;
+            }
             let (text, to_text) = (String::from_utf8_lossy(&node.path), String::from_utf8_lossy(&to));
-            let verdict = self.tree.ignore.judge(&text, ignored);
-            let exclusion = self.exclude.judge(&to_text, excluded);
-            let left_out = verdict.ignored || exclusion.ignored;
-            let enter = !left_out
-                || (!verdict.ignored || self.tree.ignore.must_enter(&text))
-                    && (!exclusion.ignored || self.exclude.must_enter(&to_text));
-            let (is_directory, path) = (node.is_directory(), node.path.clone());
-            let (below, kept_below) = (verdict.inherited, exclusion.inherited);
-            let at = self.items.len();
-            if !matches!(node.kind(), FileType::Socket) {
-                self.items.push(Item { node, to: to.clone() });
+            let left_out = self.tree.ignore.drops(&text, ignored) || self.exclude.drops(&to_text, excluded);
+            if !left_out && !matches!(node.kind(), FileType::Socket) {
+                self.items.push(Item { node, to });
             }
-            if is_directory && enter {
-                self.directory(&path, &to, &below, &kept_below, depth + 1)?;
-            }
-            // A left-out directory stays only for what was brought back in it.
-            if left_out && self.items.len() == at + 1 {
-                self.items.truncate(at);
-            }
+        }
+        Ok(())
+    }
+
+    fn subdirectory(
+        &mut self,
+        node: Node,
+        to: Vec<u8>,
+        ignored: &Inherited,
+        excluded: &Inherited,
+        depth: usize,
+    ) -> Result<()> {
+        let path = node.path.clone();
+        let (text, to_text) = (String::from_utf8_lossy(&path), String::from_utf8_lossy(&to));
+        let verdict = self.tree.ignore.judge(&text, ignored);
+        let exclusion = self.exclude.judge(&to_text, excluded);
+        let left_out = verdict.ignored || exclusion.ignored;
+        let enter = (!verdict.ignored || self.tree.ignore.must_enter(&text))
+            && (!exclusion.ignored || self.exclude.must_enter(&to_text));
+        let at = self.items.len();
+        self.items.push(Item { node, to: to.clone() });
+        if enter {
+            self.directory(&path, &to, &verdict.inherited, &exclusion.inherited, depth + 1)?;
+        }
+        // A left-out directory stays only for what was brought back in it.
+        if left_out && self.items.len() == at + 1 {
+            self.items.truncate(at);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One path pattern as a small automaton: `*` and `?` within a segment, classes, escapes and, where allowed, `**`.
 //!
-//! The rules are Go's `filepath.Match` plus Docker's `**`. Matching takes pattern times path steps, whatever the input.
+//! The rules are Go's `filepath.Match` plus Docker's `**`. Matching takes pattern times path steps, whatever the input;
+//! most paths are told apart by the text that every match begins and ends with, before the automaton is asked.
 
 enum Token {
     /// This character.
@@ -17,9 +18,25 @@ enum Token {
     Skip(usize),
 }
 
+impl Token {
+    /// The one character that it stands for.
+    fn text(&self) -> Option<char> {
+        match self {
+            Self::Char(c) => Some(*c),
+            _ => None,
+        }
+    }
+}
+
 /// A compiled pattern.
 pub(crate) struct Glob {
     tokens: Vec<Token>,
+    /// What every match begins with.
+    prefix: String,
+    /// What every match ends with.
+    suffix: String,
+    /// Whether the prefix is all there is.
+    literal: bool,
 }
 
 /// The pattern that cannot be compiled.
@@ -33,6 +50,8 @@ impl Glob {
         let bad = || BadPattern(text.to_owned());
         let mut chars = text.chars().peekable();
         let mut tokens = Vec::new();
+        // Before this, tokens may be skipped.
+        let mut certain = 0;
         while let Some(c) = chars.next() {
             match c {
                 '*' if deep && chars.peek() == Some(&'*') => {
@@ -44,6 +63,7 @@ impl Glob {
                         Some(_) if slash => tokens.extend([Token::Skip(3), Token::Deep, Token::Char('/')]),
                         Some(_) => tokens.push(Token::Deep),
                     }
+                    certain = tokens.len();
                 }
                 '*' => tokens.push(Token::Star),
                 '?' => tokens.push(Token::One),
@@ -52,25 +72,42 @@ impl Glob {
                 c => tokens.push(Token::Char(c)),
             }
         }
-        Ok(Self { tokens })
+        let prefix: String = tokens.iter().map_while(Token::text).collect();
+        let mut suffix: Vec<char> = tokens[certain..].iter().rev().map_while(Token::text).collect();
+        suffix.reverse();
+        let literal = tokens.iter().all(|token| token.text().is_some());
+        Ok(Self { tokens, prefix, suffix: suffix.into_iter().collect(), literal })
     }
 
     /// Whether the whole path fits.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.run(path.chars()).is_some_and(|states| states[self.tokens.len()])
+        // The last byte alone tells most apart.
+        let last = self.suffix.as_bytes().last();
+        if last.is_some() && path.as_bytes().last() != last {
+            return false;
+        }
+        if self.literal {
+            return path == self.prefix;
+        }
+        path.starts_with(&self.prefix)
+            && path.ends_with(&self.suffix)
+            && self.run(path.chars()).is_some_and(|states| states[self.tokens.len()])
     }
 
     /// Whether something below this directory could fit.
     pub(crate) fn may_match_below(&self, directory: &str) -> bool {
-        self.run(directory.chars().chain(['/'])).is_some()
+        let shorter = directory.len().min(self.prefix.len());
+        directory.as_bytes()[..shorter] == self.prefix.as_bytes()[..shorter]
+            && self.run(directory.chars().chain(['/'])).is_some()
     }
 
     /// The live states behind `text`; `None` when none is left.
     fn run(&self, text: impl Iterator<Item = char>) -> Option<Vec<bool>> {
         let mut states = vec![false; self.tokens.len() + 1];
+        let mut next = states.clone();
         self.enter(&mut states, 0);
         for c in text {
-            let mut next = vec![false; states.len()];
+            next.fill(false);
             for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
                 match token {
                     Token::Char(wanted) if *wanted == c => self.enter(&mut next, at + 1),
@@ -89,7 +126,7 @@ impl Glob {
             if !next.contains(&true) {
                 return None;
             }
-            states = next;
+            std::mem::swap(&mut states, &mut next);
         }
         Some(states)
     }
@@ -168,6 +205,12 @@ mod tests {
             ("a**b", "a/x/b", true),
             ("", "", true),
             ("a[b", "ab", false),
+            ("a/**/bc", "a/bc", true),
+            ("a/**/bc", "a/xbc", false),
+            ("**/bc", "bc", true),
+            ("ab*ab", "ab", false),
+            ("ab*ab", "abab", true),
+            ("ab**ab", "aba", false),
         ];
         for (pattern, path, wanted) in rows {
             let found = Glob::new(pattern, true).is_ok_and(|glob| glob.matches(path));

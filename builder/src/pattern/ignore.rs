@@ -86,6 +86,13 @@ impl Ignore {
         Verdict { ignored: rule.is_some_and(|rule| !rule.brings_back), rule, inherited: Inherited(fits) }
     }
 
+    /// Whether a path that nothing lies below is left out.
+    pub(crate) fn drops(&self, path: &str, parent: &Inherited) -> bool {
+        let rules = self.rules.iter().zip(&parent.0).rev();
+        let mut deciding = rules.filter(|(rule, inherited)| **inherited || rule.glob.matches(path));
+        deciding.next().is_some_and(|(rule, _)| !rule.brings_back)
+    }
+
     /// Judges a path on its own, looking at each of its parents.
     pub(crate) fn judge_path(&self, path: &str) -> Verdict<'_> {
         let mut inherited = self.root();
@@ -136,6 +143,9 @@ mod tests {
         for (rules, path, wanted) in rows {
             let ignore = Ignore::parse(&rules.join("\n")).unwrap();
             assert_eq!(ignore.judge_path(path).ignored, wanted, "{rules:?} {path}");
+            let parent =
+                path.rsplit_once('/').map_or_else(|| ignore.root(), |(p, _)| ignore.judge_path(p).inherited);
+            assert_eq!(ignore.drops(path, &parent), wanted, "{rules:?} {path}");
         }
         assert!(Ignore::parse("\u{feff}a").unwrap().judge_path("a").ignored, "a byte order mark is allowed");
         assert!(Ignore::parse("[").is_err());

@@ -1,5 +1,6 @@
 //! Writing one thing into a snapshot: by its directory's descriptor and its name, never through a link.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,9 @@ use super::place;
 use crate::context::content::{Contents, hex};
 use crate::context::tree::{Node, Tree};
 use crate::error::{Error, Result};
+
+/// Extended attributes by name.
+type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What the copied things get.
 pub(crate) struct Dress {
@@ -35,14 +39,13 @@ impl Dress {
     }
 
     /// Sets mode, attributes and time of something open; the owner was set before, as that clears set-id bits.
-    fn finish(&self, tree: &Tree, fd: BorrowedFd<'_>, node: &Node) -> Result<()> {
+    fn finish(&self, fd: BorrowedFd<'_>, node: &Node, attributes: &Attributes) -> Result<()> {
         let path = &node.path;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode(node)))
             .map_err(Error::errno("change mode of", path))?;
-        let place = tree.open_place(path)?;
-        for (name, value) in hull_layer::read_xattrs(place.as_fd(), path)? {
+        for (name, value) in attributes {
             let flags = rustix::fs::XattrFlags::empty();
-            rustix::fs::fsetxattr(fd, &name[..], &value, flags)
+            rustix::fs::fsetxattr(fd, &name[..], value, flags)
                 .map_err(Error::errno("set attribute of", path))?;
         }
         if self.keep_times {
@@ -127,16 +130,21 @@ fn file(
         to.write_all(&buffer[..count]).map_err(Error::io("write", &named))?;
     }
     let found: [u8; 32] = hasher.finalize().into();
-    match contents.files.get(&node.path) {
-        Some(wanted) if *wanted == found => {}
+    let attributes = match contents.files.get(&node.path) {
+        Some(wanted) if wanted.content == found && wanted.plain => Attributes::new(),
+        Some(wanted) if wanted.content == found => hull_layer::read_xattrs(from.as_fd(), &node.path)?,
         Some(wanted) => {
-            let text = format!("{named} changed while it was read ({} became {})", hex(wanted), hex(&found));
+            let text = format!(
+                "{named} changed while it was read ({} became {})",
+                hex(&wanted.content),
+                hex(&found)
+            );
             return Err(Error::fact(text));
         }
         None => return Err(Error::fact(format!("{named} was not read before"))),
-    }
+    };
     place::set_owner(to.as_fd(), dress.owner(node), &node.path)?;
-    dress.finish(tree, to.as_fd(), node)
+    dress.finish(to.as_fd(), node, &attributes)
 }
 
 /// Creates a file that must not be there.
@@ -174,7 +182,8 @@ pub(crate) fn directory(
     };
     if made || !keep {
         place::set_owner(fd.as_fd(), dress.owner(node), name)?;
-        dress.finish(tree, fd.as_fd(), node)?;
+        let attributes = hull_layer::read_xattrs(tree.open_place(&node.path)?.as_fd(), &node.path)?;
+        dress.finish(fd.as_fd(), node, &attributes)?;
     }
     Ok(fd)
 }
