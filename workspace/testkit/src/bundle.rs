@@ -61,6 +61,17 @@ impl Bundle {
         self
     }
 
+    /// Changes the configuration, with the container's name at hand, and writes it again.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn with_id(mut self, change: impl FnOnce(&str, &mut Value)) -> Self {
+        change(&self.id, &mut self.config);
+        self.write();
+        self
+    }
+
     /// Runs a POSIX shell script as the container's process.
     #[must_use]
     pub fn shell(script: &str) -> Self {
