@@ -27,7 +27,7 @@ pub fn explain(error: &clap::Error, name: &str) -> u8 {
             eprintln!("No help topic for '{}'", context(error, ContextKind::InvalidSubcommand));
             UNKNOWN_COMMAND
         }
-        ErrorKind::UnknownArgument => {
+        ErrorKind::UnknownArgument if context(error, ContextKind::InvalidArg).starts_with('-') => {
             let argument = context(error, ContextKind::InvalidArg);
             let flag = argument.split('=').next().unwrap_or_default().trim_start_matches('-').to_owned();
             println!("Incorrect Usage: flag provided but not defined: -{flag}\n\n{}", error.render());
@@ -36,7 +36,7 @@ pub fn explain(error: &clap::Error, name: &str) -> u8 {
         }
         _ => {
             println!("Incorrect Usage.\n\n{}", error.render());
-            eprintln!("{name}: {}", first_line(&error.render().to_string()));
+            eprintln!("{name}: {}", reason(&error.render().to_string()));
             1
         }
     }
@@ -50,6 +50,20 @@ fn context(error: &clap::Error, kind: ContextKind) -> String {
     }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+/// The first paragraph of clap's explanation on one line.
+fn reason(text: &str) -> String {
+    let paragraph = text.trim_start_matches("error: ").lines().take_while(|line| !line.trim().is_empty());
+    paragraph.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn the_reason_is_one_line_with_what_is_missing() {
+        let text =
+            "error: the following required arguments were not provided:\n  <CONTAINER-ID>\n\nUsage: x\n";
+        assert_eq!(reason(text), "the following required arguments were not provided: <CONTAINER-ID>");
+    }
 }
