@@ -64,6 +64,7 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
             enter::write_id_maps(child.pid, maps, talk.facts).map_err(|error| error.step(Step::MapIds))?;
         }
         talk.cgroup.attach(child.pid.as_raw()).map_err(create::cgroup_error)?;
+        talk.record.resctrl.join(child.pid.as_raw())?;
         allow_all_cpus(child.pid);
         crate::network::move_interfaces(&talk.plan.net_devices, talk.entry, &child)?;
         talk.link.order(ToChild::Proceed)

@@ -13,16 +13,18 @@ use crate::globals::Globals;
 use crate::init::{self, Job};
 use crate::link::Link;
 use crate::log::{Level, timestamp_nanoseconds};
+use crate::resctrl::{Class, Places};
 use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
-use crate::{activation, console, document, hooks, host, notify};
+use crate::{activation, console, document, hooks, host, notify, resctrl};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
+use oci_spec::runtime::LinuxIntelRdt;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const SIGKILL: i32 = 9;
@@ -111,6 +113,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     directory.write(&record)?;
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
+    let class = plan.intel_rdt.as_ref().map(|rdt| make_class(rdt, &request.id)).transpose()?;
     let entry = Entry::open(&plan.entry, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
     let (link, child_link) = Link::pair()?;
@@ -131,9 +134,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         state_at_start: document::state_inside(&record, Status::Created),
     };
     let child = clone_process(job, child_link)?;
-    globals
-        .log
-        .write(Level::Debug, &format!("container {}: process {} cloned", request.id, child.pid.as_raw()));
+    debug(globals, &request.id, &format!("process {} cloned", child.pid.as_raw()));
     let mut conversation = Conversation {
         link: &link,
         log: &globals.log,
@@ -157,7 +158,8 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     directory.write(&record)?;
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
-    globals.log.write(Level::Debug, &format!("container {}: created", request.id));
+    class.into_iter().for_each(Class::keep);
+    debug(globals, &request.id, "created");
     directory.keep();
     Ok(Created { directory, record, plan: decided.plan, child, link })
 }
@@ -251,10 +253,20 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         cgroup: Cgroup::planned_paths(cgroup),
         has_process: plan.process.is_some(),
         has_poststop: !plan.hooks.poststop.is_empty(),
-        intel_rdt: None,
+        resctrl: plan.intel_rdt.as_ref().map_or_else(Places::default, |rdt| {
+            Places::of(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str())
+        }),
         host_mounts: host_mounts(plan),
         annotations: plan.annotations.clone(),
     }
+}
+
+fn debug(globals: &Globals, id: &ContainerId, what: &str) {
+    globals.log.write(Level::Debug, &format!("container {id}: {what}"));
+}
+
+fn make_class(rdt: &LinuxIntelRdt, id: &ContainerId) -> Result<Class> {
+    Class::make(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str()).map_err(|error| error.step(Step::Cgroup))
 }
 
 /// Where mounts land on the host because the container has no mount namespace: delete takes them away again.

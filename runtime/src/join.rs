@@ -272,6 +272,7 @@ fn place(target: &Target<'_>, child: &Child, sub_cgroups: &[String]) -> Result<(
         let paths = SubPaths::parse(sub_cgroups).map_err(cgroup_error)?;
         cgroup.join_sub(child.pid.as_raw(), &paths).map_err(cgroup_error)?;
     }
+    target.record.resctrl.join(child.pid.as_raw())?;
     if process.cpu_affinity_final.is_none() && process.cpu_affinity_initial.is_none() {
         allow_all_cpus(child.pid);
     }

@@ -34,6 +34,7 @@ mod network;
 mod notify;
 mod output;
 mod pid_file;
+mod resctrl;
 mod root;
 mod seal;
 mod spec_of;

@@ -51,6 +51,7 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     let mut cgroup = Cgroup::open(&record.cgroup);
     end_processes(record, &cgroup)?;
     cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    record.resctrl.remove()?;
     for path in record.host_mounts.iter().rev() {
         // Unmounted already, by a delete that was interrupted or by hand, is as good.
         let _gone = hull_sys::mount::unmount_detach(path.as_path());

@@ -25,11 +25,8 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
     if !Status::of(&directory, &record).has_process() {
         return Err(Error::new(Code::ContainerState, "container not running"));
     }
-    if options.l3_cache_schema.is_some() || options.mem_bw_schema.is_some() {
-        return Err(Error::new(
-            Code::Unsupported,
-            "Intel RDT: intelRdt cannot be changed: no resctrl is mounted here",
-        ));
+    for schema in options.l3_cache_schema.iter().chain(&options.mem_bw_schema) {
+        record.resctrl.change(schema)?;
     }
     let new = match &options.resources {
         Some(path) => read_document(path)?,

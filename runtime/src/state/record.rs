@@ -2,6 +2,7 @@
 
 use super::{ContainerId, ProcessIdentity};
 use crate::error::{Code, Error, Result};
+use crate::resctrl::Places;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,9 +39,9 @@ pub struct Record {
     pub has_process: bool,
     /// `delete` has hooks to run.
     pub has_poststop: bool,
-    /// A resource director class made for this container.
+    /// Directories of the resctrl file system.
     #[serde(default)]
-    pub intel_rdt: Option<PathBuf>,
+    pub resctrl: Places,
     /// Mounts made on the host because the container has no mount namespace of its own, in the order they were made.
     #[serde(default)]
     pub host_mounts: Vec<PathBuf>,
@@ -108,7 +109,7 @@ mod tests {
             cgroup: hull_cgroup::SavedPaths { layout: hull_cgroup::Layout::V1, places: Vec::new() },
             has_process: true,
             has_poststop: false,
-            intel_rdt: None,
+            resctrl: Places::default(),
             host_mounts: Vec::new(),
             annotations: BTreeMap::from([("k".into(), "v".into())]),
         }
