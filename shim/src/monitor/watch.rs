@@ -27,8 +27,11 @@ use super::notify::Notify;
 const RUNTIME_LIMIT: Duration = Duration::from_secs(300);
 /// Clients may take this long to read the rest once the container has ended.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Bytes that are read at once.
-const STEP: usize = 64 << 10;
+/// Bytes that are read at once; a buffer of this size is the kernel's again when it is dropped.
+const STEP: usize = 256 << 10;
+/// A pipe that was full, of the kernel's usual size, is made as large as an unprivileged user may have it.
+const FULL_PIPE: usize = 64 << 10;
+const GROWN_PIPE: usize = 1 << 20;
 /// Most bytes of a failed runtime's words that are passed on.
 const WORDS_LIMIT: usize = 16 << 10;
 /// Most bytes of input that wait for the container to read them.
@@ -462,19 +465,27 @@ impl<'a> Watch<'a> {
     /// Reads once from an output; false when nothing (more) is there.
     fn read_output(&mut self, index: usize) -> bool {
         let Some(output) = &self.outputs[index] else { return false };
-        self.buffer.resize(STEP, 0);
-        let got = match io::read(output.as_fd(), &mut self.buffer) {
-            Ok(0) => 0,
+        self.buffer.clear();
+        self.buffer.reserve(STEP);
+        let got = match rustix::io::read(output, rustix::buffer::spare_capacity(&mut self.buffer)) {
             Ok(got) => got,
-            Err(error) if error.is(EAGAIN) => return false,
+            Err(rustix::io::Errno::AGAIN) => {
+                self.buffer = Vec::new();
+                return false;
+            }
             // A terminal whose other side is closed.
             Err(_) => 0,
         };
         if got == 0 {
             self.outputs[index] = None;
+            self.buffer = Vec::new();
             return false;
         }
         let source = if index == 0 { Source::Stdout } else { Source::Stderr };
+        if got == FULL_PIPE {
+            // Best effort: with the kernel's size it only takes more turns.
+            let _ = rustix::pipe::fcntl_setpipe_size(output, GROWN_PIPE);
+        }
         let bytes = &self.buffer[..got];
         if self.pid.is_none() && index == 1 {
             let room = WORDS_LIMIT.saturating_sub(self.words.len());
@@ -485,6 +496,10 @@ impl<'a> Watch<'a> {
         }
         self.logs.write(source, bytes);
         self.clients.retain(|_, client| client.send(source, bytes));
+        if got < STEP / 4 {
+            // An idle monitor keeps no buffer; one that is busy keeps it.
+            self.buffer = Vec::new();
+        }
         for (token, client) in &self.clients {
             if client.has_unsent() {
                 want(&self.poll, client.fd().as_fd(), *token, EventFlags::IN | EventFlags::OUT);
