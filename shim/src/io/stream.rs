@@ -259,8 +259,12 @@ impl Stream {
                 self.away = false;
                 Ok(Moved::Stop(Turn::Input))
             }
-            // The spool is full, or its disk: the container waits, as it would without a spool.
-            Err(_) => Ok(Moved::Stop(Turn::Look(self.next_look()))),
+            // The spool is full, or its disk: the container waits, as it would without a spool. With nothing in the
+            // spool the reader itself is tried next.
+            Err(_) => {
+                self.away = matches!(&self.output, Output::Fifo { spool, .. } if spool.len() > 0);
+                Ok(Moved::Stop(Turn::Look(self.next_look())))
+            }
         }
     }
 
