@@ -171,7 +171,8 @@ fn place(child: &Child, options: &Options) -> Result<(), String> {
         return Err(format!("shim cgroup {inner} leaves the hierarchy"));
     }
     let mut hierarchies: Vec<PathBuf> = vec![PathBuf::from("/sys/fs/cgroup")];
-    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if !unified {
         let entries = fs::read_dir("/sys/fs/cgroup").map_err(|error| format!("list cgroups: {error}"))?;
         hierarchies = entries
             .flatten()
@@ -182,8 +183,26 @@ fn place(child: &Child, options: &Options) -> Result<(), String> {
     for hierarchy in hierarchies {
         let directory = hierarchy.join(inner);
         let joined = fs::create_dir_all(&directory)
+            .and_then(|()| if unified { Ok(()) } else { inherit_cpuset(&hierarchy, Path::new(inner)) })
             .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.to_string()));
         joined.map_err(|error| format!("move the shim to {}: {error}", directory.display()))?;
+    }
+    Ok(())
+}
+
+/// On version 1 a new cpuset has no processors and no memory, and no process may join it until it has
+/// (cgroup-v1/cpusets.txt section 2): every level takes its parent's.
+fn inherit_cpuset(hierarchy: &Path, inner: &Path) -> Result<(), std::io::Error> {
+    let mut parent = hierarchy.to_owned();
+    for part in inner.components() {
+        let directory = parent.join(part);
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            let file = directory.join(name);
+            if file.exists() && fs::read_to_string(&file)?.trim().is_empty() {
+                fs::write(&file, fs::read(parent.join(name))?)?;
+            }
+        }
+        parent = directory;
     }
     Ok(())
 }
