@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use crate::api::{Any, Options, RuntimeOptions};
+use crate::api::{Any, Options, RuntimeOptions, Timestamp};
+use crate::task::Exit;
 
 /// Largest `config.json` that is read.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -88,6 +89,29 @@ impl Bundle {
     pub fn remembered(&self) -> Options {
         let text = read_limited(&self.file("options.json"), SMALL_LIMIT).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// The path of the socket that `start` answered with.
+    pub fn address(&self) -> Result<PathBuf, Error> {
+        let text = read_limited(&self.file("address"), SMALL_LIMIT)?;
+        let text = String::from_utf8_lossy(&text);
+        text.trim().strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| Error::other("no address in it"))
+    }
+
+    /// Leaves how init ended for the delete action, should the shim be killed before a client has asked.
+    pub fn record_exit(&self, exit: Exit) -> Result<(), Error> {
+        let text = format!("{} {} {}\n", exit.status, exit.at.seconds, exit.at.nanos);
+        write_private(&self.file("init.exit"), text.as_bytes())
+    }
+
+    /// What [`Bundle::record_exit`] left.
+    pub fn recorded_exit(&self) -> Option<Exit> {
+        let text = read_limited(&self.file("init.exit"), 64).ok()?;
+        let text = String::from_utf8(text).ok()?;
+        let mut words = text.split_whitespace();
+        let status = words.next()?.parse().ok()?;
+        let (seconds, nanos) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Exit { status, at: Timestamp { seconds, nanos } })
     }
 
     /// The pid that the runtime wrote to a file of the bundle.

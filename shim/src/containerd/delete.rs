@@ -1,10 +1,12 @@
 //! `delete`: what containerd runs when a container's shim is gone; must work on half a bundle too.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hull_sys::process;
+use hull_sys::{process, socket};
 use prost::Message;
 
 use crate::api::DeleteResponse;
@@ -12,6 +14,7 @@ use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::engine::unmount_all;
 use crate::runtime::{Runtime, Streams};
+use crate::task::Exit;
 
 use super::flags::Flags;
 
@@ -30,7 +33,10 @@ pub fn delete(flags: &Flags) -> Result<(), String> {
     if let Err(text) = unmount_all(&bundle.file("rootfs")) {
         eprintln!("{text}");
     }
-    let answer = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(Clock::new().now()) };
+    remove_stale_socket(&bundle);
+    let killed = Exit { status: KILLED, at: Clock::new().now() };
+    let exit = bundle.recorded_exit().unwrap_or(killed);
+    let answer = DeleteResponse { pid, exit_status: exit.status, exited_at: Some(exit.at) };
     std::io::stdout().write_all(&answer.encode_to_vec()).map_err(|error| format!("print the answer: {error}"))
 }
 
@@ -40,6 +46,16 @@ fn bundle_dir(flags: &Flags) -> Result<PathBuf, String> {
     let beside = current.parent().unwrap_or(Path::new("/")).join(&flags.id);
     let named = PathBuf::from(&flags.bundle);
     Ok(if !beside.is_dir() && named.is_absolute() { named } else { beside })
+}
+
+/// Removes the socket of the shim that is gone; one that serves other containers of the pod answers, and stays.
+fn remove_stale_socket(bundle: &Bundle) {
+    let Ok(address) = bundle.address() else { return };
+    let is_socket = fs::symlink_metadata(&address).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && socket::connect_stream(&address).is_err() {
+        // The next start of the same name would remove it as well.
+        let _ = fs::remove_file(address);
+    }
 }
 
 /// Runs `delete --force`; a runtime that hangs is killed, one that is missing changes nothing.

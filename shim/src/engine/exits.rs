@@ -82,6 +82,11 @@ impl Engine {
             if let Some(id) = id {
                 self.look_for_oom(id);
             }
+            let recorded = self.sites.get(&key.container).map(|site| site.bundle.record_exit(exit));
+            if let Some(Err(error)) = recorded {
+                // It is in memory all the same.
+                self.warn(format_args!("record the end of {}: {error}", key.container));
+            }
         }
         let effects = self.pod.exited(key, exit);
         self.todo.extend(effects);
