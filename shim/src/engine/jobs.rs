@@ -1,7 +1,7 @@
 //! Jobs: most are one call of the runtime, started here and ended when it is reaped; none is waited for.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hull_sys::process::{self, Pid};
@@ -21,6 +21,8 @@ use super::{Engine, Site, Timer, Watched};
 const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
 const KILL: i32 = 9;
+/// A runtime's log that is longer than this is begun anew before the next call.
+const LOG_LIMIT: u64 = 1 << 20;
 
 /// A call of the runtime under way.
 #[derive(Debug)]
@@ -252,9 +254,22 @@ impl Engine {
             // Mostly there is none; one that cannot be removed shows when the runtime cannot write it either.
             let _ = std::fs::remove_file(stale);
         }
-        let log_from = std::fs::metadata(&log).map_or(0, |found| found.len());
+        let log_from = self.log_length(&log);
         let (ticket, flows) = (ticket.clone(), Vec::new());
         Ok(Running { ticket, log, log_from, output, pid_file, flows, timed_out: false, clears_up: None })
+    }
+
+    /// The length of a runtime's log. A long one is begun anew when nobody writes to it: warnings of many execs add up.
+    fn log_length(&self, log: &Path) -> u64 {
+        let length = std::fs::metadata(log).map_or(0, |found| found.len());
+        let writes = |watched: &Watched| matches!(watched, Watched::Job(running) if running.log == log);
+        if length < LOG_LIMIT || self.children.values().any(writes) {
+            return length;
+        }
+        match std::fs::File::options().write(true).truncate(true).open(log) {
+            Ok(_) => 0,
+            Err(_) => length,
+        }
     }
 
     fn launch(&mut self, running: Running, verb: Vec<String>, streams: &Streams<'_>) -> Result<(), Refusal> {
