@@ -14,7 +14,7 @@ use std::time::Duration;
 use hull_shim::api::*;
 use hull_testkit::call::eventually;
 use hull_testkit::gate::root;
-use hull_testkit::{Bundle, Scratch, needs, runtime};
+use hull_testkit::{Bundle, Scratch, needs};
 use prost::Message;
 use task_client::*;
 
@@ -328,15 +328,6 @@ fn kill_for_lack_of_memory_is_told_before_the_exit() {
     }
 }
 
-/// A runtime that is a shell script; `$REAL` is the real one.
-fn scripted(place: &Scratch, script: &str) -> std::path::PathBuf {
-    let path = place.join("runtime.sh");
-    let real = runtime::under_test();
-    fs::write(&path, format!("#!/bin/sh\nREAL={}\n{script}\n", real.display())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
 #[test]
 fn runtime_that_fails_is_told_in_its_own_words() {
     needs!(root());
@@ -446,11 +437,6 @@ fn delete_action_works_on_half_a_bundle() {
         let _ = fs::remove_file(shim.socket());
         shim.mark_ended();
     }
-}
-
-fn kill_9(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]

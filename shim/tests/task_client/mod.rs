@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -44,6 +45,11 @@ impl Shim {
 
     /// Starts a shim with a runtime.
     pub fn start_with(program: PathBuf, bundle: Bundle, runtime: PathBuf) -> Self {
+        Self::start_asked(program, bundle, runtime, b"")
+    }
+
+    /// The same with something on the standard input of `start`.
+    pub fn start_asked(program: PathBuf, bundle: Bundle, runtime: PathBuf, input: &[u8]) -> Self {
         let place = Scratch::new("shim");
         let events = Events::listen(place.join("events.sock"));
         let options = Options {
@@ -53,7 +59,7 @@ impl Shim {
         };
         // containerd reads it; the Go shim does not live without it.
         let log = fs::File::options().read(true).write(true).open(fifo(&bundle.path().join("log"))).unwrap();
-        let answer = action(&program, &bundle, &place, "start", b"");
+        let answer = action(&program, &bundle, &place, "start", input);
         assert!(answer.status.success(), "{answer:?}");
         let address = String::from_utf8(answer.stdout).unwrap().trim().to_owned();
         let client = Client::connect(&address);
@@ -81,7 +87,10 @@ impl Shim {
 
     #[track_caller]
     pub fn ok<M: Message + Default>(&mut self, method: &str, request: &impl Message) -> M {
-        let answer = self.call(method, request).unwrap_or_else(|status| panic!("{method}: {status:?}"));
+        let answer = self.call(method, request).unwrap_or_else(|status| {
+            let log = fs::read_to_string(self.bundle.path().join("log.json")).unwrap_or_default();
+            panic!("{method}: {status:?}; the runtime's log ends with {:?}", log.lines().last())
+        });
         M::decode(answer.as_slice()).unwrap()
     }
 
@@ -401,4 +410,19 @@ pub fn anonymous_kb(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A runtime that is a shell script; `$REAL` is the real one.
+pub fn scripted(place: &Scratch, script: &str) -> PathBuf {
+    let path = place.join("runtime.sh");
+    let real = runtime::under_test();
+    fs::write(&path, format!("#!/bin/sh\nREAL={}\n{script}\n", real.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// kill -9.
+pub fn kill_9(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
