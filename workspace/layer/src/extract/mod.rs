@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::decompress::is_zero;
 use crate::entry::{Entry, Kind, Time, split};
 use crate::error::{Error, Result};
 use crate::tar::{RawEntry, TarReader};
@@ -425,8 +426,4 @@ fn same_file(left: BorrowedFd<'_>, left_name: &[u8], right: BorrowedFd<'_>, righ
 fn read_full(data: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     data.read_exact(buffer)?;
     Ok(buffer.len())
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
 }
