@@ -15,8 +15,10 @@ use serde::Deserialize;
 
 use super::{Outcome, host};
 
-/// The largest file of an archive that is kept in memory: all but layers.
-const SMALL: u64 = 8 << 20;
+/// How many bytes of an archive are kept in memory: documents outside `blobs`.
+const MEMORY: u64 = 16 << 20;
+/// The largest configuration of an image.
+const MAX_CONFIG: usize = 4 << 20;
 /// How many files an archive may have.
 const MAX_FILES: usize = 100_000;
 
@@ -82,12 +84,14 @@ fn copy(from: &Store, to: &Store, descriptor: &Descriptor, depth: usize) -> Resu
     Ok(())
 }
 
-/// What an archive held: small files by name, layers already in the store, links.
+/// What an archive held: documents by name, blobs and layers already in the store, links.
 #[derive(Default)]
 struct Found {
-    small: BTreeMap<String, Vec<u8>>,
-    large: BTreeMap<String, Descriptor>,
+    documents: BTreeMap<String, Vec<u8>>,
+    stored: BTreeMap<String, Descriptor>,
     links: BTreeMap<String, String>,
+    /// Bytes of all documents.
+    held: u64,
 }
 
 fn from_archive(store: &Store, source: impl Read) -> Result<Vec<String>, Failure> {
@@ -95,7 +99,7 @@ fn from_archive(store: &Store, source: impl Read) -> Result<Vec<String>, Failure
     let mut found = Found::default();
     while let Some(entry) = reader.next_entry()? {
         let Some(path) = normal(&entry.name) else { continue };
-        if found.small.len() + found.large.len() + found.links.len() > MAX_FILES {
+        if found.documents.len() + found.stored.len() + found.links.len() > MAX_FILES {
             return Err(format!("load: the archive has more than {MAX_FILES} files").into());
         }
         match entry.kind {
@@ -108,18 +112,17 @@ fn from_archive(store: &Store, source: impl Read) -> Result<Vec<String>, Failure
             _ => {}
         }
     }
-    match found.small.get("index.json").cloned() {
-        Some(bytes) if found.small.contains_key("oci-layout") => {
+    match found.documents.get("index.json") {
+        Some(bytes) if found.documents.contains_key("oci-layout") => {
             let index: Index =
-                serde_json::from_slice(&bytes).map_err(|e| format!("load: read index.json: {e}"))?;
-            store_documents(store, &found)?;
+                serde_json::from_slice(bytes).map_err(|e| format!("load: read index.json: {e}"))?;
             name_all(store, &index)
         }
         _ => from_docker(store, &found),
     }
 }
 
-/// Blobs go into the store under the digest their name promises, other large files under the one they have.
+/// Blobs go into the store under the digest their name promises, layers under the one they have.
 fn keep(
     store: &Store,
     found: &mut Found,
@@ -127,44 +130,34 @@ fn keep(
     size: u64,
     data: &mut impl Read,
 ) -> Result<(), Failure> {
-    if size <= SMALL && !path.ends_with(".tar") {
-        let mut bytes = Vec::with_capacity(size as usize);
-        data.read_to_end(&mut bytes)?;
-        found.small.insert(path, bytes);
+    if let Some(digest) = blob_digest(&path) {
+        let descriptor = Descriptor::new(media::OCI_LAYER, digest, size);
+        if store.has_blob(&descriptor) {
+            io::copy(data, &mut io::sink())?;
+        } else {
+            store.put_expected_blob(&descriptor, data)?;
+        }
+        found.stored.insert(path, descriptor);
         return Ok(());
     }
-    let descriptor = match blob_digest(&path) {
-        Some(digest) => {
-            let descriptor = Descriptor::new(media::OCI_LAYER, digest, size);
-            if store.has_blob(&descriptor) {
-                io::copy(data, &mut io::sink())?;
-            } else {
-                store.put_expected_blob(&descriptor, data)?;
-            }
-            descriptor
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.ends_with("json") || matches!(name, "oci-layout" | "repositories" | "VERSION") {
+        found.held = found.held.saturating_add(size);
+        if found.held > MEMORY {
+            return Err(format!("load: the archive's documents have more than {MEMORY} bytes").into());
         }
-        None => store.put_blob(media::OCI_LAYER, data)?,
-    };
-    found.large.insert(path, descriptor);
+        let mut bytes = Vec::with_capacity(size as usize);
+        data.read_to_end(&mut bytes)?;
+        found.documents.insert(path, bytes);
+        return Ok(());
+    }
+    found.stored.insert(path, store.put_blob(media::OCI_LAYER, data)?);
     Ok(())
 }
 
 fn blob_digest(path: &str) -> Option<Digest> {
     let (algorithm, encoded) = path.strip_prefix("blobs/")?.split_once('/')?;
     format!("{algorithm}:{encoded}").parse().ok()
-}
-
-/// Puts the small blobs into the store, each under the digest its name promises.
-fn store_documents(store: &Store, found: &Found) -> Result<(), Failure> {
-    for (path, bytes) in &found.small {
-        if let Some(digest) = blob_digest(path) {
-            let descriptor = Descriptor::new("", digest, bytes.len() as u64);
-            if !store.has_blob(&descriptor) {
-                store.put_expected_blob(&descriptor, &mut &bytes[..])?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Names what an index names. A bare tag names nothing: such images are loaded without a name.
@@ -218,17 +211,19 @@ struct DockerEntry {
 }
 
 fn from_docker(store: &Store, found: &Found) -> Result<Vec<String>, Failure> {
-    let bytes =
-        found.small.get("manifest.json").ok_or("load: neither an image layout nor an archive of Docker's")?;
+    let bytes = found
+        .documents
+        .get("manifest.json")
+        .ok_or("load: neither an image layout nor an archive of Docker's")?;
     let entries: Vec<DockerEntry> =
         serde_json::from_slice(bytes).map_err(|e| format!("load: read manifest.json: {e}"))?;
     let mut lines = Vec::new();
     for entry in entries {
-        let config_bytes = small(found, &entry.config)?;
-        let config = ImageConfig::parse(config_bytes)?;
+        let config_bytes = document(store, found, &entry.config)?;
+        let config = ImageConfig::parse(&config_bytes)?;
         let layers = entry.layers.unwrap_or_default();
         config.check_layers(layers.len())?;
-        let config_descriptor = store.put_bytes(media::OCI_CONFIG, config_bytes)?;
+        let config_descriptor = store.put_bytes(media::OCI_CONFIG, &config_bytes)?;
         let layers = layers.iter().zip(&config.rootfs.diff_ids);
         let layers: Result<Vec<_>, Failure> =
             layers.map(|(path, id)| layer(store, found, path, id)).collect();
@@ -248,9 +243,12 @@ fn from_docker(store: &Store, found: &Found) -> Result<Vec<String>, Failure> {
     Ok(lines)
 }
 
-fn small<'a>(found: &'a Found, path: &str) -> Result<&'a [u8], Failure> {
-    let missing = || format!("load: the archive has no file {path}");
-    Ok(found.small.get(path).ok_or_else(missing)?)
+fn document(store: &Store, found: &Found, path: &str) -> Result<Vec<u8>, Failure> {
+    match (found.documents.get(path), found.stored.get(path)) {
+        (Some(bytes), _) => Ok(bytes.clone()),
+        (None, Some(blob)) => Ok(store.read_blob(blob, MAX_CONFIG)?),
+        (None, None) => Err(format!("load: the archive has no file {path}").into()),
+    }
 }
 
 /// The layer at a path, described by what its first bytes are; an uncompressed one must have its diff id.
@@ -263,11 +261,8 @@ fn layer(store: &Store, found: &Found, path: &str, diff_id: &Digest) -> Result<D
             None => break,
         }
     }
-    let mut descriptor = match (found.large.get(&path), found.small.get(&path)) {
-        (Some(descriptor), _) => descriptor.clone(),
-        (None, Some(bytes)) => store.put_bytes(media::OCI_LAYER, bytes)?,
-        (None, None) => return Err(format!("load: the archive has no file {path}").into()),
-    };
+    let missing = || format!("load: the archive has no file {path}");
+    let mut descriptor = found.stored.get(&path).ok_or_else(missing)?.clone();
     let mut start = [0; 4];
     let count = store.blob(&descriptor)?.read(&mut start)?;
     descriptor.media_type = match start[..count] {
