@@ -42,7 +42,8 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

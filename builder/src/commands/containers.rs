@@ -192,6 +192,7 @@ impl Place {
             return Err(format!("the runtime cannot delete {}: {said}", self.container.name).into());
         }
         unmount(&self.rootfs());
+        unmount(&super::network::namespace(&self.dir));
         // The record goes first: what is left is no container any more.
         fs::remove_file(self.dir.join("container.json"))?;
         fs::remove_dir_all(&self.dir)?;

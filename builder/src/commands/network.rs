@@ -2,14 +2,20 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
+use hull_sys::mount;
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::containers::{Container, unmount};
 use crate::bundle::Bind;
+
+type Failure = Box<dyn std::error::Error>;
 
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 const SUBNET: &str = "10.89.57.0/24";
@@ -36,11 +42,14 @@ pub(crate) fn choose(wished: Option<&str>) -> String {
 }
 
 /// The hooks that connect a container; none for `host` and `none`.
-pub(crate) fn hooks(network: &str, dir: &Path) -> Result<Option<Value>, Box<dyn std::error::Error>> {
+pub(crate) fn hooks(network: &str, ports: &[String], dir: &Path) -> Result<Option<Value>, Failure> {
     if matches!(network, "host" | "none") {
-        return Ok(None);
+        return match ports.is_empty() {
+            true => Ok(None),
+            false => Err(format!("ports are not published with --network {network}").into()),
+        };
     }
-    configuration(network, &[])?;
+    configuration(network, ports)?;
     let own = std::env::current_exe()?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     let root = super::host::store_dir();
@@ -81,60 +90,97 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut text = String::new();
     std::io::stdin().lock().take(1 << 20).read_to_string(&mut text)?;
     let state: Value = serde_json::from_str(&text)?;
-    let record: Value = serde_json::from_slice(&fs::read(arguments.dir.join("container.json"))?)?;
-    let ports: Vec<String> = serde_json::from_value(record["ports"].clone()).unwrap_or_default();
-    let network = record["network"].as_str().unwrap_or_default();
-    let id = record["id"].as_str().unwrap_or_default();
-    let namespace = match (arguments.verb.as_str(), state["pid"].as_i64().unwrap_or(0)) {
-        ("DEL", _) | (_, 0) => String::new(),
-        (_, pid) => format!("/proc/{pid}/ns/net"),
-    };
-    let (name, version, plugins) = configuration(network, &ports)?;
-    let mut last = Value::Null;
-    let order: Vec<&Value> = match arguments.verb.as_str() {
-        "DEL" => plugins.iter().rev().collect(),
-        _ => plugins.iter().collect(),
-    };
-    if arguments.verb == "DEL" {
-        last = serde_json::from_slice(&fs::read(arguments.dir.join("network.json")).unwrap_or_default())
-            .unwrap_or_default();
-    }
-    for plugin in order {
-        let mut config = plugin.clone();
-        config["name"] = json!(name);
-        config["cniVersion"] = json!(version);
-        if !last.is_null() {
-            config["prevResult"] = last.clone();
-        }
-        let answer = call(&config, &arguments.verb, id, &namespace)?;
-        if arguments.verb == "ADD" {
-            last = answer;
-        }
-    }
-    if arguments.verb == "ADD" {
-        fs::write(arguments.dir.join("network.json"), last.to_string())?;
+    let record = fs::read(arguments.dir.join("container.json"))?;
+    let container: Container = serde_json::from_slice(&record)?;
+    let list = configuration(&container.network, &container.ports)?;
+    let connection = Connection { id: container.id, dir: arguments.dir.clone(), list };
+    match (arguments.verb.as_str(), state["pid"].as_i64().unwrap_or(0)) {
+        ("ADD", 1..) => connection.add(&format!("/proc/{}/ns/net", state["pid"]))?,
+        ("DEL", _) => connection.remove()?,
+        (verb, pid) => return Err(format!("network: {verb} of process {pid} means nothing").into()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where a container's network namespace is kept until its plug-ins have cleaned up.
+pub(crate) fn namespace(dir: &Path) -> PathBuf {
+    dir.join("netns")
+}
+
+/// A container's part of a network.
+struct Connection {
+    id: String,
+    dir: PathBuf,
+    list: List,
+}
+
+impl Connection {
+    /// Connects the namespace; what a failed plug-in leaves is taken away again.
+    fn add(&self, own: &str) -> Result<(), Failure> {
+        // The plug-ins take away their rules only while the namespace is there, which it is no more when the container has ended.
+        let kept = namespace(&self.dir);
+        let target = fs::File::create(&kept)?;
+        let tree = mount::open_tree(rustix::fs::CWD, own, true, false)?;
+        mount::move_mount(tree.as_fd(), target.as_fd())?;
+        let mut last = Value::Null;
+        for plugin in &self.list.plugins {
+            match self.call(plugin, "ADD", &last) {
+                Ok(result) => last = result,
+                Err(error) => {
+                    // The first error is the one to tell.
+                    let _ = self.remove();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(fs::write(self.dir.join("network.json"), last.to_string())?)
+    }
+
+    /// Disconnects, last plug-in first, all of them even if one fails; a second time does nothing.
+    fn remove(&self) -> Result<(), Failure> {
+        let last = fs::read(self.dir.join("network.json")).unwrap_or_default();
+        let last = serde_json::from_slice(&last).unwrap_or_default();
+        let mut outcome = Ok(());
+        for plugin in self.list.plugins.iter().rev() {
+            outcome = outcome.and(self.call(plugin, "DEL", &last).map(drop));
+        }
+        unmount(&namespace(&self.dir));
+        outcome
+    }
+
+    fn call(&self, plugin: &Value, verb: &str, last: &Value) -> Result<Value, Failure> {
+        let mut config = plugin.clone();
+        config["name"] = json!(self.list.name);
+        config["cniVersion"] = json!(self.list.version);
+        if !last.is_null() {
+            config["prevResult"] = last.clone();
+        }
+        call(&config, verb, &self.id, &namespace(&self.dir).display().to_string())
+    }
+}
+
+/// A list of plug-ins.
+struct List {
+    name: String,
+    version: String,
+    plugins: Vec<Value>,
+}
+
 /// A network's name, version and plug-ins: our own bridge, or a list below `/etc/cni/net.d`.
-fn configuration(
-    network: &str,
-    ports: &[String],
-) -> Result<(String, String, Vec<Value>), Box<dyn std::error::Error>> {
+fn configuration(network: &str, ports: &[String]) -> Result<List, Failure> {
+    let mappings = ports.iter().map(|text| mapping(text)).collect::<Result<Vec<Value>, String>>()?;
     if network == "bridge" {
         let mut plugins = vec![json!({
             "type": "bridge", "bridge": "hull0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
             "ipam": {"type": "host-local", "ranges": [[{"subnet": SUBNET}]], "routes": [{"dst": "0.0.0.0/0"}]},
         })];
-        let mappings = ports.iter().map(|text| mapping(text)).collect::<Result<Vec<Value>, String>>()?;
         if !mappings.is_empty() {
             plugins.push(json!({
                 "type": "portmap", "capabilities": {"portMappings": true}, "snat": true,
                 "runtimeConfig": {"portMappings": mappings},
             }));
         }
-        return Ok(("hull-bridge".to_owned(), "0.4.0".to_owned(), plugins));
+        return Ok(List { name: "hull-bridge".to_owned(), version: "0.4.0".to_owned(), plugins });
     }
     let entries =
         fs::read_dir("/etc/cni/net.d").map_err(|e| format!("network {network}: read /etc/cni/net.d: {e}"))?;
@@ -145,10 +191,54 @@ fn configuration(
         if config["name"] == network {
             let version = config["cniVersion"].as_str().unwrap_or("0.4.0").to_owned();
             let plugins = config["plugins"].as_array().cloned().unwrap_or_else(|| vec![config.clone()]);
-            return Ok((network.to_owned(), version, plugins));
+            return Ok(List { name: network.to_owned(), version, plugins: with_ports(plugins, &mappings) });
         }
     }
     Err(format!("there is no CNI network {network} in /etc/cni/net.d").into())
+}
+
+/// Gives the ports to those plug-ins that say they can map them.
+fn with_ports(mut plugins: Vec<Value>, mappings: &[Value]) -> Vec<Value> {
+    for plugin in plugins.iter_mut().filter(|plugin| plugin["capabilities"]["portMappings"] == true) {
+        plugin["runtimeConfig"] = json!({"portMappings": mappings});
+    }
+    plugins
+}
+
+/// Makes sure that nobody has the host's side of these ports: neither another container nor a process of the host.
+pub(crate) fn check_ports(ports: &[String], others: &[(String, Vec<String>)]) -> Result<(), Failure> {
+    for text in ports {
+        let wanted = mapping(text)?;
+        let taken = |other: &&String| mapping(other).is_ok_and(|other| collide(&wanted, &other));
+        if let Some((name, _)) = others.iter().find(|(_, ports)| ports.iter().any(|port| taken(&port))) {
+            return Err(format!("port {text} is published by container {name}").into());
+        }
+        let address = wanted["hostIP"].as_str().unwrap_or("0.0.0.0");
+        let place = (address, wanted["hostPort"].as_u64().unwrap_or(0) as u16);
+        let bound = match wanted["protocol"].as_str() {
+            Some("tcp") => TcpListener::bind(place).map(drop),
+            Some("udp") => UdpSocket::bind(place).map(drop),
+            _ => Ok(()),
+        };
+        bound.map_err(|e| format!("port {text} cannot be published: {e}"))?;
+    }
+    Ok(())
+}
+
+/// True when two mappings want the same port of the same address.
+fn collide(one: &Value, other: &Value) -> bool {
+    let everywhere = |port: &Value| port["hostIP"].as_str().is_none_or(|ip| matches!(ip, "0.0.0.0" | "::"));
+    one["hostPort"] == other["hostPort"]
+        && one["protocol"] == other["protocol"]
+        && (one["hostIP"] == other["hostIP"] || everywhere(one) || everywhere(other))
+}
+
+/// A published port as Docker shows it; what is none is shown as it is.
+pub(crate) fn shown_port(text: &str) -> String {
+    let Ok(port) = mapping(text) else { return text.to_owned() };
+    let address = port["hostIP"].as_str().unwrap_or("0.0.0.0");
+    let word = |key: &str| port[key].to_string().replace('"', "");
+    format!("{address}:{}->{}/{}", word("hostPort"), word("containerPort"), word("protocol"))
 }
 
 /// `[ADDRESS:]HOST:CONTAINER[/PROTOCOL]`.
@@ -175,7 +265,7 @@ fn plugin(name: &str) -> Option<PathBuf> {
 }
 
 /// Calls one plug-in as the CNI specification says: configuration in, result out.
-fn call(config: &Value, verb: &str, id: &str, namespace: &str) -> Result<Value, Box<dyn std::error::Error>> {
+fn call(config: &Value, verb: &str, id: &str, namespace: &str) -> Result<Value, Failure> {
     let kind = config["type"].as_str().unwrap_or_default();
     let program = plugin(kind).ok_or_else(|| format!("there is no CNI plug-in {kind}"))?;
     let mut child = Command::new(&program)
@@ -217,11 +307,29 @@ mod tests {
             mapping("80:8080").unwrap(),
             json!({"hostPort": 80, "containerPort": 8080, "protocol": "tcp"})
         );
+        assert_eq!(shown_port("80:8080"), "0.0.0.0:80->8080/tcp");
         assert_eq!(mapping("127.0.0.1:53:5353/udp").unwrap()["hostIP"], "127.0.0.1");
         assert_eq!(mapping("[::1]:1:2").unwrap()["hostIP"], "::1");
         for bad in ["80", "", "a:b", "0:1", "1:2/x", "70000:1", ":"] {
             assert!(mapping(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_port_is_published_once() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = holder.local_addr().unwrap().port();
+        let wanted = |text: &str, others: &[&str]| {
+            let others = others.iter().map(|text| (*text).to_owned()).collect();
+            check_ports(&[text.replace('P', &port.to_string())], &[("c".to_owned(), others)])
+        };
+        assert!(wanted("127.0.0.1:P:80", &[]).unwrap_err().to_string().contains("in use"));
+        drop(holder);
+        wanted("127.0.0.1:P:80", &["127.0.0.2:80:80"]).unwrap();
+        let taken = format!("{port}:1");
+        let error = wanted("127.0.0.1:P:80", &[&taken]).unwrap_err().to_string();
+        assert!(error.contains("published by container c"), "{error}");
+        wanted("127.0.0.1:P:80", &[&format!("{port}:1/udp")]).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::containers::{self, Place, Status};
-use super::{Outcome, host, table};
+use super::{Outcome, host, network, table};
 
 /// Arguments of `ps`.
 #[derive(Args)]
@@ -102,7 +102,7 @@ fn object(place: &Place, status: &Status, full: bool) -> Value {
         "RunningFor": format!("{age} ago"),
         "Status": shown,
         "State": word(status),
-        "Ports": container.ports.join(", "),
+        "Ports": container.ports.iter().map(|port| network::shown_port(port)).collect::<Vec<_>>().join(", "),
         "Names": container.name,
         "Networks": container.network,
     })

@@ -1,24 +1,26 @@
 //! `run`: a container of an image, in the foreground or under a monitor.
 
-use std::collections::BTreeMap;
+mod launch;
+mod wishes;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use hull_image::{Image, Reference, Store, Tagged};
-use hull_layer::{Change, Extractor, TarWriter, TimeRule, Unpacker, extract, list, pack, read_entry};
-use serde_json::{Value, json};
+use hull_layer::Unpacker;
 
 use super::containers::{self, Container, Place};
 use super::registry_options::RegistryArguments;
 use super::{Outcome, host, network, pull};
-use crate::bundle::{self, Bind, Wishes};
+use crate::bundle;
 use crate::registry;
 use crate::steps::accounts::Accounts;
+use launch::{background, foreground};
+use wishes::{binds, wishes};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -100,8 +102,16 @@ pub(crate) struct Arguments {
     command: Vec<String>,
 }
 
-/// Makes the container and runs it.
+/// Runs the container and ends with its code; what goes wrong before it runs has Docker's code 125.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    start(arguments).or_else(|error| {
+        eprintln!("hull-build: {}", crate::cli::chain(error.as_ref()));
+        Ok(ExitCode::from(125))
+    })
+}
+
+/// Makes the container and starts it.
+fn start(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
     let (_, image) = obtain(&store, &arguments.image, &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
@@ -153,8 +163,12 @@ fn make(store: &Store, arguments: &Arguments, image: &Image, runtime: PathBuf) -
     if name.len() > 200 || name.starts_with(['.', '-']) || name.is_empty() || !name.chars().all(valid) {
         return Err(format!("run: {name:?} is no name for a container").into());
     }
-    if containers::all(store)?.iter().any(|other| other.container.name == name) {
+    let others = containers::all(store)?;
+    if others.iter().any(|other| other.container.name == name) {
         return Err(format!("run: the name {name} is in use").into());
+    }
+    if !arguments.publish.is_empty() {
+        network::check_ports(&arguments.publish, &published(&others)?)?;
     }
     let network = network::choose(arguments.network.as_deref());
     let container = Container {
@@ -185,6 +199,17 @@ fn make(store: &Store, arguments: &Arguments, image: &Image, runtime: PathBuf) -
     Ok(place)
 }
 
+/// The ports that living containers publish.
+fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    let mut found = Vec::new();
+    for place in all.iter().filter(|place| !place.container.ports.is_empty()) {
+        if place.status()?.is_alive() {
+            found.push((place.container.name.clone(), place.container.ports.clone()));
+        }
+    }
+    Ok(found)
+}
+
 /// Unpacks, mounts, and writes the configuration.
 fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -> Result<(), Failure> {
     let lowers = Unpacker::new(store).unpack(image)?.layers;
@@ -196,7 +221,7 @@ fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -
     let mut wishes = wishes(arguments, place)?;
     wishes.binds = binds(store, arguments, image, place, rootfs.as_fd())?;
     let mut config = bundle::config("rootfs", &image.config, &user, &wishes)?;
-    if let Some(hooks) = network::hooks(&place.container.network, &place.dir)? {
+    if let Some(hooks) = network::hooks(&place.container.network, &place.container.ports, &place.dir)? {
         config["hooks"] = hooks;
     }
     fs::write(place.dir.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
@@ -204,268 +229,4 @@ fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -
     let container = Container { command, ..place.container.clone() };
     let runtime_root = place.runtime_root.clone();
     Place { container, dir: place.dir.clone(), runtime_root }.save()
-}
-
-fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Failure> {
-    let id = &place.container.id;
-    let mut annotations = BTreeMap::new();
-    for label in &arguments.label {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        annotations.insert(key.to_owned(), value.to_owned());
-    }
-    let milli = arguments.cpus.map(|cpus| (cpus * 1000.0) as u64);
-    if milli == Some(0) {
-        return Err("run: --cpus must be at least 0.001".into());
-    }
-    Ok(Wishes {
-        entrypoint: arguments.entrypoint.clone(),
-        command: arguments.command.clone(),
-        env: environment(arguments)?,
-        workdir: arguments.workdir.clone(),
-        terminal: arguments.tty,
-        read_only: arguments.read_only,
-        memory: arguments.memory.as_deref().map(bytes).transpose()?,
-        milli_cpus: milli,
-        cap_add: arguments.cap_add.clone(),
-        cap_drop: arguments.cap_drop.clone(),
-        binds: Vec::new(),
-        hostname: arguments.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
-        host_network: place.container.network == "host",
-        cgroup: format!("/hull-build/{id}"),
-        annotations,
-    })
-}
-
-fn environment(arguments: &Arguments) -> Result<Vec<String>, Failure> {
-    let mut env = Vec::new();
-    for path in &arguments.env_file {
-        let text = fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        env.extend(lines.map(str::to_owned));
-    }
-    env.extend(arguments.env.iter().cloned());
-    // A key alone takes this process's value; without one it is left out.
-    let full = |entry: String| match entry.contains('=') {
-        true => Some(entry),
-        false => std::env::var(&entry).ok().map(|value| format!("{entry}={value}")),
-    };
-    Ok(env.into_iter().filter_map(full).collect())
-}
-
-/// Bytes with Docker's units.
-fn bytes(text: &str) -> Result<i64, String> {
-    let lower = text.to_lowercase();
-    let number = lower.trim_end_matches('b');
-    let (digits, shift) = match number.chars().last() {
-        Some('k') => (&number[..number.len() - 1], 10),
-        Some('m') => (&number[..number.len() - 1], 20),
-        Some('g') => (&number[..number.len() - 1], 30),
-        _ => (number, 0),
-    };
-    let count: i64 = digits.parse().map_err(|_| format!("{text:?} is no size such as 512m"))?;
-    count
-        .checked_mul(1 << shift)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| format!("{text:?} is out of range"))
-}
-
-/// Volumes of the image (filled from it), volumes of the command line, and the files that name the host's network.
-fn binds(
-    store: &Store,
-    arguments: &Arguments,
-    image: &Image,
-    place: &Place,
-    rootfs: std::os::fd::BorrowedFd<'_>,
-) -> Result<Vec<Bind>, Failure> {
-    let wished: Vec<Bind> =
-        arguments.volume.iter().map(|text| volume(store, text)).collect::<Result<_, Failure>>()?;
-    let taken = |path: &str| wished.iter().any(|bind| bind.destination == path);
-    let mut binds = Vec::new();
-    for (count, destination) in image.config.config.volumes.keys().filter(|path| !taken(path)).enumerate() {
-        let dir = place.dir.join("volumes").join(count.to_string());
-        fs::create_dir_all(&dir)?;
-        fill(rootfs, destination, &dir)?;
-        binds.push(Bind {
-            source: dir.display().to_string(),
-            destination: destination.clone(),
-            read_only: false,
-        });
-    }
-    binds.extend(network::files(&place.container.network, &place.dir, &place.container.id)?);
-    binds.extend(wished);
-    Ok(binds)
-}
-
-/// Copies what the image has at a volume's place, owner and mode of the place included.
-fn fill(rootfs: std::os::fd::BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Failure> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(source) = rustix::fs::openat2(rootfs, destination, flags, Mode::empty(), resolve) else {
-        return Ok(());
-    };
-    let mut changes = vec![Change::put(read_entry(source.as_fd(), b"")?)];
-    changes.extend(list(source.as_fd())?.into_iter().map(Change::put));
-    changes.sort_by(hull_layer::order);
-    let target = containers::open_directory(dir)?;
-    let (reader, writer) = std::io::pipe()?;
-    std::thread::scope(|scope| {
-        let packing = scope.spawn(|| {
-            let mut archive = TarWriter::new(writer, TimeRule::Keep);
-            pack(&changes, source.as_fd(), &mut archive).and_then(|_| archive.finish().map(drop))
-        });
-        let extracted = extract(reader, target.as_fd(), &Extractor::layer());
-        packing.join().map_err(|_| "copying a volume ended early")??;
-        Ok(extracted.map(drop)?)
-    })
-}
-
-fn volume(store: &Store, text: &str) -> Result<Bind, Failure> {
-    let refuse = || format!("run: volume {text:?} is not SOURCE:DESTINATION[:ro|rw]");
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, mode) = match parts[..] {
-        [source, destination] => (source, destination, "rw"),
-        [source, destination, mode] => (source, destination, mode),
-        _ => return Err(refuse().into()),
-    };
-    let valid_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let source = match source.starts_with('/') {
-        true => PathBuf::from(source),
-        false if source.starts_with('.') || !source.chars().all(valid_name) || source.is_empty() => {
-            return Err(refuse().into());
-        }
-        false => {
-            let dir = store.dir().join("volumes").join(source);
-            fs::create_dir_all(&dir)?;
-            dir
-        }
-    };
-    if !destination.starts_with('/') || !matches!(mode, "ro" | "rw") {
-        return Err(refuse().into());
-    }
-    let source = source.display().to_string();
-    Ok(Bind { source, destination: destination.to_owned(), read_only: mode == "ro" })
-}
-
-/// Runs the runtime with our own input and output, and ends with the container's code.
-fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
-    let bundle = place.dir.display().to_string();
-    let mut command = place.runtime(&["run", "--bundle", &bundle, &place.container.id]);
-    if !arguments.interactive && !arguments.tty {
-        command.stdin(Stdio::null());
-    }
-    let status = command.status().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
-    use std::os::unix::process::ExitStatusExt;
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    fs::write(place.dir.join("exits").join(&place.container.id), code.to_string())?;
-    containers::unmount(&place.rootfs());
-    if place.container.remove {
-        place.remove(&host::open_store()?)?;
-    }
-    Ok(ExitCode::from(code as u8))
-}
-
-/// Starts a monitor, which creates the container and holds its output; then starts the container.
-fn background(place: &Place) -> Outcome {
-    let monitor = containers::program("hull-monitor").or_else(|| containers::program("conmon"));
-    let monitor =
-        monitor.ok_or("run: there is neither hull-monitor nor conmon to hold a detached container")?;
-    let (reader, writer) = std::io::pipe()?;
-    let status = monitor_command(place, &monitor, &writer)?.status();
-    drop(writer);
-    if !status.map_err(|e| format!("start {}: {e}", monitor.display()))?.success() {
-        discard(place);
-        return Err("run: the monitor could not be started".into());
-    }
-    if let Err(reason) = created(reader) {
-        discard(place);
-        return Err(format!("run: {reason}").into());
-    }
-    let output = place.ask(&["start", &place.container.id])?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        discard(place);
-        return Err(format!("run: {said}").into());
-    }
-    println!("{}", place.container.id);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Removes a container that never ran; the error that led here is the one to tell.
-fn discard(place: &Place) {
-    if let Ok(store) = host::open_store() {
-        let _ = place.remove(&store);
-    }
-}
-
-fn monitor_command(place: &Place, monitor: &Path, writer: &std::io::PipeWriter) -> Result<Command, Failure> {
-    let path = |name: &str| place.dir.join(name).display().to_string();
-    let id = &place.container.id;
-    let mut command = Command::new(monitor);
-    command.args(["--api-version", "1", "--cid", id, "--cuuid", id, "--name", &place.container.name]);
-    command.arg("--runtime").arg(&place.container.runtime);
-    command.arg(format!("--runtime-arg=--root={}", place.runtime_root.display()));
-    command.args(["--bundle", &place.dir.display().to_string(), "--container-pidfile", &path("pid")]);
-    command.args(["--exit-dir", &path("exits"), "--persist-dir", &place.dir.display().to_string()]);
-    command.args([
-        "--socket-dir-path",
-        &place.dir.display().to_string(),
-        "--log-path",
-        &format!("k8s-file:{}", path("log")),
-    ]);
-    let config: Value = serde_json::from_slice(&fs::read(place.dir.join("config.json"))?)?;
-    if config["process"]["terminal"] == true {
-        command.arg("--terminal");
-    }
-    let own = std::env::current_exe()?;
-    command.arg("--exit-command").arg(own);
-    for argument in ["--root", &host::store_dir().display().to_string(), "after-exit", id] {
-        command.args(["--exit-command-arg", argument]);
-    }
-    // The monitor writes to this pipe once the container is created: it must inherit it.
-    rustix::io::fcntl_setfd(writer, rustix::io::FdFlags::empty())?;
-    command.env("_OCI_SYNCPIPE", writer.as_raw_fd().to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command)
-}
-
-/// Reads the monitor's line: the container's pid, or why there is none.
-fn created(reader: impl Read) -> Result<(), String> {
-    // The monitor keeps the pipe for what comes later: its first line is the answer.
-    let mut line = String::new();
-    let read = BufReader::new(reader.take(64 << 10)).read_line(&mut line);
-    read.map_err(|e| format!("read the monitor's answer: {e}"))?;
-    let answer: Value = serde_json::from_str(&line).unwrap_or(json!({}));
-    let pid = answer["data"].as_i64().or(answer["pid"].as_i64()).unwrap_or(-1);
-    match pid > 0 {
-        true => Ok(()),
-        false => {
-            Err(answer["message"].as_str().unwrap_or("the container could not be created").trim().to_owned())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_dockers_units() {
-        for (text, count) in [("512m", 512 << 20), ("1g", 1 << 30), ("64kb", 64 << 10), ("7", 7), ("5B", 5)] {
-            assert_eq!(bytes(text), Ok(count));
-        }
-        for bad in ["", "m", "-1", "0", "9999999999g", "1x"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_monitor_tells_a_pid_or_a_reason() {
-        assert_eq!(created(&b"{\"data\": 12}\n"[..]), Ok(()));
-        assert_eq!(
-            created(&b"{\"data\": -1, \"message\": \"no such file\"}\n"[..]),
-            Err("no such file".to_owned())
-        );
-        assert!(created(&b""[..]).is_err());
-    }
 }

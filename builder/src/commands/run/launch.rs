@@ -1,0 +1,176 @@
+//! How a container of `run` is started: in the foreground, or under a monitor.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::{Value, json};
+
+use super::super::containers::{self, Place};
+use super::super::{Outcome, host};
+use super::Arguments;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the runtime with our own input and output, and ends with the container's code.
+pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
+    let bundle = place.dir.display().to_string();
+    let log = runtime_log(place);
+    let options = ["--log", &log, "--log-format", "json"];
+    let mut command = place.runtime(&options);
+    command.args(["run", "--bundle", &bundle, &place.container.id]);
+    if !arguments.interactive && !arguments.tty {
+        command.stdin(Stdio::null());
+    }
+    let status = command.status().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    // The runtime has told its error on our standard error, and the code 1 is also the container's to use.
+    let code = complaint(place).filter(|_| code == 1).map_or(code, |said| refusal_code(&said));
+    fs::write(place.dir.join("exits").join(&place.container.id), code.to_string())?;
+    containers::unmount(&place.rootfs());
+    if place.container.remove {
+        place.remove(&host::open_store()?)?;
+    }
+    Ok(ExitCode::from(code as u8))
+}
+
+/// Starts a monitor, which creates the container and holds its output; then starts the container.
+pub(super) fn background(place: &Place) -> Outcome {
+    let monitor = containers::program("hull-monitor").or_else(|| containers::program("conmon"));
+    let monitor =
+        monitor.ok_or("run: there is neither hull-monitor nor conmon to hold a detached container")?;
+    let (reader, writer) = std::io::pipe()?;
+    let status = monitor_command(place, &monitor, &writer)?.status();
+    drop(writer);
+    if !status.map_err(|e| format!("start {}: {e}", monitor.display()))?.success() {
+        discard(place);
+        return Err("run: the monitor could not be started".into());
+    }
+    if let Err(reason) = created(reader) {
+        return refused(place, &reason);
+    }
+    let output = place.ask(&["start", &place.container.id])?;
+    if !output.status.success() {
+        return refused(place, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    println!("{}", place.container.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime_log(place: &Place) -> String {
+    place.dir.join("runtime.log").display().to_string()
+}
+
+/// The last error that the runtime noted.
+fn complaint(place: &Place) -> Option<String> {
+    let text = fs::read_to_string(runtime_log(place)).ok()?;
+    let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
+    (last["level"] == "error").then(|| last["msg"].as_str().map(str::to_owned))?
+}
+
+/// The code that Docker ends with: 127 where there is no such program, 126 where it cannot be run, else 125.
+fn refusal_code(said: &str) -> i32 {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    match has(&["exec", "executable"]) {
+        true if has(&["no such file", "not found", "No such file"]) => 127,
+        true if has(&["ermission denied", "is a directory", "format error"]) => 126,
+        _ => 125,
+    }
+}
+
+/// Tells why a detached container did not start, and removes it.
+fn refused(place: &Place, reason: &str) -> Outcome {
+    let said = complaint(place).unwrap_or_else(|| reason.to_owned());
+    discard(place);
+    eprintln!("hull-build: run: {said}");
+    Ok(ExitCode::from(refusal_code(&said) as u8))
+}
+
+/// Removes a container that never ran; the error that led here is the one to tell.
+fn discard(place: &Place) {
+    if let Ok(store) = host::open_store() {
+        let _ = place.remove(&store);
+    }
+}
+
+fn monitor_command(place: &Place, monitor: &Path, writer: &std::io::PipeWriter) -> Result<Command, Failure> {
+    let path = |name: &str| place.dir.join(name).display().to_string();
+    let id = &place.container.id;
+    let mut command = Command::new(monitor);
+    command.args(["--api-version", "1", "--cid", id, "--cuuid", id, "--name", &place.container.name]);
+    command.arg("--runtime").arg(&place.container.runtime);
+    let log = runtime_log(place);
+    let root = format!("--root={}", place.runtime_root.display());
+    for argument in [root.as_str(), "--log", &log, "--log-format", "json"] {
+        command.arg(format!("--runtime-arg={argument}"));
+    }
+    command.args(["--bundle", &place.dir.display().to_string(), "--container-pidfile", &path("pid")]);
+    command.args(["--exit-dir", &path("exits"), "--persist-dir", &place.dir.display().to_string()]);
+    command.args([
+        "--socket-dir-path",
+        &place.dir.display().to_string(),
+        "--log-path",
+        &format!("k8s-file:{}", path("log")),
+    ]);
+    let config: Value = serde_json::from_slice(&fs::read(place.dir.join("config.json"))?)?;
+    if config["process"]["terminal"] == true {
+        command.arg("--terminal");
+    }
+    let own = std::env::current_exe()?;
+    command.arg("--exit-command").arg(own);
+    for argument in ["--root", &host::store_dir().display().to_string(), "after-exit", id] {
+        command.args(["--exit-command-arg", argument]);
+    }
+    // The monitor writes to this pipe once the container is created: it must inherit it.
+    rustix::io::fcntl_setfd(writer, rustix::io::FdFlags::empty())?;
+    command.env("_OCI_SYNCPIPE", writer.as_raw_fd().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+/// Reads the monitor's line: the container's pid, or why there is none.
+fn created(reader: impl Read) -> Result<(), String> {
+    // The monitor keeps the pipe for what comes later: its first line is the answer.
+    let mut line = String::new();
+    let read = BufReader::new(reader.take(64 << 10)).read_line(&mut line);
+    read.map_err(|e| format!("read the monitor's answer: {e}"))?;
+    let answer: Value = serde_json::from_str(&line).unwrap_or(json!({}));
+    let pid = answer["data"].as_i64().or(answer["pid"].as_i64()).unwrap_or(-1);
+    match pid > 0 {
+        true => Ok(()),
+        false => {
+            Err(answer["message"].as_str().unwrap_or("the container could not be created").trim().to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_runtime_refuses_has_dockers_codes() {
+        for (said, code) in [
+            ("hull run failed: exec: \"/x\": stat /x: no such file or directory", 127),
+            ("runc: exec: \"x\": executable file not found in $PATH", 127),
+            ("executable file `x` not found: No such file or directory", 127),
+            ("exec: \"/etc\": permission denied", 126),
+            ("mount /x: no such file or directory", 125),
+        ] {
+            assert_eq!(refusal_code(said), code, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_monitor_tells_a_pid_or_a_reason() {
+        assert_eq!(created(&b"{\"data\": 12}\n"[..]), Ok(()));
+        assert_eq!(
+            created(&b"{\"data\": -1, \"message\": \"no such file\"}\n"[..]),
+            Err("no such file".to_owned())
+        );
+        assert!(created(&b""[..]).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! What the command line of `run` says, checked: environment, limits, volumes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use hull_image::{Image, Store};
+use hull_layer::{Change, Extractor, TarWriter, TimeRule, extract, list, pack, read_entry};
+
+use super::super::containers::{self, Place};
+use super::super::network;
+use super::Arguments;
+use crate::bundle::{Bind, Wishes};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Everything but the mounts.
+pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Failure> {
+    let id = &place.container.id;
+    let mut annotations = BTreeMap::new();
+    for label in &arguments.label {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        annotations.insert(key.to_owned(), value.to_owned());
+    }
+    let milli = arguments.cpus.map(|cpus| (cpus * 1000.0) as u64);
+    if milli == Some(0) {
+        return Err("run: --cpus must be at least 0.001".into());
+    }
+    Ok(Wishes {
+        entrypoint: arguments.entrypoint.clone(),
+        command: arguments.command.clone(),
+        env: environment(arguments)?,
+        workdir: arguments.workdir.clone(),
+        terminal: arguments.tty,
+        read_only: arguments.read_only,
+        memory: arguments.memory.as_deref().map(bytes).transpose()?,
+        milli_cpus: milli,
+        cap_add: arguments.cap_add.clone(),
+        cap_drop: arguments.cap_drop.clone(),
+        binds: Vec::new(),
+        hostname: arguments.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
+        host_network: place.container.network == "host",
+        cgroup: format!("/hull-build/{id}"),
+        annotations,
+    })
+}
+
+fn environment(arguments: &Arguments) -> Result<Vec<String>, Failure> {
+    let mut env = Vec::new();
+    for path in &arguments.env_file {
+        let text = fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        env.extend(lines.map(str::to_owned));
+    }
+    env.extend(arguments.env.iter().cloned());
+    // A key alone takes this process's value; without one it is left out.
+    let full = |entry: String| match entry.contains('=') {
+        true => Some(entry),
+        false => std::env::var(&entry).ok().map(|value| format!("{entry}={value}")),
+    };
+    Ok(env.into_iter().filter_map(full).collect())
+}
+
+/// Bytes with Docker's units.
+fn bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_lowercase();
+    let number = lower.trim_end_matches('b');
+    let (digits, shift) = match number.chars().last() {
+        Some('k') => (&number[..number.len() - 1], 10),
+        Some('m') => (&number[..number.len() - 1], 20),
+        Some('g') => (&number[..number.len() - 1], 30),
+        _ => (number, 0),
+    };
+    let count: i64 = digits.parse().map_err(|_| format!("{text:?} is no size such as 512m"))?;
+    count
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text:?} is out of range"))
+}
+
+/// Volumes of the image (filled from it), volumes of the command line, and the files that name the host's network.
+pub(super) fn binds(
+    store: &Store,
+    arguments: &Arguments,
+    image: &Image,
+    place: &Place,
+    rootfs: std::os::fd::BorrowedFd<'_>,
+) -> Result<Vec<Bind>, Failure> {
+    let wished: Vec<Bind> =
+        arguments.volume.iter().map(|text| volume(store, text)).collect::<Result<_, Failure>>()?;
+    let taken = |path: &str| wished.iter().any(|bind| bind.destination == path);
+    let mut binds = Vec::new();
+    for (count, destination) in image.config.config.volumes.keys().filter(|path| !taken(path)).enumerate() {
+        let dir = place.dir.join("volumes").join(count.to_string());
+        fs::create_dir_all(&dir)?;
+        fill(rootfs, destination, &dir)?;
+        binds.push(Bind {
+            source: dir.display().to_string(),
+            destination: destination.clone(),
+            read_only: false,
+        });
+    }
+    binds.extend(network::files(&place.container.network, &place.dir, &place.container.id)?);
+    binds.extend(wished);
+    Ok(binds)
+}
+
+/// Copies what the image has at a volume's place, owner and mode of the place included.
+fn fill(rootfs: std::os::fd::BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Failure> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(source) = rustix::fs::openat2(rootfs, destination, flags, Mode::empty(), resolve) else {
+        return Ok(());
+    };
+    let mut changes = vec![Change::put(read_entry(source.as_fd(), b"")?)];
+    changes.extend(list(source.as_fd())?.into_iter().map(Change::put));
+    changes.sort_by(hull_layer::order);
+    let target = containers::open_directory(dir)?;
+    let (reader, writer) = std::io::pipe()?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(|| {
+            let mut archive = TarWriter::new(writer, TimeRule::Keep);
+            pack(&changes, source.as_fd(), &mut archive).and_then(|_| archive.finish().map(drop))
+        });
+        let extracted = extract(reader, target.as_fd(), &Extractor::layer());
+        packing.join().map_err(|_| "copying a volume ended early")??;
+        Ok(extracted.map(drop)?)
+    })
+}
+
+fn volume(store: &Store, text: &str) -> Result<Bind, Failure> {
+    let refuse = || format!("run: volume {text:?} is not SOURCE:DESTINATION[:ro|rw]");
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, mode) = match parts[..] {
+        [source, destination] => (source, destination, "rw"),
+        [source, destination, mode] => (source, destination, mode),
+        _ => return Err(refuse().into()),
+    };
+    let valid_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let source = match source.starts_with('/') {
+        true => PathBuf::from(source),
+        false if source.starts_with('.') || !source.chars().all(valid_name) || source.is_empty() => {
+            return Err(refuse().into());
+        }
+        false => {
+            let dir = store.dir().join("volumes").join(source);
+            fs::create_dir_all(&dir)?;
+            dir
+        }
+    };
+    if !destination.starts_with('/') || !matches!(mode, "ro" | "rw") {
+        return Err(refuse().into());
+    }
+    let source = source.display().to_string();
+    Ok(Bind { source, destination: destination.to_owned(), read_only: mode == "ro" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_dockers_units() {
+        for (text, count) in [("512m", 512 << 20), ("1g", 1 << 30), ("64kb", 64 << 10), ("7", 7), ("5B", 5)] {
+            assert_eq!(bytes(text), Ok(count));
+        }
+        for bad in ["", "m", "-1", "0", "9999999999g", "1x"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+}
