@@ -37,6 +37,7 @@ bench *ARGS:
 bench-shim *ARGS:
     cargo build --release --bin hull --bin hull-probe --bin containerd-shim-hull-v2 --bin hull-monitor
     cargo bench --bench shim -- {{ARGS}}
+
 # build the same Dockerfiles with hull-build and buildah; arguments name cases
 bench-builder *ARGS:
     cargo build --release --bin hull --bin hull-build --bin hull-builder-bench

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
+packages='buildah busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
   docker.io iproute2 iptables musl-tools podman procps runc strace tmux uidmap util-linux'
 missing=''
 for package in $packages; do

@@ -34,9 +34,9 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The Dockerfile of the image `base` that cases begin with.
-const BASE: &str = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY passwd group /etc/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir -m 1777 /tmp\n";
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:2000:Alice:/home/alice:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nstaff:x:2000:\nwheel:x:10:alice\n";
+const BASE: &str = include_str!("base/Dockerfile");
+const PASSWD: &str = include_str!("base/passwd");
+const GROUP: &str = include_str!("base/group");
 
 #[test]
 fn every_case_of_the_corpus_is_as_expected() {
