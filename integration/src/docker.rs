@@ -29,12 +29,28 @@ impl Docker {
     /// When either fails.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_beside(&[])
+    }
+
+    /// The same, with other programs found before those of PATH: `(name, file)`.
+    ///
+    /// # Panics
+    /// When either fails.
+    #[must_use]
+    pub fn start_beside(programs: &[(&str, PathBuf)]) -> Self {
         let place = Scratch::new("dockerd");
         fs::write(place.join("daemon.json"), image::drop_in("docker-daemon.json"))
             .expect("write daemon.json");
         let cgroups = Cgroups::new("docker");
-        let daemon =
-            Daemon::start(&mut daemon_command(&place, &cgroups), &place.join("log"), &place.join("d.sock"));
+        let first = place.join("first");
+        fs::create_dir(&first).expect("make a directory of programs");
+        for (name, file) in programs {
+            std::os::unix::fs::symlink(file, first.join(name)).expect("name a program");
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = daemon_command(&place, &cgroups);
+        command.env("PATH", format!("{}:{path}", first.display()));
+        let daemon = Daemon::start(&mut command, &place.join("log"), &place.join("d.sock"));
         let client = gate::find("docker").expect("the client is installed");
         let docker = Self { _daemon: daemon, _cgroups: cgroups, place, client };
         assert!(eventually(PATIENCE, || docker.call(&["version"]).code == 0), "dockerd does not answer");
