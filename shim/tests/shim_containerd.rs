@@ -6,8 +6,10 @@ mod containerd_daemon;
 
 use std::time::Duration;
 
-use containerd_daemon::{Manager, containerd};
+use containerd_daemon::{IMAGE, Manager, containerd};
+use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
+use hull_testkit::gate::program;
 use hull_testkit::needs;
 use hull_testkit::place::unique;
 
@@ -49,4 +51,57 @@ fn exit_code_survives_a_killed_containerd() {
         assert!(eventually(LIMIT, || manager.status(&name) == "STOPPED"), "round {round}");
         manager.remove_ended(&name, code);
     }
+}
+
+#[test]
+fn person_at_a_terminal_runs_and_attaches() {
+    needs!(containerd(), program("tmux"));
+    let manager = Manager::start();
+    let name = unique("tty");
+    let terminal =
+        Terminal::start(&manager.line(&format!("run -t --runtime io.containerd.hull.v2 {IMAGE} {name} sh")));
+    let answers = |terminal: &Terminal, question: &str, answer: &str| {
+        eventually(LIMIT, || {
+            terminal.type_text(question);
+            terminal.press("Enter");
+            terminal.screen().lines().any(|line| line.trim_end() == answer)
+        })
+    };
+    assert!(answers(&terminal, "stty size", "30 100"), "{}", terminal.screen());
+    terminal.resize(90, 25);
+    assert!(answers(&terminal, "stty size", "25 90"), "{}", terminal.screen());
+    let inside =
+        Terminal::start(&manager.line(&format!("task exec -t --exec-id e {name} sh -c 'tty; exit 9'")));
+    inside.shows("/dev/pts/1");
+    inside.shows("status=9");
+    drop(terminal);
+    // The client is gone, the container is not.
+    assert_eq!(manager.status(&name), "RUNNING");
+    let attached = Terminal::start(&manager.line(&format!("task attach {name}")));
+    assert!(answers(&attached, "echo sum=$((40+2))", "sum=42"), "{}", attached.screen());
+    attached.type_text("exit 5");
+    attached.press("Enter");
+    attached.shows("status=5");
+    manager.ctr(&["task", "rm", &name]);
+    manager.ctr(&["container", "rm", &name]).done();
+}
+
+#[test]
+fn layers_are_mounted_by_the_overlay_snapshotter() {
+    needs!(containerd());
+    let manager = Manager::start();
+    manager.import_layers("localhost/layers:latest");
+    let name = unique("layers");
+    let words = ["run", "-d", "--snapshotter", "overlayfs", "--runtime", "io.containerd.hull.v2"];
+    let rest = ["localhost/layers:latest", name.as_str(), "sleep", "1000"];
+    manager.ctr(&[&words[..], &rest[..]].concat()).done();
+    let inside = ["task", "exec", "--exec-id", "e", &name, "sh", "-c", "cat /added; mount | head -n 1"];
+    let shown = manager.ctr(&inside);
+    let line = shown.text().strip_prefix("from the second layer\n").unwrap().to_owned();
+    assert!(line.starts_with("overlay on / type overlay"), "{line}");
+    let lower = line.split("lowerdir=").nth(1).unwrap().split(',').next().unwrap();
+    assert_eq!(lower.split(':').count(), 2, "{line}");
+    manager.ctr(&["task", "rm", "--force", &name]);
+    manager.ctr(&["container", "rm", &name]).done();
+    assert!(!manager.state_of(&name).exists());
 }

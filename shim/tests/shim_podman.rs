@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hull_integration::image;
+use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
 use hull_testkit::gate::{Gate, program, root};
 use hull_testkit::leftovers::Cgroups;
@@ -25,24 +26,47 @@ struct Podman {
     cgroups: Cgroups,
 }
 
+/// Limits that any machine grants, and a pod's first container from the image that is there.
+const SETTINGS: &str = r#"[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+
+[engine]
+infra_image = "localhost/pause:latest"
+"#;
+
 impl Podman {
     fn start() -> Self {
         let place = Scratch::new("podman");
         let podman = Self { place, cgroups: Cgroups::new("monitor") };
+        let settings = image::drop_in("podman.conf").replace("[engine]\n", SETTINGS);
+        fs::write(podman.place.join("containers.conf"), settings).unwrap();
         let archive = image::tarball(&podman.place);
         podman.call(&["import", "-c", r#"CMD ["/bin/sh"]"#, archive.to_str().unwrap(), IMAGE]).done();
         podman
     }
 
-    fn call(&self, words: &[&str]) -> Outcome {
+    fn command(&self) -> Command {
         let mut command = Command::new("podman");
+        command.env("CONTAINERS_CONF", self.place.join("containers.conf"));
         for (option, value) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
             command.arg(option).arg(self.place.join(value));
         }
         command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
         command.arg("--conmon").arg(place::program("hull-monitor"));
         command.arg("--runtime").arg(runtime::under_test());
-        call(command.args(words).stdin(Stdio::null()), LIMIT)
+        command
+    }
+
+    fn call(&self, words: &[&str]) -> Outcome {
+        call(self.command().args(words).stdin(Stdio::null()), LIMIT)
+    }
+
+    /// A command line for a terminal.
+    fn line(&self, rest: &str) -> String {
+        let command = self.command();
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let settings = self.place.join("containers.conf");
+        format!("CONTAINERS_CONF={} podman {} {rest}", settings.display(), words.join(" "))
     }
 
     fn run(&self, options: &[&str], words: &[&str]) -> Outcome {
@@ -54,6 +78,7 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
+        let _ = self.call(&["pod", "rm", "-a", "-f"]);
         let _ = self.call(&["rm", "-a", "-f", "-t", "0"]);
     }
 }
@@ -74,6 +99,67 @@ fn podman_runs_execs_logs_and_stops() {
     podman.call(&["stop", "-t", "20", &name]).done();
     assert_eq!(podman.call(&["wait", &name]).text(), "3");
     assert_eq!(podman.call(&["logs", &name]).text(), "hello\nbye");
+}
+
+#[test]
+fn podman_follows_logs_to_the_end() {
+    needs!(podman());
+    let podman = Podman::start();
+    let name = unique("f");
+    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; sleep 1; echo last";
+    podman.run(&["-d", "--name", &name], &["sh", "-c", script]).done();
+    let followed = podman.call(&["logs", "-f", &name]);
+    let wanted: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+    assert!(followed.stdout == wanted + "last\n", "{} bytes", followed.stdout.len());
+}
+
+#[test]
+fn podman_attaches_a_terminal_and_leaves_it() {
+    needs!(podman(), program("tmux"));
+    let podman = Podman::start();
+    let name = unique("t");
+    podman.run(&["-dit", "--name", &name], &["sh"]).done();
+    let terminal = Terminal::start(&podman.line(&format!("attach {name}")));
+    assert!(eventually(LIMIT, || {
+        terminal.press("Enter");
+        terminal.screen().contains('#')
+    }));
+    terminal.type_text("echo sum=$((40+2)); stty size");
+    terminal.press("Enter");
+    terminal.shows("sum=42");
+    terminal.shows("30 100");
+    terminal.press("C-p");
+    terminal.press("C-q");
+    terminal.shows("status=0");
+    assert_eq!(podman.call(&["inspect", &name, "--format", "{{.State.Status}}"]).text(), "running");
+    let inside = Terminal::start(&podman.line(&format!("exec -it {name} sh -c 'stty size; exit 9'")));
+    inside.shows("30 100");
+    inside.shows("status=9");
+}
+
+#[test]
+fn podman_plays_a_pod() {
+    needs!(podman());
+    let podman = Podman::start();
+    let archive = podman.place.join("busybox.tar");
+    let command = r#"CMD ["/bin/sleep", "100000"]"#;
+    podman.call(&["import", "-c", command, archive.to_str().unwrap(), "localhost/pause:latest"]).done();
+    let pod = unique("pod");
+    let file = podman.place.join("pod.yaml");
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod}\nspec:\n  hostNetwork: true\n  restartPolicy: Never\n  containers:\n  - name: talks\n    image: {IMAGE}\n    command: [/bin/sh, -c, 'echo played; exit 11']\n  - name: stays\n    image: {IMAGE}\n    command: [/bin/sleep, '1000']\n"
+    );
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    podman.call(&["kube", "play", "--log-driver", "k8s-file", file]).done();
+    let code =
+        || podman.call(&["inspect", &format!("{pod}-talks"), "--format", "{{.State.ExitCode}}"]).stdout;
+    assert!(eventually(LIMIT, || code().trim() == "11"), "{}", code());
+    assert_eq!(podman.call(&["logs", &format!("{pod}-talks")]).text(), "played");
+    let status = podman.call(&["inspect", &format!("{pod}-stays"), "--format", "{{.State.Status}}"]);
+    assert_eq!(status.text(), "running");
+    podman.call(&["kube", "down", file]).done();
+    assert_eq!(podman.call(&["ps", "-aq"]).text(), "");
 }
 
 #[test]

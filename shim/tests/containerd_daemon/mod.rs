@@ -44,11 +44,33 @@ impl Manager {
         std::os::unix::fs::symlink(runtime::under_test(), place.join("bin/hull")).unwrap();
         let mut manager = Self { daemon: None, cgroups: Cgroups::new("shim"), place };
         manager.raise();
-        let archive = manager.place.join("bb.tar");
-        let archive = archive.to_str().unwrap();
-        Podman::start().call(&["save", "--format", "oci-archive", "-o", archive, IMAGE]).done();
-        manager.ctr(&["image", "import", "--index-name", "bb", archive]).done();
+        manager.import(&Podman::start(), IMAGE);
         manager
+    }
+
+    fn import(&self, podman: &Podman, image: &str) {
+        let archive = self.place.join("image.tar");
+        // podman does not write over an archive.
+        let _ = fs::remove_file(&archive);
+        let archive = archive.to_str().unwrap();
+        podman.call(&["save", "--format", "oci-archive", "-o", archive, image]).done();
+        self.ctr(&["image", "import", "--index-name", "bb", archive]).done();
+    }
+
+    /// Imports the usual image with a second layer, which adds `/added`.
+    pub fn import_layers(&self, image: &str) {
+        let context = self.place.join("context");
+        fs::create_dir(&context).unwrap();
+        fs::write(context.join("added"), "from the second layer\n").unwrap();
+        fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nCOPY added /added\n")).unwrap();
+        let podman = Podman::start();
+        podman.call(&["build", "--pull-never", "-t", image, context.to_str().unwrap()]).done();
+        self.import(&podman, image);
+    }
+
+    /// A command line of `ctr` for a terminal.
+    pub fn line(&self, rest: &str) -> String {
+        format!("ctr -a {} -n {} {rest}", self.place.join("c.sock").display(), self.cgroups.name())
     }
 
     pub fn raise(&mut self) {
