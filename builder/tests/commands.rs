@@ -127,7 +127,7 @@ fn skopeo_and_umoci_take_the_store_and_the_archive() {
         assert!(done.status.success(), "{source}: {}", String::from_utf8_lossy(&done.stderr));
     }
     if !rustix::process::geteuid().is_root() {
-        return;
+        return hull_testkit::gate::skipped("needs root");
     }
     let bundle = bed.path("bundle");
     let image = format!("{}:1", bed.path("copy").display());
@@ -140,7 +140,7 @@ fn skopeo_and_umoci_take_the_store_and_the_archive() {
 fn podman_loads_what_save_wrote() {
     let Some(podman) = program("podman") else { return };
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: podman's storage is tried as root");
+        return hull_testkit::gate::skipped("needs root");
     }
     let bed = Bed::new();
     let id = bed.image("lab/a:1");
@@ -162,7 +162,7 @@ fn podman_loads_what_save_wrote() {
 fn what_buildah_made_is_loaded_and_unpacked() {
     let Some(buildah) = program("buildah") else { return };
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: buildah is tried as root");
+        return hull_testkit::gate::skipped("needs root");
     }
     let bed = Bed::new();
     bed.image("lab/a:1");
@@ -210,7 +210,7 @@ fn an_unpacked_bundle_has_the_specifications_conversion() {
 /// The runtime that containers are tried with: `HULL_TEST_RUNTIME`, else runc.
 fn runtime() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: containers are tried as root");
+        hull_testkit::gate::skipped("needs root");
         return None;
     }
     let given = std::env::var("HULL_TEST_RUNTIME").ok();
@@ -319,4 +319,67 @@ fn a_detached_container_is_seen_heard_entered_and_stopped() {
     bed.ok(&["stop", "-t", "1", "d"]);
     assert_eq!(bed.ok(&["ps", "-q"]), "");
     bed.ok(&["rm", "d"]);
+}
+
+#[test]
+fn a_published_port_is_served_once_and_no_rule_is_left() {
+    let Some(runtime) = runtime() else { return };
+    for name in ["conmon", "iptables-save", "ip", "busybox"] {
+        if program(name).is_none() {
+            return;
+        }
+    }
+    if !std::path::Path::new("/usr/lib/cni/bridge").exists() {
+        return hull_testkit::gate::skipped("needs CNI plug-ins");
+    }
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    // A network namespace of the test's own stands for the host.
+    let script = r#"set -e
+        ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_forward
+        run() { "$0" run --rm -d --runtime "$1" --network bridge -p 8080:80 --name $2 lab/a:1 busybox httpd -f -p 80 -h /data; }
+        run "$1" web >/dev/null
+        run "$1" again 2>&1 && exit 9
+        for address in 127.0.0.1 10.89.57.1; do
+            for try in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://$address:8080/seed && break; sleep 0.2; done; echo
+        done
+        "$0" ps --format '{{.Ports}}'
+        "$0" stop -t 0 web >/dev/null
+        for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -aq)" ] && break; sleep 0.2; done
+        iptables-save | grep -c 'hull-bridge\|DNAT --to' || true"#;
+    let own = env!("CARGO_BIN_EXE_hull-build");
+    let mut command = bed.command(&[]);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "sh", "-c", script, own, &runtime]).env_clear();
+    unshare.envs(command.arg("x").get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let output = unshare.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected =
+        "hull-build: port 8080:80 is published by container web\nseed\nseed\n0.0.0.0:8080->80/tcp\n0\n";
+    assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_cannot_run_ends_with_dockers_codes() {
+    let Some(runtime) = runtime() else { return };
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    for (arguments, code, said) in [
+        (&["--pull", "never", "none"][..], 125, "no such image"),
+        (&["-v", "x", "lab/a:1"], 125, "is not SOURCE:DESTINATION"),
+        (&["-p", "80", "lab/a:1"], 125, "is not [ADDRESS:]HOST:CONTAINER"),
+        (&["-m", "0", "lab/a:1"], 125, "out of range"),
+        (&["-u", "nobody", "lab/a:1"], 125, "nobody"),
+        (&["lab/a:1", "/none"], 127, "/none"),
+        (&["lab/a:1", "/etc/passwd"], 126, "/etc/passwd"),
+        (&["lab/a:1", "sh", "-c", "exit 1"], 1, ""),
+    ] {
+        let network = if arguments[0] == "-p" { "bridge" } else { "none" };
+        let mut all = vec!["run", "--rm", "--network", network, "--runtime", &runtime];
+        all.extend(arguments);
+        let output = bed.run(&all);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(code) && text.contains(said), "{arguments:?}: {output:?}");
+    }
+    assert_eq!(bed.ok(&["ps", "-aq"]), "");
 }

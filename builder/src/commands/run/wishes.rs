@@ -41,7 +41,7 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
         binds: Vec::new(),
         hostname: arguments.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
         host_network: place.container.network == "host",
-        cgroup: format!("/hull-build/{id}"),
+        cgroup: format!("/hull-build-{id}"),
         annotations,
     })
 }
