@@ -60,6 +60,9 @@ impl Runtime {
         if self.options.systemd_cgroup {
             args.push("--systemd-cgroup".to_owned());
         }
+        if !self.options.criu_path.is_empty() {
+            args.extend(["--criu".to_owned(), self.options.criu_path.clone()]);
+        }
         args.extend(verb);
         let mut program = Program::new(path, args);
         for (fd, number) in streams.fds.iter().zip(0..) {
