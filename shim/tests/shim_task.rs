@@ -277,9 +277,68 @@ fn file_and_logger_take_both_streams() {
     shim.shut_down();
 }
 
+/// Some numbers of a statistics message.
+#[derive(Debug)]
+struct Numbers {
+    pids: u64,
+    pids_limit: u64,
+    memory: u64,
+    processor: u64,
+    version: u32,
+}
+
+/// The fields of `io.containerd.cgroups.v2.Metrics` that are looked at, by its published numbers.
+#[derive(Clone, PartialEq, Message)]
+struct MetricsV2 {
+    #[prost(message, tag = "1")]
+    pids: Option<Two>,
+    #[prost(message, tag = "2")]
+    cpu: Option<Two>,
+    #[prost(message, tag = "4")]
+    memory: Option<MemoryV2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Two {
+    #[prost(uint64, tag = "1")]
+    first: u64,
+    #[prost(uint64, tag = "2")]
+    second: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MemoryV2 {
+    #[prost(uint64, tag = "32")]
+    usage: u64,
+}
+
+/// Reads either version's message; that of version 1 by the published crate.
+fn statistics(shim: &mut Shim) -> Numbers {
+    use containerd_shim_protos::cgroups::metrics::Metrics;
+    use protobuf::Message as _;
+    let named = shim.named("");
+    let stats = shim.ok::<StatsResponse>("Stats", &named).stats.unwrap();
+    if stats.type_url == "io.containerd.cgroups.v2.Metrics" {
+        let metrics = MetricsV2::decode(stats.value.as_slice()).unwrap();
+        let (pids, processor) = (metrics.pids.unwrap(), metrics.cpu.unwrap().first);
+        let memory = metrics.memory.unwrap().usage;
+        return Numbers { pids: pids.first, pids_limit: pids.second, memory, processor, version: 2 };
+    }
+    assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
+    let metrics = Metrics::parse_from_bytes(&stats.value).unwrap();
+    assert_eq!(metrics.cpu.usage.per_cpu.len(), std::thread::available_parallelism().unwrap().get());
+    Numbers {
+        pids: metrics.pids.current,
+        pids_limit: metrics.pids.limit,
+        memory: metrics.memory.usage.usage,
+        processor: metrics.cpu.usage.total,
+        version: 1,
+    }
+}
+
 #[test]
 fn pause_shows_and_statistics_are_read() {
-    needs!(root(), hull_testkit::gate::cgroup_v1());
+    needs!(root());
     let mut shim = Shim::start(sleeper());
     shim.run();
     let named = shim.named("");
@@ -289,20 +348,15 @@ fn pause_shows_and_statistics_are_read() {
     assert_eq!(shim.refused("Exec", &exec).1, "cannot exec in a paused state");
     shim.call("Resume", &named).unwrap();
     assert_eq!(shim.state().status(), Status::Running);
-    let stats = shim.ok::<StatsResponse>("Stats", &named).stats.unwrap();
-    assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
-    use protobuf::Message as _;
-    let metrics = containerd_shim_protos::cgroups::metrics::Metrics::parse_from_bytes(&stats.value).unwrap();
-    assert_eq!(metrics.pids.current, 1);
-    assert!(metrics.memory.usage.usage > 0 && metrics.cpu.usage.total > 0);
-    assert_eq!(metrics.cpu.usage.per_cpu.len(), std::thread::available_parallelism().unwrap().get());
+    let before = statistics(&mut shim);
+    assert!(before.pids == 1 && before.memory > 0 && before.processor > 0, "{before:?}");
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    assert_eq!(before.version, if unified { 2 } else { 1 });
     let resources = Any { type_url: String::new(), value: br#"{"pids":{"limit":77}}"#.to_vec() };
     let update =
         UpdateTaskRequest { id: shim.bundle.id.clone(), resources: Some(resources), ..Default::default() };
     shim.call("Update", &update).unwrap();
-    let stats = shim.ok::<StatsResponse>("Stats", &named).stats.unwrap();
-    let metrics = containerd_shim_protos::cgroups::metrics::Metrics::parse_from_bytes(&stats.value).unwrap();
-    assert_eq!(metrics.pids.limit, 77);
+    assert_eq!(statistics(&mut shim).pids_limit, 77);
     shim.kill(9);
     shim.wait("");
     shim.delete();
@@ -311,7 +365,7 @@ fn pause_shows_and_statistics_are_read() {
 
 #[test]
 fn kill_for_lack_of_memory_is_told_before_the_exit() {
-    needs!(root(), hull_testkit::gate::cgroup_v1());
+    needs!(root());
     for _ in 0..10 {
         let bundle = Bundle::shell("head -c 100000000 /dev/zero | tail")
             .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 8 << 20 }));
@@ -653,5 +707,89 @@ fn pod_shares_one_shim_and_a_fault_of_one_container_is_its_own() {
     shim.kill(9);
     shim.wait("");
     shim.delete();
+    shim.shut_down();
+}
+
+/// A runtime that keeps the command lines of `verb` and does `instead` of it.
+fn recording(place: &Scratch, verb: &str, instead: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let said = place.join("said");
+    let script = format!(
+        "case \"$*\" in *' {verb} '*) echo \"$*\" >>{}; {instead};; esac; exec $REAL \"$@\"",
+        said.display()
+    );
+    (scripted(place, &script), said)
+}
+
+#[test]
+fn checkpoint_is_passed_through_with_every_option() {
+    needs!(root());
+    let tools = Scratch::new("tools");
+    let (program, said) = recording(&tools, "checkpoint", "exit 0");
+    let mut shim = Shim::start_with(our_shim(), sleeper(), program);
+    shim.options.criu_path = "/opt/criu".into();
+    shim.run();
+    let all = CheckpointOptions {
+        open_tcp: true,
+        external_unix_sockets: true,
+        terminal: true,
+        file_locks: true,
+        empty_namespaces: vec!["network".into()],
+        cgroups_mode: "soft".into(),
+        image_path: "/images/c".into(),
+        work_path: "/work/c".into(),
+        ..CheckpointOptions::default()
+    };
+    let path = "/checkpoint".to_owned();
+    let plain = CheckpointTaskRequest { id: shim.bundle.id.clone(), path, options: None };
+    let options = Some(Any::pack("containerd.runc.v1.CheckpointOptions", &all));
+    let full = CheckpointTaskRequest { options, ..plain.clone() };
+    for request in [plain, full] {
+        shim.call("Checkpoint", &request).unwrap();
+    }
+    let (id, dir) = (&shim.bundle.id, shim.bundle.path().display());
+    let said = fs::read_to_string(said).unwrap();
+    let verbs: Vec<&str> = said.lines().map(|line| &line[line.find(" checkpoint ").unwrap() + 1..]).collect();
+    let wanted = [
+        format!("checkpoint --image-path /checkpoint --work-path {dir}/work --leave-running {id}"),
+        format!(
+            "checkpoint --image-path /images/c --work-path /work/c --tcp-established --ext-unix-sk --shell-job \
+             --file-locks --leave-running --manage-cgroups-mode soft --empty-ns network {id}"
+        ),
+    ];
+    assert_eq!(verbs, wanted);
+    assert!(said.lines().all(|line| line.contains(" --criu /opt/criu checkpoint ")), "{said}");
+    shim.kill(9);
+    shim.wait("");
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
+fn container_is_restored_by_its_start() {
+    needs!(root());
+    let tools = Scratch::new("tools");
+    let bundle = Bundle::shell("exit 9");
+    let (id, dir) = (bundle.id.clone(), bundle.path().display().to_string());
+    // No checkpoint is needed to see it: the container is started afresh in the place of the restored one.
+    let make = format!(
+        "$REAL --root $2 create --bundle {dir} --pid-file {dir}/init.pid {id} && exec $REAL --root $2 start {id}"
+    );
+    let (program, said) = recording(&tools, "restore", &make);
+    let mut shim = Shim::start_with(our_shim(), bundle, program);
+    let request = CreateTaskRequest { checkpoint: "/images/c".into(), ..shim.create_request() };
+    assert_eq!(shim.ok::<PidResponse>("Create", &request).pid, 0);
+    assert_eq!(shim.state().status(), Status::Created);
+    let named = shim.named("");
+    let pid = shim.ok::<PidResponse>("Start", &named).pid;
+    assert!(pid > 0);
+    assert_eq!(shim.wait(""), 9);
+    assert_eq!((shim.state().pid, shim.delete().exit_status), (pid, 9));
+    let said = fs::read_to_string(said).unwrap();
+    let wanted = format!(
+        "restore --image-path /images/c --work-path {dir}/work --detach --pid-file {dir}/init.pid --no-subreaper \
+         --bundle {dir} {id}"
+    );
+    assert_eq!(&said[said.find(" restore ").unwrap() + 1..].trim_end(), &wanted);
+    shim.events.expect(&["create", "start", "exit init 9", "delete"]);
     shim.shut_down();
 }
