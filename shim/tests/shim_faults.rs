@@ -5,8 +5,7 @@
 mod task_client;
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hull_shim::api::*;
@@ -15,7 +14,7 @@ use hull_testkit::gate::{cgroup_v1, root};
 use hull_testkit::leftovers::Cgroups;
 use hull_testkit::{Bundle, Scratch, needs};
 use prost::Message;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 use task_client::*;
 
 /// After a shim's death: the delete action takes away the container, its cgroup, its root and the socket.
@@ -152,34 +151,6 @@ fn half_a_bundle_is_refused_and_leaves_no_container() {
     shim.shut_down();
 }
 
-/// A small file system of its own, unmounted at the end.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(place: &Scratch, options: &str) -> Self {
-        let path = place.join("disk");
-        fs::create_dir(&path).unwrap();
-        let data = std::ffi::CString::new(options).unwrap();
-        rustix::mount::mount("disk", &path, "tmpfs", MountFlags::empty(), data.as_c_str()).unwrap();
-        Self(path)
-    }
-
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("fill")).unwrap();
-        while file.write(&[1; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("fill")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
-
 #[test]
 fn full_disk_refuses_new_work_and_loses_no_exit_code() {
     needs!(root());
@@ -187,7 +158,7 @@ fn full_disk_refuses_new_work_and_loses_no_exit_code() {
     let elsewhere = Bundle::new(&[]);
     let script = "while [ ! -e /go ]; do sleep 0.05; done; head -c 300000 /dev/zero; exit 5";
     let mut shim = Shim::start(Bundle::on(&elsewhere.root(), &["/bin/sh", "-c", script]));
-    let disk = Disk::new(&shim.place, "size=512k");
+    let disk = Disk::over(&shim.place.join("disk"), "size=512k");
     fs::copy(shim.bundle.path().join("config.json"), disk.0.join("config.json")).unwrap();
     let stdout = fifo(&shim.place.join("out"));
     let bundle = disk.0.to_string_lossy().into_owned();
@@ -221,7 +192,7 @@ fn log_file_on_a_full_disk_is_continued_when_there_is_room() {
     needs!(root());
     let lines = "i=0; while [ $i -lt 60000 ]; do echo line $i; i=$((i+1)); done; exit 3";
     let mut shim = Shim::start(Bundle::shell(lines));
-    let disk = Disk::new(&shim.place, "size=256k");
+    let disk = Disk::over(&shim.place.join("disk"), "size=256k");
     let log = disk.0.join("log");
     let stdout = format!("file://{}", log.display());
     let request = CreateTaskRequest { stdout, ..shim.create_request() };

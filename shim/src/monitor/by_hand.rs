@@ -98,8 +98,13 @@ fn run(words: &[String]) -> Result<u8, String> {
     args.runtime = crate::spawn::find_program(&runtime).ok_or_else(|| format!("{runtime} is not in PATH"))?;
     args.bundle = bundle.canonicalize().map_err(|error| format!("bundle {}: {error}", bundle.display()))?;
     let home = make_home(&args.container, &args.bundle)?;
-    args.logs =
-        vec![format!("k8s-file:{}", log.unwrap_or_else(|| home.join("log").to_string_lossy().into_owned()))];
+    let own_log = home.join("log");
+    if let Some(log) = log {
+        // `logs` finds it there.
+        let log = std::path::absolute(&log).map_err(|error| format!("log {log}: {error}"))?;
+        std::os::unix::fs::symlink(log, &own_log).map_err(|error| format!("log: {error}"))?;
+    }
+    args.logs = vec![format!("k8s-file:{}", own_log.display())];
     args.uuid.clone_from(&args.container);
     args.full_attach = true;
     args.container_pid_file = Some(home.join("pid"));
@@ -246,6 +251,8 @@ fn attach(words: &[String]) -> Result<u8, String> {
     let detached = copy(&connection, terminal).map_err(|error| format!("attach to {id}: {error}"))?;
     drop(raw);
     if detached {
+        // What the container shows stays on its own line.
+        println!();
         return Ok(0);
     }
     // The exit file is there before the connection ends; a monitor that was killed leaves none.

@@ -426,3 +426,32 @@ pub fn kill_9(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
+
+/// A small file system of its own, unmounted at the end.
+pub struct Disk(pub PathBuf);
+
+impl Disk {
+    /// Mounts it on a directory, which is made if it is missing.
+    pub fn over(path: &std::path::Path, options: &str) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let data = std::ffi::CString::new(options).unwrap();
+        rustix::mount::mount("disk", path, "tmpfs", rustix::mount::MountFlags::empty(), data.as_c_str())
+            .unwrap();
+        Self(path.to_owned())
+    }
+
+    pub fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        while file.write(&[1; 4096]).is_ok() {}
+    }
+
+    pub fn free(&self) {
+        fs::remove_file(self.0.join("fill")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
