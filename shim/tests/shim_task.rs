@@ -14,7 +14,7 @@ use std::time::Duration;
 use hull_shim::api::*;
 use hull_testkit::call::eventually;
 use hull_testkit::gate::root;
-use hull_testkit::{Bundle, Scratch, needs};
+use hull_testkit::{Bundle, Scratch, needs, runtime};
 use prost::Message;
 use task_client::*;
 
@@ -791,5 +791,110 @@ fn container_is_restored_by_its_start() {
     );
     assert_eq!(&said[said.find(" restore ").unwrap() + 1..].trim_end(), &wanted);
     shim.events.expect(&["create", "start", "exit init 9", "delete"]);
+    shim.shut_down();
+}
+
+#[test]
+fn options_of_both_forms_reach_the_runtime() {
+    needs!(root());
+    let tools = Scratch::new("tools");
+    let (program, said) = recording(&tools, "create", "exit 1");
+    let (program, state) = (program.to_string_lossy(), tools.join("state"));
+    let state = state.display();
+    let own = Options {
+        binary_name: program.clone().into_owned(),
+        root: state.to_string(),
+        systemd_cgroup: true,
+        no_pivot_root: true,
+        no_new_keyring: true,
+        criu_path: "/opt/criu".into(),
+        ..Options::default()
+    };
+    let toml = format!(
+        "BinaryName = \"{program}\"\nRoot = \"{state}\"\nSystemdCgroup = true\nNoPivotRoot = true\nNoNewKeyring = true\nCriuPath = \"/opt/criu\"\n"
+    );
+    let file = tools.join("options.toml");
+    fs::write(&file, &toml).unwrap();
+    let body = RuntimeOptions { config_body: toml.into_bytes(), ..RuntimeOptions::default() };
+    let path =
+        RuntimeOptions { config_path: file.to_string_lossy().into_owned(), ..RuntimeOptions::default() };
+    let forms = [
+        Any::pack("containerd.runc.v1.Options", &own),
+        Any::pack("runtimeoptions.v1.Options", &body),
+        Any::pack("runtimeoptions.v1.Options", &path),
+    ];
+    let mut shim = Shim::start(sleeper());
+    for options in forms {
+        let request = CreateTaskRequest { options: Some(options), ..shim.create_request() };
+        assert_eq!(shim.refused("Create", &request).0, 2);
+    }
+    let (id, dir) = (&shim.bundle.id, shim.bundle.path().display());
+    let wanted = format!(
+        "--root {state}/testkit --log {dir}/log.json --log-format json --systemd-cgroup --criu /opt/criu create \
+         --bundle {dir} --pid-file {dir}/init.pid --no-pivot --no-new-keyring {id}"
+    );
+    let said = fs::read_to_string(said).unwrap();
+    assert_eq!(said.lines().collect::<Vec<_>>(), [&wanted; 3]);
+    shim.shut_down();
+}
+
+#[test]
+fn info_tells_what_the_runtime_can_do() {
+    let options =
+        Options { binary_name: runtime::under_test().to_string_lossy().into_owned(), ..Options::default() };
+    let place = Scratch::new("info");
+    let input = place.join("input");
+    fs::write(&input, Any::pack("containerd.runc.v1.Options", &options).encode_to_vec()).unwrap();
+    let mut command = std::process::Command::new(our_shim());
+    let output = command.arg("-info").stdin(fs::File::open(input).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let info = RuntimeInfo::decode(output.stdout.as_slice()).unwrap();
+    assert_eq!(info.name, "io.containerd.hull.v2");
+    let features = info.features.unwrap();
+    assert_eq!(features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    let features: serde_json::Value = serde_json::from_slice(&features.value).unwrap();
+    assert!(
+        features["ociVersionMin"].is_string() && features["linux"]["namespaces"].is_array(),
+        "{features}"
+    );
+}
+
+#[test]
+fn each_container_of_a_large_pod_ends_alone() {
+    needs!(root());
+    let first = sleeper();
+    let pod = first.id.clone();
+    let annotate = |bundle: Bundle| {
+        let pod = pod.clone();
+        bundle.with(move |config| {
+            config["annotations"] = serde_json::json!({ "io.containerd.runc.v2.group": pod })
+        })
+    };
+    let root = first.root();
+    let mut shim = Shim::start(annotate(first));
+    shim.run();
+    let others: Vec<Bundle> = (0..20).map(|_| annotate(Bundle::on(&root, &["/bin/sleep", "1000"]))).collect();
+    let mut running = Vec::new();
+    for other in others {
+        let answer = action(&our_shim(), &other, &shim.place, "start", b"");
+        assert_eq!(String::from_utf8(answer.stdout).unwrap(), shim.address);
+        let own = std::mem::replace(&mut shim.bundle, other);
+        shim.run();
+        running.push(std::mem::replace(&mut shim.bundle, own));
+    }
+    while let Some(next) = running.pop() {
+        let own = std::mem::replace(&mut shim.bundle, next);
+        shim.kill(9);
+        assert_eq!(shim.wait(""), 137);
+        shim.delete();
+        drop(std::mem::replace(&mut shim.bundle, own));
+        for other in &running {
+            let request = ProcessRequest { id: other.id.clone(), exec_id: String::new() };
+            assert_eq!(shim.ok::<StateResponse>("State", &request).status(), Status::Running);
+        }
+    }
+    shim.kill(9);
+    assert_eq!(shim.wait(""), 137);
+    shim.delete();
     shim.shut_down();
 }
