@@ -68,8 +68,8 @@ fn check(
 
 fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Result<ExitCode> {
     Workspace::enter()?;
-    // Modes are exact within the build; what it hands over obeys the user's mask again.
-    let mask = hull_sys::process::umask(0);
+    // Nobody else may write to the store; what is handed over obeys the user's mask again.
+    let mask = hull_sys::process::umask(0o022);
     let store = host::open_store()?;
     let cache = Cache::open(&store)?;
     let workspace = Workspace::make(&store)?;

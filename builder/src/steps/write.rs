@@ -88,6 +88,9 @@ pub(crate) fn leaf(
             let mode = Mode::from_raw_mode(dress.mode(node));
             rustix::fs::mknodat(directory, name, kind, mode, node.stat.st_rdev)
                 .map_err(Error::errno("make node", name))?;
+            // The mask of this process took bits away; the name is new, and no link.
+            rustix::fs::chmodat(directory, name, mode, AtFlags::empty())
+                .map_err(Error::errno("change mode of", name))?;
             own_unopened(directory, name, node, dress)
         }
         kind => {
