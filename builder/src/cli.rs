@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands;
+use crate::{commands, rootless};
 
 /// Builds OCI images from Dockerfiles and keeps them, without a daemon.
 #[derive(Parser)]
@@ -25,6 +25,16 @@ enum Command {
     Image(Box<commands::ImageCommand>),
 }
 
+impl Command {
+    /// Whether files of layers are made or removed, which belong to any user.
+    const fn writes_layers(&self) -> bool {
+        match self {
+            Self::Build(_) => true,
+            Self::Image(command) => command.removes_layers(),
+        }
+    }
+}
+
 /// Parses the process's arguments, runs the command and prints its error chain once.
 pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -32,9 +42,15 @@ pub(crate) fn run() -> ExitCode {
         Err(usage) => usage.exit(),
     };
     commands::host::set_store_dir(cli.root);
-    let outcome = match cli.command {
-        Command::Build(arguments) => commands::build::run(&arguments),
-        Command::Image(command) => commands::run(&command),
+    let carry_out = || match &cli.command {
+        Command::Build(arguments) => commands::build::run(arguments),
+        Command::Image(command) => commands::run(command),
+    };
+    let inside = if cli.command.writes_layers() { rootless::enter() } else { Ok(None) };
+    let outcome = match inside {
+        Ok(None) => carry_out(),
+        Ok(Some(code)) => Ok(code),
+        Err(error) => Err(error.into()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("hull-build: {}", chain(error.as_ref()));

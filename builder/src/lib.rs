@@ -20,6 +20,7 @@ mod pack;
 mod pattern;
 mod progress;
 mod registry;
+mod rootless;
 mod snapshot;
 mod steps;
 mod workspace;

@@ -62,6 +62,25 @@ impl Drop for Workspace {
     }
 }
 
+/// Whether this process is in a user namespace that isn't the host's own.
+pub(crate) fn in_user_namespace() -> bool {
+    static INSIDE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *INSIDE.get_or_init(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().ne(["0", "0", "4294967295"])
+    })
+}
+
+/// Whether files here can belong to this group.
+pub(crate) fn maps_group(group: u32) -> bool {
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        first.zip(count).is_some_and(|(first, count)| group >= first && group - first < count)
+    })
+}
+
 /// A detached memory file system that is never swapped where the kernel can promise that.
 pub(crate) fn tmpfs(mode: &str, size: Option<u64>) -> Result<OwnedFd> {
     let context = mount::fsopen("tmpfs").map_err(Error::system("open tmpfs"))?;

@@ -103,6 +103,13 @@ pub(crate) enum ImageCommand {
     Unpack(unpack::Arguments),
 }
 
+impl ImageCommand {
+    /// Whether the command removes unpacked layers, whose files may belong to others than the caller.
+    pub(crate) const fn removes_layers(&self) -> bool {
+        matches!(self, Self::Fsck(_) | Self::Prune(_) | Self::Rmi(_))
+    }
+}
+
 /// Runs one of them.
 pub(crate) fn run(command: &ImageCommand) -> Outcome {
     match command {

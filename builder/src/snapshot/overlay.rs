@@ -21,7 +21,15 @@ pub(crate) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result
         // The upper directory is synced by the store, or thrown away.
         mount::fsconfig_flag(fd, "volatile").map_err(said)?;
     }
-    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
+    let inside = crate::workspace::in_user_namespace();
+    if inside {
+        // Marks are user.overlay.*: the kernel refuses trusted.* here, and with it any other redirect_dir.
+        mount::fsconfig_flag(fd, "userxattr").map_err(said)?;
+    }
+    let redirect = if inside { "nofollow" } else { "off" };
+    for (option, value) in
+        [("redirect_dir", redirect), ("metacopy", "off"), ("index", "off"), ("xino", "off")]
+    {
         set(fd, option, value)?;
     }
     mount::fsconfig_create(fd).map_err(said)?;

@@ -103,6 +103,9 @@ impl Runner<'_> {
                 std::process::id(),
                 self.running.count.fetch_add(1, Ordering::Relaxed)
             );
+            let cgroup = format!("{}/{id}", self.cgroup_parent.as_deref().unwrap_or(""));
+            // An ordinary user has none to make others in, unless one is named.
+            let may_limit = self.cgroup_parent.is_some() || !workspace::in_user_namespace();
             let sandbox = Sandbox {
                 root: &root.path().to_string_lossy(),
                 args: &run.args,
@@ -114,7 +117,9 @@ impl Runner<'_> {
                 own_network: self.no_network && run.network != Network::Host || run.network == Network::None,
                 insecure: run.insecure,
                 seccomp: self.seccomp.clone(),
-                cgroup: &format!("{}/{id}", self.cgroup_parent.as_deref().unwrap_or("")),
+                rootless: workspace::in_user_namespace(),
+                has_groups: workspace::maps_group(5),
+                cgroup: may_limit.then_some(&*cgroup),
             };
             write_config(&bundle, &sandbox)?;
             self.execute(&bundle, &id, lines)

@@ -78,7 +78,12 @@ pub(crate) struct Sandbox<'a> {
     pub(crate) own_network: bool,
     pub(crate) insecure: bool,
     pub(crate) seccomp: Option<Value>,
-    pub(crate) cgroup: &'a str,
+    /// Whether the builder itself is in a user namespace.
+    pub(crate) rootless: bool,
+    /// Whether other groups than that of root can be had.
+    pub(crate) has_groups: bool,
+    /// Below which cgroup; none where this user may make none.
+    pub(crate) cgroup: Option<&'a str>,
 }
 
 /// The capabilities of every step: the default ones and those of the command line.
@@ -98,9 +103,11 @@ impl Sandbox<'_> {
         }
         let mut linux = json!({
             "namespaces": namespaces,
-            "cgroupsPath": self.cgroup,
-            "resources": self.resources(),
         });
+        if let Some(cgroup) = self.cgroup {
+            linux["cgroupsPath"] = json!(cgroup);
+            linux["resources"] = self.resources();
+        }
         if !self.insecure {
             linux["maskedPaths"] = json!(MASKED);
             linux["readonlyPaths"] = json!(READ_ONLY);
@@ -138,7 +145,7 @@ impl Sandbox<'_> {
             "user": {
                 "uid": self.user.uid,
                 "gid": self.user.gid,
-                "additionalGids": self.user.groups,
+                "additionalGids": if self.has_groups { &self.user.groups[..] } else { &[] },
                 "umask": 0o022,
             },
             // Inheritable and ambient stay empty.
@@ -175,19 +182,26 @@ impl Sandbox<'_> {
         let shm = format!("size={}", self.limits.shm_size.unwrap_or(64 << 20));
         let sys: &[&str] =
             if self.insecure { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] };
+        let terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+        // Without a range of ids there is no group tty.
+        let terminals = &terminals[..if self.has_groups { 6 } else { 5 }];
         let mut all = vec![
             mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
             mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount(
-                "devpts",
-                "/dev/pts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-            ),
+            mount("devpts", "/dev/pts", terminals),
             mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
             mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("sysfs", "/sys", sys),
-            mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
         ];
+        if self.rootless && !self.own_network {
+            // sysfs shows a network: only who owns that may mount it, and the host's is not this user's.
+            all.push(json!({"destination": "/sys", "type": "bind", "source": "/sys",
+                "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]}));
+        } else {
+            all.push(mount("sysfs", "/sys", sys));
+        }
+        if self.cgroup.is_some() {
+            all.push(mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+        }
         all.extend(self.mounts.iter().map(|mount| mount.json()));
         all
     }

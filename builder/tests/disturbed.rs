@@ -1,0 +1,182 @@
+//! Builds that are disturbed: killed at any moment, out of space, ten at once, by other users; nothing wrong stays.
+//!
+//! `HULL_SOAK=N` kills N builds instead of a few (`just soak`).
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir /d\nWORKDIR /w\n";
+
+fn builder(store: &Path) -> Command {
+    let mut command = Command::new(place::program("hull-build"));
+    command.env("HULL_ROOT", store).env("HULL_BUILD_RUNTIME", runtime::under_test());
+    command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+    command
+}
+
+fn build(store: &Path, context: &Path, more: &[&str]) -> Outcome {
+    call(builder(store).args(["build", "-q"]).args(more).arg(context), LIMIT)
+}
+
+fn context(scratch: &Scratch) -> PathBuf {
+    let path = scratch.join("context");
+    fs::create_dir(&path).unwrap();
+    fs::copy("/bin/busybox", path.join("busybox")).unwrap();
+    fs::write(path.join("Dockerfile"), STEPS).unwrap();
+    path
+}
+
+/// The next build gives the undisturbed digest, the store is clean, and no mount is left.
+fn is_sound(store: &Path, context: &Path, wanted: &str) {
+    let outcome = build(store, context, &[]);
+    assert_eq!(outcome.text(), wanted, "{}", outcome.stderr);
+    call(builder(store).arg("fsck"), LIMIT).done();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&*store.to_string_lossy()), "a mount stayed");
+}
+
+#[test]
+fn builds_killed_at_any_moment_leave_a_store_that_works() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("kill");
+    let context = context(&scratch);
+    let store = scratch.join("store");
+    let start = Instant::now();
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    let whole = start.elapsed();
+    let kills: u32 = std::env::var("HULL_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let mut interrupted = 0;
+    for number in 0..kills {
+        // Moments spread over a whole build, in an order that jumps about.
+        let moment = whole * (number * 7 % kills) / kills;
+        let mut command = builder(&store);
+        command.args(["build", "-q", "--no-cache"]).arg(&context);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        interrupted += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if number % 8 == 7 {
+            is_sound(&store, &context, &wanted);
+        }
+    }
+    assert!(interrupted > 0, "no build was interrupted: the test shows nothing");
+    is_sound(&store, &context, &wanted);
+}
+
+#[test]
+fn a_full_store_fails_the_build_and_breaks_nothing() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("full");
+    let context = context(&scratch);
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    // In a mount namespace of its own: a store of some MiB, then the same store with room enough.
+    let script = "mount -t tmpfs -o size=$1k full $HULL_ROOT && { $2 build -q $3 && echo early || echo failed; \
+                  mount -o remount,size=256m $HULL_ROOT && $2 build -q $3 && $2 fsck >&2 && $2 images -q >&2; }";
+    let mut failures = 0;
+    for kilobytes in [64, 700, 1300, 2200, 2800, 3600, 4400, 5200, 9000] {
+        let store = scratch.join(format!("s{kilobytes}"));
+        fs::create_dir(&store).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh", &kilobytes.to_string()]);
+        command.arg(place::program("hull-build")).arg(&context);
+        let settings = builder(&store);
+        command.envs(settings.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let outcome = call(command.stdin(Stdio::null()), LIMIT);
+        outcome.done();
+        let last = outcome.stdout.lines().last().unwrap();
+        assert_eq!(last, wanted, "{kilobytes} KiB: {}", outcome.stderr);
+        if outcome.stdout.contains("failed") {
+            failures += 1;
+            assert!(outcome.stderr.contains("No space left"), "{kilobytes} KiB: {}", outcome.stderr);
+        }
+    }
+    assert!(failures >= 4, "only {failures} builds ran out of space: the test shows little");
+}
+
+#[test]
+fn ten_builds_at_once_give_one_image() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("ten");
+    let context = context(&scratch);
+    let store = scratch.join("store");
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..10)
+            .map(|number| {
+                let (store, context) = (&store, &context);
+                let fresh: &[&str] = if number % 3 == 0 { &["--no-cache"] } else { &[] };
+                scope.spawn(move || build(store, context, fresh))
+            })
+            .collect();
+        for outcome in builds.into_iter().map(|build| build.join().unwrap()) {
+            assert_eq!(outcome.text(), wanted, "{}", outcome.stderr);
+        }
+    });
+    is_sound(&store, &context, &wanted);
+}
+
+#[test]
+fn nobody_else_may_write_to_the_store() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("closed");
+    let context = context(&scratch);
+    let store = scratch.join("store");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$@\"", "sh"]).arg(place::program("hull-build"));
+    command.args(["build", "-q", "-t", "x"]).arg(&context);
+    let settings = builder(&store);
+    command.envs(settings.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    call(command.stdin(Stdio::null()), LIMIT).done();
+    let mut seen = 0;
+    for entry in fs::read_dir(&store).unwrap().chain(fs::read_dir(store.join("cache")).unwrap()) {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o022, 0, "{} has mode {mode:o}", entry.path().display());
+        seen += 1;
+    }
+    assert!(seen > 8, "{seen} files");
+}
+
+#[test]
+fn an_ordinary_user_builds_the_same_bytes() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("newuidmap"), gate::program("setpriv"));
+    let scratch = Scratch::new("user");
+    let context = context(&scratch);
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    let store = scratch.join("store");
+    fs::create_dir(&store).unwrap();
+    fs::write(scratch.join("ranges"), "nobody:500000:65536\n").unwrap();
+    // Programs may lie where others can't look: the user gets copies.
+    for (from, to) in [(place::program("hull-build"), "hull-build"), (runtime::under_test(), "hull")] {
+        fs::copy(from, scratch.join(to)).unwrap();
+    }
+    let script = "cd $1 && chown -R 65534:65534 store context && for f in /etc/subuid /etc/subgid; do mount --bind $2 $f; done; \
+                  export HULL_ROOT=$1/store HULL_BUILD_RUNTIME=$1/hull; shift 2; \
+                  as='setpriv --reuid=65534 --regid=65534 --clear-groups'; \
+                  $as ./hull-build build -q -t x context && $as ./hull-build fsck >&2 && $as ./hull-build rmi x >&2 && \
+                  $as ./hull-build prune -a -f >&2 && ls store/layers/sha256 2>/dev/null | wc -l";
+    let run = |ranges: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(scratch.path()).arg(ranges);
+        call(command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null()), LIMIT)
+    };
+    let outcome = run(&scratch.join("ranges"));
+    outcome.done();
+    assert_eq!(outcome.stdout.lines().collect::<Vec<_>>(), [&wanted, "0"], "{}", outcome.stderr);
+    // Without a range, only what belongs to root can be made.
+    fs::write(scratch.join("none"), "").unwrap();
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY busybox /b\n").unwrap();
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    let outcome = run(&scratch.join("none"));
+    assert!(outcome.stderr.contains("no range of ids for this user"), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout.lines().next(), Some(&*wanted), "{}", outcome.stderr);
+}
