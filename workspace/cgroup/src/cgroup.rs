@@ -54,9 +54,17 @@ impl Cgroup {
             let mut made = Vec::new();
             let found = make::directory(place, hierarchies.root(index), &mut made);
             cgroup.made.extend(made.into_iter().map(|path| (index, path)));
+            let root = hierarchies.root(index);
             let (node, existed) = match found {
                 Ok(found) => found,
-                Err(failure) => (make::do_without(plan, index, failure, hierarchies.root(index))?, false),
+                Err(failure) => match make::do_without(plan, index, failure, root) {
+                    Ok(node) => (node, false),
+                    Err(error) => {
+                        // It may have been made and not opened: the way to it is needed to remove it.
+                        cgroup.nodes.push(Node::opened(place.clone(), root.clone(), None));
+                        return Err(error);
+                    }
+                },
             };
             cgroup.nodes.push(node);
             if existed {

@@ -74,7 +74,8 @@ pub(crate) fn open_root(mount_point: &str, version: Version) -> Result<OwnedFd> 
     };
     match fs_type(root.as_fd()) {
         Ok(found) if found == expected => Ok(root),
-        _ => Err(CgroupError::NotCgroup { path: mount_point.to_owned() }),
+        Ok(_) => Err(CgroupError::NotCgroup { path: mount_point.to_owned() }),
+        Err(source) => Err(CgroupError::File { action: "look at", path: mount_point.to_owned(), source }),
     }
 }
 
