@@ -57,6 +57,9 @@ static HEAP: hull_sys::heap::Heap = hull_sys::heap::Heap::new();
 /// Exit status of `exec` when the runtime itself failed.
 const EXEC_FAILURE: u8 = 255;
 
+/// SIGCHLD (17) in a set of signals.
+const SIGCHLD_BIT: u64 = 1 << 16;
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match start(arguments) {
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
 fn start(arguments: Vec<OsString>) -> Result<u8> {
     // Before anything is opened: a descriptor that lands on 0 to 2 would become the container's.
     hull_sys::fd::open_std_fds().context(|| "open standard streams")?;
+    // A caller that ignores SIGCHLD passes that on, and then the kernel reaps our children before we have their status.
+    hull_sys::signal::reset_ignored(SIGCHLD_BIT).context(|| "stop ignoring SIGCHLD")?;
     let sealed = exe_seal::is_sealed(&arguments);
     let plain = exe_seal::unmark(arguments.clone());
     if !sealed && looks_like_entering(&plain) {
