@@ -96,7 +96,11 @@ impl Link {
     pub fn hear(&self, deadline: Instant) -> Result<Option<ToParent>> {
         self.wait(deadline, "the container's process")?;
         let mut buffer = [0; LONGEST + 4096];
-        let received = recv_with_fds(self.fd(), &mut buffer, 1).context(|| "hear the container's process")?;
+        let received = match recv_with_fds(self.fd(), &mut buffer, 1) {
+            // Its end, with something that we said unread.
+            Err(error) if error.is(ECONNRESET) => return Ok(None),
+            other => other.context(|| "hear the container's process")?,
+        };
         let Some((tag, body)) = buffer[..received.len].split_first() else { return Ok(None) };
         let mut fds = received.fds.into_iter();
         let unexpected =
