@@ -3,19 +3,26 @@
 use super::{ContainerId, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{open_own_dir, open_regular};
+use hull_sys::SysError;
 use hull_sys::io::read_to_limit;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Longest record that is read, in bytes (R19).
-const LONGEST_RECORD: usize = 4 << 20;
+/// It holds the annotations, so it can be longer than the configuration: a control character may take six bytes.
+const LONGEST_RECORD: usize = (4 << 20) + 6 * crate::bundle::LONGEST_CONFIG;
 
 /// How long a command waits for another one that changes the same container.
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a directory without a record may be on its way to one.
+const RECORD_DEADLINE: Duration = Duration::from_millis(200);
+
+const RECORD: &str = "state.json";
 
 /// The directory that holds a directory for each container.
 #[derive(Debug, Clone)]
@@ -63,7 +70,7 @@ impl StateRoot {
             Err(error) => return Err(error).context(|| format!("make {}", path.display())),
         }
         let mut directory = StateDir::open(id.clone(), path)?;
-        directory.lock()?;
+        directory.lock_now()?;
         directory.remove_on_drop = true;
         Ok(directory)
     }
@@ -127,9 +134,24 @@ impl StateDir {
         &self.handle
     }
 
-    /// Takes the lock for a change of the life cycle; gives up after ten seconds, so a stuck command blocks nobody for
-    /// good. Who had the lock before may have deleted the container: then it does not exist.
+    /// Takes the lock for a change of the life cycle. A container that is not made whole yet is left to its maker for a
+    /// while, since between the making of the directory and its lock there is a moment.
     pub fn lock(&mut self) -> Result<()> {
+        let deadline = Instant::now() + RECORD_DEADLINE;
+        loop {
+            self.lock_now()?;
+            if Instant::now() >= deadline || self.path.join(RECORD).symlink_metadata().is_ok() {
+                return Ok(());
+            }
+            self.locked = false;
+            self.handle.unlock().context(|| "unlock the state directory")?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Takes the lock; gives up after ten seconds, so a stuck command blocks nobody for good. Who had the lock before
+    /// may have deleted the container: then it does not exist.
+    fn lock_now(&mut self) -> Result<()> {
         let deadline = Instant::now() + LOCK_DEADLINE;
         loop {
             match self.handle.try_lock() {
@@ -169,31 +191,42 @@ impl StateDir {
 
     /// Reads the record.
     pub fn read(&self) -> Result<Record> {
-        let file = match open_regular(self.handle.as_fd(), "state.json", false) {
-            Ok(file) => file,
-            // Between its making and its record, and between the removal of both, a container does not exist.
-            Err(error)
-                if error.is(ENOENT) && !self.locked && (self.is_being_changed() || !self.is_in_place()) =>
-            {
-                return Err(not_found(&self.id));
-            }
-            Err(error) if error.is(ENOENT) => {
-                return Err(Error::new(
-                    Code::StateDamaged,
-                    format!("state of container {} is missing: create was interrupted", self.id),
-                )
-                .hint("'delete --force' removes what is left of it"));
-            }
-            Err(error) => return Err(Error::sys(format!("open the state of container {}", self.id), error)),
+        let file = match open_regular(self.handle.as_fd(), RECORD, false) {
+            Err(error) if error.is(ENOENT) => self.open_late()?,
+            other => other.map_err(|error| self.unreadable(error))?,
         };
         let bytes = read_to_limit(file.as_fd(), LONGEST_RECORD)
             .context(|| format!("read the state of container {}", self.id))?;
         Record::decode(&bytes, &self.id)
     }
 
+    /// Between its making and its record, and between the removal of both, a container does not exist: both
+    /// happen under the lock. Only a directory that nobody is changing for a while is what an interrupted command left.
+    fn open_late(&self) -> Result<OwnedFd> {
+        let deadline = Instant::now() + RECORD_DEADLINE;
+        while !self.locked && Instant::now() < deadline {
+            if self.is_being_changed() || !self.is_in_place() {
+                return Err(not_found(&self.id));
+            }
+            match open_regular(self.handle.as_fd(), RECORD, false) {
+                Err(error) if error.is(ENOENT) => std::thread::sleep(Duration::from_millis(5)),
+                other => return other.map_err(|error| self.unreadable(error)),
+            }
+        }
+        Err(Error::new(
+            Code::StateDamaged,
+            format!("state of container {} is missing: create was interrupted", self.id),
+        )
+        .hint("'delete --force' removes what is left of it"))
+    }
+
+    fn unreadable(&self, error: SysError) -> Error {
+        Error::sys(format!("open the state of container {}", self.id), error)
+    }
+
     /// Replaces the record.
     pub fn write(&self, record: &Record) -> Result<()> {
-        self.replace("state.json", record.encode()?.as_bytes())
+        self.replace(RECORD, record.encode()?.as_bytes())
     }
 
     /// Writes `name` anew, by a temporary file and a rename.
@@ -239,7 +272,7 @@ impl StateDir {
         };
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            if entry.file_name() == "state.json" {
+            if entry.file_name() == RECORD {
                 continue;
             }
             if entry.file_type()?.is_dir() {
@@ -248,7 +281,7 @@ impl StateDir {
                 found(fs::remove_file(entry.path()))?;
             }
         }
-        let record = self.path.join("state.json");
+        let record = self.path.join(RECORD);
         match fs::remove_file(&record) {
             Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(&record)?,
             other => found(other)?,
