@@ -4,8 +4,12 @@
 //! docs/runtime-faults.md lists which fault is shown by which test.
 #![forbid(unsafe_code)]
 
+mod errors;
 mod kills;
+mod many;
+mod processes;
 mod residue;
+mod state_files;
 
 use hull_testkit::gate::{Gate, program, root};
 

@@ -14,6 +14,19 @@ pub fn lasting() -> Bundle {
     })
 }
 
+/// Deletes the container when the test ends, whatever happens: nobody else would after a failure.
+pub struct Swept<'a> {
+    pub runtime: &'a Runtime,
+    pub bundle: &'a Bundle,
+}
+
+impl Drop for Swept<'_> {
+    fn drop(&mut self) {
+        // It is gone already when the test went well.
+        let _ = self.runtime.call(&["delete", "--force", &self.bundle.id]);
+    }
+}
+
 /// Everything of this container that is on the machine; a deleted one has nothing.
 pub fn residue(runtime: &Runtime, bundle: &Bundle) -> Vec<String> {
     let mut found = state_entries(runtime);
