@@ -4,6 +4,7 @@
 //! Compression and decompression happen in the process: no program, library or file of an image is ever run or loaded.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod compress;
 mod decompress;
 mod diff;

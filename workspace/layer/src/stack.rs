@@ -1,15 +1,14 @@
 //! The layers of an image as trees on the disk: each in the store for overlayfs, or all applied to one directory.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hull_image::{Descriptor, Digest, Hasher, HashingReader, Image, LayerRecord, Snapshot, Store, chain_id};
+use hull_image::{Descriptor, Digest, Hasher, Image, LayerRecord, Snapshot, Store, chain_id};
 
-use crate::decompress::Decompressor;
+use crate::ahead::{drain, read_ahead};
 use crate::error::{Error, Result};
 use crate::extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
 
@@ -176,14 +175,11 @@ fn verified(
 ) -> Result<Extracted> {
     let unknown = || hull_image::Error::document("diff id", "its algorithm cannot be verified here");
     let hasher = Hasher::for_digest(diff_id).ok_or_else(unknown)?;
-    let mut reader = HashingReader::new(Decompressor::new(blob, ratio)?, hasher);
-    let done = extract(&mut reader, root, options)?;
-    let fail = |e| Error::Stream("read the end of a layer", e);
-    let rest = io::copy(&mut (&mut reader).take(options.limits.bytes), &mut io::sink()).map_err(fail)?;
-    if rest == options.limits.bytes {
-        return Err(fail(io::Error::new(io::ErrorKind::InvalidData, "too much follows the archive")));
-    }
-    let (found, _) = reader.finish();
+    let (done, found) = read_ahead(blob, ratio, hasher, |ahead| {
+        let done = extract(&mut *ahead, root, options)?;
+        drain(ahead, options.limits.bytes)?;
+        Ok(done)
+    })?;
     if found != *diff_id {
         let reason = format!("uncompressed content is {found}");
         return Err(hull_image::Error::Mismatch { digest: diff_id.clone(), reason }.into());
