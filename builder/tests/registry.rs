@@ -322,6 +322,51 @@ fn a_digest_in_the_name_is_held_against_the_content() {
     bed.ok(&["pull", &name(&right)]);
 }
 
+#[test]
+fn an_image_of_another_platform_is_not_taken_for_the_wanted_one() {
+    let image = served();
+    let stub = Stub::new(move |got, _| image.answer(got));
+    let bed = Bed::new();
+    let output = pull(&bed, &stub, &["--platform", "linux/riscv64"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("not for linux/riscv64"), "{said}");
+    assert_eq!(bed.ok(&["images", "-q"]), "");
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_never_trusted_with_anything() {
+    for honest in ["yes", "empty", "lies", "begs"] {
+        let image = served();
+        let copy = image.clone();
+        let mirror = Stub::new(move |got, _| match honest {
+            "empty" => Say::new("404 Not Found", b"{}"),
+            "begs" => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
+            "lies" if got.line.ends_with(&copy.layer) => Say::new("200 OK", b"something else"),
+            _ => copy.answer(got),
+        });
+        let stub = Stub::new(move |got, _| match authorized(got) || got.line == "GET /v2/" {
+            true => image.answer(got),
+            false => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
+        });
+        let place = format!("127.0.0.1:{}=http://127.0.0.1:{}", stub.port, mirror.port);
+        let bed = Bed::new();
+        pulled(&bed, &stub, &["--registry-mirror", &place, "--creds", "me:hunter2", "--retry", "1"]);
+        assert!(!mirror.seen().is_empty() && !mirror.seen().iter().any(authorized), "{honest}");
+        let asked = stub.asked("/blobs/").len();
+        match honest {
+            "yes" => assert_eq!(asked, 0),
+            _ => assert!(asked >= 1, "{honest}"),
+        }
+    }
+}
+
+#[test]
+fn a_mirror_is_reached_by_https_or_at_loopback() {
+    let bed = Bed::new();
+    let said = bed.fails(&["pull", "--registry-mirror", "http://192.0.2.1", "lab/a"]);
+    assert!(said.contains("mirror http://192.0.2.1: is not reached by https"), "{said}");
+}
+
 fn authorized(got: &Got) -> bool {
     got.headers.contains_key("authorization")
 }
@@ -496,10 +541,15 @@ struct Real {
 
 impl Real {
     fn start(bed: &Bed) -> Option<Self> {
+        Self::with(bed, "")
+    }
+
+    /// With a part of its configuration that says who may use it.
+    fn with(bed: &Bed, auth: &str) -> Option<Self> {
         let program = program("docker-registry")?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
             bed.path("registry").display()
         );
         fs::write(bed.path("registry.yml"), config).unwrap();
@@ -545,4 +595,46 @@ fn a_real_registry_takes_mounts_and_gives_back() {
     let missing = format!("127.0.0.1:{}/x/none:1", real.port);
     assert!(other.fails(&["pull", &missing]).contains("404 not found"));
     assert_eq!(other.ok(&["fsck"]), "0 problems\n");
+}
+
+#[test]
+fn a_real_registry_with_passwords_serves_who_logged_in() {
+    let bed = Bed::new();
+    // bcrypt of "hunter2"
+    let line = "me:$2b$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n";
+    fs::write(bed.path("htpasswd"), line).unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: lab, path: {}}}}}\n", bed.path("htpasswd").display());
+    let Some(real) = Real::with(&bed, &auth) else { return };
+    bed.image("lab/a:1");
+    let server = format!("127.0.0.1:{}", real.port);
+    let name = format!("{server}/x/a:1");
+    assert!(bed.fails(&["push", "lab/a:1", &name]).contains("401 not authorised"));
+    assert!(bed.fails(&["login", "-u", "me", "-p", "wrong", &server]).contains("401"));
+    bed.ok(&["login", "-u", "me", "-p", "hunter2", &server]);
+    assert!(bed.ok(&["push", "lab/a:1", &name]).contains("2 blobs pushed"));
+    bed.ok(&["rmi", "lab/a:1"]);
+    bed.ok(&["pull", &name]);
+    let found = bed.ok(&["search", "--format", "{{.Name}}", &format!("{server}/x")]);
+    assert_eq!(found.trim(), format!("{server}/x/a"));
+    bed.ok(&["logout", &server]);
+    assert!(bed.fails(&["pull", &name]).contains("401 not authorised"));
+}
+
+#[test]
+fn a_pull_killed_at_any_moment_leaves_a_sound_store() {
+    let image = served();
+    let stub = Stub::new(move |got, _| image.answer(got));
+    let mut killed = 0;
+    for moment in 0..16 {
+        let bed = Bed::new();
+        let name = stub.image();
+        let mut command = bed.command(&["pull", &name]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(moment * 3));
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        assert_eq!(bed.ok(&["fsck"]), "0 problems\n");
+        pulled(&bed, &stub, &[]);
+    }
+    assert!(killed > 0, "no pull was killed in time");
 }

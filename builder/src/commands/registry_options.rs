@@ -28,6 +28,9 @@ pub(crate) struct RegistryArguments {
     /// First pause before trying again, in milliseconds or with a unit
     #[arg(long, value_name = "TIME")]
     retry_delay: Option<String>,
+    /// Ask this place first when pulling: of docker.io, or of a named registry
+    #[arg(long, value_name = "[REGISTRY=]URL")]
+    registry_mirror: Vec<String>,
     /// Accepted: there is no content trust
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     disable_content_trust: Option<bool>,
@@ -51,6 +54,7 @@ impl RegistryArguments {
             pause: self.retry_delay.as_deref().map_or(Ok(default.pause), delay)?,
             credential,
             auth_file: self.authfile.clone(),
+            mirrors: self.registry_mirror.clone(),
         })
     }
 }

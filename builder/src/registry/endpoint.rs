@@ -110,6 +110,26 @@ impl Endpoint {
     }
 }
 
+/// The mirrors of a registry, in their order; nobody's credentials go there.
+pub(crate) fn mirrors(registry: &str, options: &Options) -> Result<Vec<Endpoint>> {
+    let mut found = Vec::new();
+    for text in &options.mirrors {
+        let (name, url) = match text.split_once('=') {
+            Some((name, url)) if !name.contains("://") => (name, url),
+            _ => ("docker.io", text.as_str()),
+        };
+        let origin = Origin::of(url)?;
+        if origin.scheme == "http" && !origin.is_loopback() && !options.plain_http {
+            return Err(Error::Rule(format!("mirror {}: is not reached by https", redacted(url))));
+        }
+        let base = url.trim_end_matches('/').to_owned();
+        if name == registry {
+            found.push(Endpoint { name: registry.to_owned(), base, origin, may_authenticate: false });
+        }
+    }
+    Ok(found)
+}
+
 /// Trust for a host: the system's certificates, and those in its folder below `certs.d`.
 pub(crate) fn tls(host: &str, options: &Options) -> Result<TlsConfig> {
     let mut certificates = Vec::new();

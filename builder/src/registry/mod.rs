@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) credential: Option<Credential>,
     /// File with credentials, instead of the usual ones.
     pub(crate) auth_file: Option<std::path::PathBuf>,
+    /// `[REGISTRY=]URL` of places that are asked before a registry when pulling; without a name, before docker.io.
+    pub(crate) mirrors: Vec<String>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             pause: Duration::from_millis(300),
             credential: None,
             auth_file: None,
+            mirrors: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Reference, Store, media};
 
-use super::endpoint::redacted;
+use super::endpoint::{self, redacted};
 use super::transport::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
 
@@ -25,24 +25,39 @@ pub(crate) struct Pulled {
     pub(crate) fetched: usize,
 }
 
-/// Pulls the image of one platform and names it.
+/// Pulls the image of one platform and names it: from a mirror if one has it, else from the registry.
 pub(crate) fn pull(
     store: &Store,
     reference: &Reference,
     platform: Option<&Platform>,
     options: &Options,
 ) -> Result<Pulled> {
-    let client = Client::connect(&reference.registry, options)?;
-    let pull = Pull {
-        store,
-        client: &client,
-        reference,
-        scope: format!("repository:{}:pull", reference.repository),
-    };
+    for mirror in endpoint::mirrors(&reference.registry, options)? {
+        let base = redacted(&mirror.base);
+        match pull_from(store, reference, platform, &Client::at(mirror, options)?) {
+            Ok(pulled) => return Ok(pulled),
+            Err(error) => eprintln!("hull-build: notice: mirror {base} is passed over: {error}"),
+        }
+    }
+    pull_from(store, reference, platform, &Client::connect(&reference.registry, options)?)
+}
+
+fn pull_from(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    client: &Client,
+) -> Result<Pulled> {
+    let scope = format!("repository:{}:pull", reference.repository);
+    let pull = Pull { store, client, reference, scope };
     let descriptor = pull.document(reference.version(), None)?;
     let fetched = pull.platform(&descriptor, platform.unwrap_or(&Platform::host()), 0)?;
-    store.put_image(reference, &descriptor)?;
     let image = store.image(&descriptor, platform)?;
+    let found = image.config.platform();
+    if let Some(wanted) = platform.filter(|wanted| found.fit(wanted).is_none()) {
+        return Err(Error::Rule(format!("{} is for {found}, not for {wanted}", reference.familiar())));
+    }
+    store.put_image(reference, &descriptor)?;
     Ok(Pulled { descriptor, image, fetched })
 }
 

@@ -313,9 +313,7 @@ impl Client {
         let candidates = Endpoint::candidates(registry, options)?;
         let alone = candidates.len() == 1;
         for endpoint in candidates {
-            let wire = Wire::new(&endpoint.origin, options)?;
-            let client =
-                Self { wire, authority: Authority::new(endpoint.clone(), options.clone()), endpoint };
+            let client = Self::at(endpoint, options)?;
             if alone {
                 return Ok(client);
             }
@@ -328,6 +326,12 @@ impl Client {
             }
         }
         Err(last.unwrap_or_else(|| Error::Rule(format!("{registry}: speaks neither http nor https"))))
+    }
+
+    /// Speaks to this place, whatever it is.
+    pub(crate) fn at(endpoint: Endpoint, options: &Options) -> Result<Self> {
+        let wire = Wire::new(&endpoint.origin, options)?;
+        Ok(Self { wire, authority: Authority::new(endpoint.clone(), options.clone()), endpoint })
     }
 
     /// The URL of a path below the registry's root.
