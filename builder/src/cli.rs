@@ -53,6 +53,11 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     outcome.unwrap_or_else(|error| {
+        let of_output = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if of_output == Some(std::io::ErrorKind::BrokenPipe) {
+            // Whoever read the output has seen enough.
+            return ExitCode::from(141);
+        }
         eprintln!("hull-build: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })

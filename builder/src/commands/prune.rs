@@ -24,6 +24,7 @@ pub(crate) struct Arguments {
 
 /// Removes images and content, and tells what became free.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    check(&arguments.filter)?;
     let mut store = host::open_store()?;
     for tagged in store.images()? {
         if goes(&store, &tagged, arguments)? {
@@ -35,6 +36,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let freed = store.collect_garbage(&BTreeSet::new())?;
     println!("Total reclaimed space: {}", host::size(freed.bytes));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what is no filter before anything goes.
+fn check(filters: &[String]) -> Result<(), String> {
+    for filter in filters {
+        match filter.split_once('=') {
+            Some(("until", value)) => drop(images::moment(value)?),
+            Some(("label" | "label!", _)) => {}
+            Some((key, _)) => return Err(format!("filter {key} is not known: until, label, label!")),
+            None => return Err(format!("filter {filter:?} is not KEY=VALUE")),
+        }
+    }
+    Ok(())
 }
 
 fn goes(store: &Store, tagged: &Tagged, arguments: &Arguments) -> Result<bool, String> {
@@ -54,8 +68,7 @@ fn goes(store: &Store, tagged: &Tagged, arguments: &Arguments) -> Result<bool, S
                 created < images::moment(value)?
             }
             "label" => images::label_fits(&image, value),
-            "label!" => !images::label_fits(&image, value),
-            _ => return Err(format!("filter {key} is not known: until, label, label!")),
+            _ => images::label_fits(&image, value) == (key == "label"),
         };
         if !fits {
             return Ok(false);
