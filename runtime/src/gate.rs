@@ -15,12 +15,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "gate";
 const GO: &[u8] = b"go";
 const ECONNREFUSED: i32 = 111;
 const ENOENT: i32 = 2;
+const EAGAIN: i32 = 11;
 
 /// The waiting side.
 #[derive(Debug)]
@@ -100,7 +101,12 @@ impl Starter {
 pub fn is_closed(directory: &StateDir) -> bool {
     let path = directory.path().join(NAME);
     let Ok(metadata) = path.symlink_metadata() else { return false };
-    metadata.file_type().is_fifo() || connect_seqpacket_at(directory.handle().as_fd(), NAME).is_ok()
+    metadata.file_type().is_fifo()
+        || match connect_seqpacket_at(directory.handle().as_fd(), NAME) {
+            Ok(_) => true,
+            // Stopped, it takes no connections, but it is there.
+            Err(error) => error.is(EAGAIN),
+        }
 }
 
 /// Opens the gate; returns when the program runs, or with the reason why it does not.
@@ -109,10 +115,15 @@ pub fn open(directory: &StateDir, deadline: Instant) -> Result<()> {
     if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         return open_fifo(directory);
     }
-    let connection = match connect_seqpacket_at(directory.handle().as_fd(), NAME) {
-        Ok(connection) => connection,
-        Err(error) if error.is(ECONNREFUSED) || error.is(ENOENT) => return Err(not_waiting()),
-        Err(error) => return Err(Error::sys("open the start gate", error)),
+    let connection = loop {
+        match connect_seqpacket_at(directory.handle().as_fd(), NAME) {
+            Ok(connection) => break connection,
+            Err(error) if error.is(ECONNREFUSED) || error.is(ENOENT) => return Err(not_waiting()),
+            Err(error) if error.is(EAGAIN) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(Error::sys("open the start gate", error)),
+        }
     };
     send_with_fds(connection.as_fd(), GO, &[]).context(|| "open the start gate")?;
     if !wait_readable(connection.as_fd(), Some(deadline)).context(|| "wait for the program")? {

@@ -117,10 +117,15 @@ fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType) -> Result<Owned
     Ok(socket)
 }
 
-/// Connects to the `SOCK_SEQPACKET` socket at `name` under `dirfd`; `ECONNREFUSED` when nobody listens any more.
+/// Connects to the `SOCK_SEQPACKET` socket at `name` under `dirfd`; `ECONNREFUSED` when nobody listens any more, `EAGAIN`
+/// when the listener has not taken the connections that wait already.
 pub fn connect_seqpacket_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let address = address_at("connect", dirfd, name)?;
-    connected(SocketType::SEQPACKET, &address)
+    let socket = unconnected(SocketType::SEQPACKET)?;
+    crate::fd::set_nonblocking(socket.as_fd(), true)?;
+    uninterrupted(|| connect(&socket, &address).map_err(SysError::from_rustix("connect")))?;
+    crate::fd::set_nonblocking(socket.as_fd(), false)?;
+    Ok(socket)
 }
 
 /// Connects to the stream socket at `name` under `dirfd`.
