@@ -28,7 +28,10 @@ const DEFAULT: PropagationPlan = PropagationPlan { kind: Propagation::Slave, rec
 /// where the root is only to be changed: that is the root of the namespace then.
 pub fn attach(plan: &RootPlan, tree: OwnedFd, no_pivot: bool) -> Result<Root> {
     let propagation = plan.propagation.unwrap_or(DEFAULT);
-    set_propagation_path(c"/", propagation.recursive, propagation.kind.flag())
+    // What is mounted from here on must not reach the host, however little of the tree the configured word covers; it
+    // is for the new root. Only what shares mounts keeps the old ones as they are.
+    let outer = if propagation.kind == Propagation::Shared { propagation } else { DEFAULT };
+    set_propagation_path(c"/", outer.recursive, outer.kind.flag())
         .context(|| "set the propagation of the mounts")?;
     let over_slash = no_pivot || propagation.kind == Propagation::Shared;
     let own = if over_slash { None } else { open_place(plan.path.as_str()).ok() };
