@@ -46,6 +46,7 @@ const NO_OPTIONS: &[(String, Option<String>)] = &[];
 /// Mounts a tmpfs with a directory for each v1 hierarchy, or the one v2 tree.
 pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]) -> Result<()> {
     let target = root.open_or_create_dir(&mount.target, 0o755).context(|| "make the target directory")?;
+    super::mounts::refuse_hidden_proc(target.as_fd(), &mount.target)?;
     let own_namespace = plan.entry.has_own(NamespaceKind::Cgroup);
     if let [only] = entries
         && only.whole

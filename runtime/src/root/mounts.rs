@@ -76,12 +76,14 @@ fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, own_id
         MountSource::Bind { .. } => {
             let tree = source.ok_or_else(|| Error::new(Code::Unsupported, "the source was not opened"))?;
             let target = bind_target(root, &mount.target, tree.as_fd())?;
+            refuse_hidden_proc(target.as_fd(), &mount.target)?;
             change_bind(tree.as_fd(), mount, own_ids)?;
             attach(root, mount, tree, target.as_fd())
         }
         MountSource::Filesystem { kind, source, options } => {
             let inherited = inherited_mode(root, mount, kind, options)?;
             let target = filesystem_target(root, &mount.target, kind)?;
+            refuse_hidden_proc(target.as_fd(), &mount.target)?;
             let options: Vec<_> = options.iter().cloned().chain(inherited).collect();
             let fresh = new_filesystem(kind, source.as_deref(), &options, None, early_attributes(mount))?;
             if mount.copy_up {
@@ -280,6 +282,21 @@ fn filesystem_target(root: &Root, target: &str, kind: &str) -> Result<OwnedFd> {
             .object(target)
             .hint("the image has a symbolic link there")
     })
+}
+
+/// A link of the image leads a target into procfs: what labels and limits are written through could be hidden or faked
+/// (CVE-2019-16884). Targets that say so themselves were judged by the plan.
+pub fn refuse_hidden_proc(target: BorrowedFd<'_>, planned: &str) -> Result<()> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    if planned == "/proc" || planned.starts_with("/proc/") {
+        return Ok(());
+    }
+    if hull_sys::fs::fs_type(target).context(|| "look at the target")? != PROC_SUPER_MAGIC {
+        return Ok(());
+    }
+    Err(Error::new(Code::ConfigInvalid, format!("{planned:?} cannot be mounted because it is inside /proc"))
+        .object(planned)
+        .hint("the image has a symbolic link on the way"))
 }
 
 /// Attaches `tree`, and proves that it is what the target shows now (R2).
