@@ -123,6 +123,12 @@ fn namespace_with(maps: &IdMaps, facts: &HostFacts) -> Result<OwnedFd> {
     const SIGKILL: i32 = 9;
     let request = CloneRequest { flags: CloneFlags::NEWUSER, ..CloneRequest::default() };
     let child = spawn(&request, || {
+        // It must not outlive a runtime that is killed, nor hold what that one held.
+        let alone = hull_sys::process::set_parent_death_signal(SIGKILL)
+            .and_then(|()| hull_sys::fd::close_all_but(Vec::new()));
+        if alone.is_err() {
+            exit_now(1);
+        }
         loop {
             // Only to be looked at, and killed when it has been.
             if hull_sys::poll::wait_for_signal().is_err() {
