@@ -60,6 +60,8 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
     };
     let outcome = (|| {
         talk.record.init = Some(ProcessIdentity::of(child.pid)?);
+        // Before it is in any control group: delete takes nobody else's processes for the container's.
+        talk.directory.write(talk.record)?;
         if let Some(maps) = &talk.plan.entry.id_maps {
             enter::write_id_maps(child.pid, maps, talk.facts).map_err(|error| error.step(Step::MapIds))?;
         }
@@ -123,8 +125,6 @@ fn run_hooks(talk: &Conversation<'_>) -> Result<()> {
     if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {
         return Ok(());
     }
-    // A hook may ask for the state: it has to be there, with the pid.
-    talk.directory.write(talk.record)?;
     // The runtime environment exists, so the container counts as created for its hooks (and every peer but one).
     let state = document::state(talk.record, Status::Created);
     hooks::run_all("prestart", &plan.hooks.prestart, &state)?;

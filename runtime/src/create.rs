@@ -18,7 +18,7 @@ use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
-use crate::{activation, console, document, hooks, host, notify, resctrl};
+use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
@@ -108,9 +108,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
     notify::prepare(&mut decided.plan, &directory)?;
     let Decisions { plan, facts, seal, .. } = &decided;
-    directory.replace("config.json", &decided.bundle.config)?;
-    let mut record = new_record(&request.id, &decided);
-    directory.write(&record)?;
+    let mut record = journal(&directory, &decided)?;
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
     let class = plan.intel_rdt.as_ref().map(|rdt| make_class(rdt, &request.id)).transpose()?;
@@ -151,6 +149,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     let guard = ChildGuard { child: Some(child) };
     if let Err(error) = outcome {
         drop(guard);
+        host_mounts::take_away(&record);
         run_poststop_after_failure(plan, &record, globals);
         return Err(explain_oom(error, &cgroup));
     }
@@ -237,6 +236,14 @@ pub fn cgroup_error(error: hull_cgroup::CgroupError) -> Error {
     out
 }
 
+/// Keeps the configuration as it was read, and what is about to be made.
+fn journal(directory: &StateDir, decided: &Decisions) -> Result<Record> {
+    directory.replace("config.json", &decided.bundle.config)?;
+    let record = new_record(directory.id(), decided);
+    directory.write(&record)?;
+    Ok(record)
+}
+
 fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
     let Decisions { bundle, plan, facts, cgroup, .. } = decided;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -256,7 +263,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         resctrl: plan.intel_rdt.as_ref().map_or_else(Places::default, |rdt| {
             Places::of(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str())
         }),
-        host_mounts: host_mounts(plan),
+        host_mounts: host_mounts::of(plan),
         annotations: plan.annotations.clone(),
     }
 }
@@ -267,16 +274,6 @@ fn debug(globals: &Globals, id: &ContainerId, what: &str) {
 
 fn make_class(rdt: &LinuxIntelRdt, id: &ContainerId) -> Result<Class> {
     Class::make(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str()).map_err(|error| error.step(Step::Cgroup))
-}
-
-/// Where mounts land on the host because the container has no mount namespace: delete takes them away again.
-fn host_mounts(plan: &Plan) -> Vec<PathBuf> {
-    if plan.entry.has_own(NamespaceKind::Mount) {
-        return Vec::new();
-    }
-    let targets =
-        plan.mounts.iter().map(|mount| &mount.target).chain(&plan.readonly_paths).chain(&plan.masked_paths);
-    targets.map(|target| PathBuf::from(format!("{}{target}", plan.root.path))).collect()
 }
 
 fn own_namespaces(plan: &Plan) -> u64 {
@@ -298,6 +295,7 @@ fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) ->
 fn clone_process(job: Job<'_>, child_link: Link) -> Result<Child> {
     let entry = job.entry;
     let visit = entry.enter_pid_namespace()?;
+    let score = oom_score::lend(job.process.and_then(|process| process.oom_score_adj))?;
     let request = CloneRequest { flags: entry.first_flags(), ..CloneRequest::default() };
     let child = spawn(&request, move || {
         // What the parent holds for itself must not live on here: its end of the link (or its death would never be
@@ -317,6 +315,7 @@ fn clone_process(job: Job<'_>, child_link: Link) -> Result<Child> {
     })
     .context(|| "clone the container's process")
     .map_err(|error| clone_hint(error.step(Step::Clone)));
+    drop(score);
     drop(visit);
     child
 }

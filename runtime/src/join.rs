@@ -11,6 +11,7 @@ use crate::init::{give_up, join_keyring};
 use crate::last_mile::{Program, Walk, execve_error};
 use crate::link::{Link, ToChild, ToParent};
 use crate::log::Level;
+use crate::oom_score;
 use crate::seal::{self, Seal};
 use crate::state::{Record, Status};
 use crate::step::{Step, at};
@@ -68,6 +69,7 @@ pub fn join(
     let init = init.ok_or_else(|| Error::new(Code::ContainerState, "cannot exec in a stopped container"))?;
     let seal = Seal::of_profile(plan.seccomp.as_ref()).map_err(|error| error.step(Step::CompileSeccomp))?;
     let target = Target { init, namespaces: CloneFlags::from_bits(record.namespaces), plan, facts, record };
+    let score = oom_score::lend(plan.process.oom_score_adj)?;
     // From before the first setns: the container's processes can see this one soon, and must not ptrace it or open
     // its descriptors (R12, CVE-2016-9962).
     hull_sys::process::set_dumpable(false).context(|| "become non-dumpable")?;
@@ -82,6 +84,7 @@ pub fn join(
         own_root: target.namespaces.contains(CloneFlags::NEWNS),
     };
     let child = clone_into(&target, &walk, child_link, request.console)?;
+    drop(score);
     let (child, outcome) = attend(&target, &link, child, seal.as_ref(), &request.sub_cgroups, globals);
     let finished = outcome.and_then(|()| finish(&request.pid_file, request.pidfd_socket.as_deref(), &child));
     match finished {

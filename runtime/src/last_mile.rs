@@ -46,7 +46,7 @@ impl Walk<'_> {
     /// Goes it; what is left is the exec. Says [`ToParent::Ready`] before the filter is loaded.
     pub fn to_program(&self, proc: &Proc, link: &Link) -> Result<Program> {
         let process = self.process;
-        at(Step::Limits, || set_limits(process, self.memory_policy, proc))?;
+        at(Step::Limits, || set_limits(process, self.memory_policy))?;
         at(Step::Limits, || set_personality(self.personality))?;
         at(Step::Labels, || set_labels(process, proc))?;
         if let Some(mask) = process.umask {
@@ -213,16 +213,7 @@ pub fn dumpable<T>(write: impl FnOnce() -> T) -> T {
 }
 
 /// Limits, out-of-memory score and scheduling: while the process is still privileged.
-fn set_limits(plan: &ProcessPlan, memory_policy: Option<&MemoryPolicyPlan>, proc: &Proc) -> Result<()> {
-    if let Some(score) = plan.oom_score_adj {
-        dumpable(|| proc.write(Entry::Own("oom_score_adj"), score.to_string().as_bytes()))
-            .context(|| format!("set the out-of-memory score to {score}"))
-            .map_err(|error| {
-                error
-                    .field("/process/oomScoreAdj")
-                    .hint("a score below the caller's own needs CAP_SYS_RESOURCE")
-            })?;
-    }
+fn set_limits(plan: &ProcessPlan, memory_policy: Option<&MemoryPolicyPlan>) -> Result<()> {
     for limit in &plan.rlimits {
         limits::set_rlimit(limit.resource, limit.soft, limit.hard)
             .map_err(|cause| Error::sys(format!("error setting rlimit type {}", limit.resource), cause))
@@ -263,17 +254,14 @@ fn set_limits(plan: &ProcessPlan, memory_policy: Option<&MemoryPolicyPlan>, proc
 /// Labels for the coming exec, written through the proved procfs only (R9).
 fn set_labels(plan: &ProcessPlan, proc: &Proc) -> Result<()> {
     if let Some(label) = &plan.selinux_label {
-        dumpable(|| proc.write_only(Entry::OwnThread("attr/exec"), label.as_bytes()))
+        proc.write_only(Entry::OwnThread("attr/exec"), label.as_bytes())
             .context(|| "set the SELinux label")
             .map_err(|error| error.field("/process/selinuxLabel"))?;
     }
     if let Some(profile) = &plan.apparmor_profile {
         let text = format!("exec {profile}");
-        let written = dumpable(|| {
-            proc.write_only(Entry::OwnThread("attr/apparmor/exec"), text.as_bytes())
-                .or_else(|_| proc.write_only(Entry::OwnThread("attr/exec"), text.as_bytes()))
-        });
-        written
+        proc.write_only(Entry::OwnThread("attr/apparmor/exec"), text.as_bytes())
+            .or_else(|_| proc.write_only(Entry::OwnThread("attr/exec"), text.as_bytes()))
             .context(|| format!("apply AppArmor profile {profile}"))
             .map_err(|error| error.field("/process/apparmorProfile"))?;
     }

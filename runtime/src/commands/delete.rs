@@ -6,11 +6,12 @@ use crate::create::cgroup_error;
 use crate::document;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
-use crate::hooks;
 use crate::log::Level;
 use crate::spec_of;
 use crate::state::{ContainerId, Record, StateDir, Status};
-use hull_cgroup::Cgroup;
+use crate::{hooks, host_mounts};
+use hull_cgroup::{Cgroup, SavedPaths};
+use hull_plan::NamespaceKind;
 use hull_sys::process::wait_until;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -49,28 +50,45 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
 /// the last step of the callers.
 pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
     let mut cgroup = Cgroup::open(&record.cgroup);
-    end_processes(record, &cgroup)?;
-    cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
-    record.resctrl.remove()?;
-    for path in record.host_mounts.iter().rev() {
-        // Unmounted already, by a delete that was interrupted or by hand, is as good.
-        let _gone = hull_sys::mount::unmount_detach(path.as_path());
+    let shared = is_shared(&record.cgroup, directory.id(), globals);
+    end_processes(record, &cgroup, shared)?;
+    if !shared {
+        cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
     }
+    record.resctrl.remove()?;
+    host_mounts::take_away(record);
     if record.has_poststop {
         run_poststop(directory, record, globals);
     }
     Ok(())
 }
 
+/// True when a living container was given the same control groups: they are its own by now, with all that is in there.
+fn is_shared(paths: &SavedPaths, own: &ContainerId, globals: &Globals) -> bool {
+    let others = globals.state.ids().unwrap_or_default();
+    others.iter().filter(|id| *id != own).filter_map(|id| globals.state.find(id).ok()).any(|directory| {
+        directory.read().is_ok_and(|record| {
+            record.cgroup.places.iter().any(|place| paths.places.contains(place))
+                && Status::of(&directory, &record).has_process()
+        })
+    })
+}
+
 /// The first process, then whatever its control groups still hold (without a pid namespace the others live on).
-fn end_processes(record: &Record, cgroup: &Cgroup) -> Result<()> {
+fn end_processes(record: &Record, cgroup: &Cgroup, shared: bool) -> Result<()> {
+    // Journaled before its process was in any control group: whoever is there now is somebody else's.
+    let Some(init) = &record.init else { return Ok(()) };
     let deadline = Instant::now() + DEADLINE;
-    let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
+    let init = init.open()?;
     if let Some(pidfd) = &init {
         // Gone in this moment is as good.
         let _gone = hull_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL);
     }
-    cgroup.kill_all(deadline).map_err(cgroup_error)?;
+    // The kernel ends a pid namespace with its process 1.
+    let survivors = init.is_some() || record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
+    if survivors && !shared {
+        cgroup.kill_all(deadline).map_err(cgroup_error)?;
+    }
     let Some(pidfd) = init else { return Ok(()) };
     let ended =
         hull_sys::poll::wait_readable(pidfd.as_fd(), Some(deadline)).context(|| "wait for the container")?;
@@ -108,6 +126,9 @@ fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
 fn delete_damaged(directory: StateDir, why: &Error, globals: &Globals) -> Result<u8> {
     globals.log.write(Level::Warning, &why.message);
     for mut cgroup in spec_of::likely_cgroups(&directory, globals) {
+        if is_shared(&cgroup.saved_paths(), directory.id(), globals) {
+            continue;
+        }
         cgroup.kill_all(Instant::now() + DEADLINE).map_err(cgroup_error)?;
         cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
     }

@@ -1,0 +1,109 @@
+//! What one container's life must not do to another, to the host, or to the commands that ask about it.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use hull_testkit::call::call;
+use hull_testkit::place::Scratch;
+use hull_testkit::runtime::peek;
+use hull_testkit::{Bundle, Runtime, gate, needs};
+use serde_json::json;
+
+#[test]
+fn deleting_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let path = format!("/testkit-neighbours-{}", std::process::id());
+    let in_there = |bundle: Bundle| bundle.with(|config| config["linux"]["cgroupsPath"] = json!(path));
+    let (first, second) = (in_there(Bundle::shell("exit 0")), in_there(Bundle::new(&["/bin/sleep", "60"])));
+    let ended = runtime.start(&first);
+    assert!(ended.becomes("stopped"));
+    let living = runtime.start(&second);
+    ended.call("delete", &[]).done();
+    assert_eq!(living.status(), "running");
+    assert_eq!(living.exec(&[], &["echo", "here"]).text(), "here");
+    living.call("delete", &["--force"]).done();
+    assert!(!fs::exists(format!("/sys/fs/cgroup/pids{path}")).expect("look"), "the control group stays");
+}
+
+#[test]
+fn commands_answer_for_a_created_container_whose_process_is_stopped() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.create(&bundle);
+    container.call("kill", &["STOP"]).done();
+    // More than the gate's queue holds.
+    for _ in 0..24 {
+        assert_eq!(container.status(), "created");
+    }
+    container.call("delete", &["--force"]).done();
+}
+
+#[test]
+fn no_mount_reaches_the_host_whatever_the_propagation_says() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("unshare"));
+    let runtime = Runtime::under_test();
+    for word in ["slave", "private", "rslave", "rprivate"] {
+        let bundle = Bundle::shell("echo inside").with(|config| {
+            config["linux"]["rootfsPropagation"] = json!(word);
+        });
+        let scratch = Scratch::new("propagation");
+        let line = runtime.command(&["run", "--bundle", "bundle", &bundle.id]);
+        let words: Vec<_> = std::iter::once(line.get_program())
+            .chain(line.get_args())
+            .map(|word| word.to_str().expect("UTF-8"))
+            .collect();
+        // A shared mount, as a host under systemd has it, in a namespace of its own.
+        let script = format!(
+            "mount -t tmpfs t {0} && mount --make-rshared / && cp -a {1} {0}/bundle && cd {0} && \
+             grep -c . /proc/self/mountinfo && {2} && grep -c . /proc/self/mountinfo",
+            scratch.path().display(),
+            bundle.path().display(),
+            words.join(" "),
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        let outcome = call(&mut command, Duration::from_secs(30));
+        let lines: Vec<_> = outcome.text().lines().collect();
+        assert!(lines.len() == 3 && lines[1] == "inside" && lines[0] == lines[2], "{word}: {outcome:?}");
+    }
+}
+
+#[test]
+fn no_volume_lands_in_proc_by_a_link_of_the_image() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let volume = Scratch::new("volume");
+    for (target, kind) in [("/x/sys", "bind"), ("/x/fs", "tmpfs")] {
+        let bundle = Bundle::shell("echo mounted").with(|config| {
+            config["mounts"].as_array_mut().expect("mounts").push(json!({
+                "destination": target, "type": kind, "source": volume.path(), "options":
+                    if kind == "bind" { json!(["bind"]) } else { json!([]) },
+            }));
+        });
+        std::os::unix::fs::symlink("/proc", bundle.root().join("x")).expect("link");
+        runtime.run(&bundle).failed(1, "inside /proc");
+    }
+    // The control: the same volumes where the link does not lead to procfs.
+    let bundle = Bundle::shell("ls -d /etc/deep").with(|config| {
+        config["mounts"].as_array_mut().expect("mounts").push(json!({
+            "destination": "/x/deep", "type": "bind", "source": volume.path(), "options": ["bind"],
+        }));
+    });
+    std::os::unix::fs::symlink("/etc", bundle.root().join("x")).expect("link");
+    assert_eq!(runtime.run(&bundle).text(), "/etc/deep");
+}
+
+#[test]
+fn a_score_is_the_containers_and_exec_has_it_too() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle =
+        Bundle::new(&["/bin/sleep", "60"]).with(|config| config["process"]["oomScoreAdj"] = json!(321));
+    let container = runtime.start(&bundle);
+    assert_eq!(peek(format!("/proc/{}/oom_score_adj", container.pid())).trim(), "321");
+    assert_eq!(container.exec(&[], &["cat", "/proc/self/oom_score_adj"]).text(), "321");
+}
