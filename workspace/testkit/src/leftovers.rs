@@ -107,16 +107,27 @@ fn cgroups(directory: &Path, depth: usize) -> Vec<String> {
     found
 }
 
-/// Processes whose command line has a name that only tests give, and every zombie that has no parent but process 1.
+/// Processes whose command line has a name that only tests give, or that have mounts of a test in their own mount
+/// namespace: a program in a container is found by its root file system, whatever it is called.
 fn processes() -> Vec<String> {
     let pids = names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let own = std::process::id().to_string();
+    let own_mounts = fs::read_link("/proc/self/ns/mnt").ok();
     let shown = pids.filter(|pid| *pid != own).filter_map(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        ours(&line).then(|| format!("process {pid} {line}"))
+        let inside = || {
+            let elsewhere = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() != own_mounts;
+            elsewhere && lines(&format!("/proc/{pid}/mountinfo")).iter().any(|mount| from_a_test(mount))
+        };
+        (ours(&line) || inside()).then(|| format!("process {pid} {line}"))
     });
     shown.collect()
+}
+
+/// A mount of a bundle or scratch directory, or of the Debian root file system.
+fn from_a_test(mount: &str) -> bool {
+    ours(mount) || mount.contains("/testkit/debian")
 }
 
 fn ours(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The table of hazards names tests that exist.
+//! The tables of hazards and of faults name tests that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,4 +42,18 @@ fn every_hazard_names_tests_that_exist() {
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| hazard "));
     let without: Vec<_> = rows.filter(|row| !row.ends_with("` |")).collect();
     assert_eq!(without, [""; 0], "each row ends in a test");
+}
+
+#[test]
+fn every_fault_of_the_runtime_has_a_row_and_its_tests_exist() {
+    let page = fs::read_to_string(top().join("docs/runtime-faults.md")).expect("read the table of faults");
+    let mut known = BTreeSet::new();
+    tests(&top(), &mut known);
+    let missing: Vec<_> = named(&page).into_iter().filter(|name| !known.contains(*name)).collect();
+    assert_eq!(missing, [""; 0]);
+    for number in 1..=43 {
+        let row = page.lines().find(|line| line.starts_with(&format!("| R-{number:02} |")));
+        let row = row.unwrap_or_else(|| panic!("no row R-{number:02}"));
+        assert!(row.ends_with("` |") || row.contains("not yet: "), "neither a test nor a reason: {row}");
+    }
 }

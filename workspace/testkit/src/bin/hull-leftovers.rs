@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::{env, fs};
 
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::leftovers;
 
 fn main() -> ExitCode {
@@ -15,10 +16,14 @@ fn main() -> ExitCode {
         eprintln!("usage: hull-leftovers FILE");
         return ExitCode::from(2);
     };
-    let now = leftovers::snapshot();
-    let Ok(before) = fs::read_to_string(&path) else { return record(&path, &now) };
+    let Ok(before) = fs::read_to_string(&path) else { return record(&path, &leftovers::snapshot()) };
     let before: BTreeSet<String> = before.lines().map(str::to_owned).collect();
-    let new: Vec<&String> = now.difference(&before).collect();
+    let mut new: Vec<String> = Vec::new();
+    // What was told to end may still be on its way.
+    eventually(PATIENCE / 12, || {
+        new = leftovers::snapshot().difference(&before).cloned().collect();
+        new.is_empty()
+    });
     for line in &new {
         println!("left behind: {line}");
     }
