@@ -65,3 +65,24 @@ fn activated_sockets_reach_the_program_and_only_its_own() {
     let other = call(Command::new("sh").args(["-c", &script("1")]), Duration::from_secs(20));
     assert_eq!(other.text().trim(), "none");
 }
+
+#[test]
+fn a_descriptor_that_is_not_there_is_not_preserved() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("cat <&3");
+    let path = bundle.path().to_str().expect("UTF-8");
+    let run = |count: &str| {
+        let line = runtime.command(&["run", "--preserve-fds", count, "--bundle", path, &bundle.id]);
+        let words: Vec<_> = std::iter::once(line.get_program())
+            .chain(line.get_args())
+            .map(|word| word.to_string_lossy())
+            .collect();
+        let script = format!("exec 3<<X\nthree\nX\nexec {}", words.join(" "));
+        call(Command::new("sh").args(["-c", &script]), Duration::from_secs(20))
+    };
+    assert_eq!(run("1").text(), "three");
+    // The runtime's own descriptors would take those numbers: the lock of the state directory among them.
+    run("40").failed(1, "is not open");
+    run("4294967295").failed(1, "is not open");
+}

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 fn start(arguments: Vec<OsString>) -> Result<u8> {
     // Before anything is opened: a descriptor that lands on 0 to 2 would become the container's.
     hull_sys::fd::open_std_fds().context(|| "open standard streams")?;
+    activation::take_stock();
     // A caller that ignores SIGCHLD passes that on, and then the kernel reaps our children before we have their status.
     hull_sys::signal::reset_ignored(SIGCHLD_BIT).context(|| "stop ignoring SIGCHLD")?;
     let sealed = exe_seal::is_sealed(&arguments);

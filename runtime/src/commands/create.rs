@@ -25,7 +25,7 @@ pub fn request(options: CreateOptions, starts_at_once: bool) -> Result<Request> 
         pidfd_socket: options.pidfd_socket,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
-        preserve_fds: activation::passed() + options.preserve_fds,
+        preserve_fds: activation::preserved(options.preserve_fds)?,
         own_console: None,
         starts_at_once,
     })

@@ -1,6 +1,7 @@
 //! `hull exec`.
 
 use super::find;
+use crate::activation;
 use crate::cli::ExecOptions;
 use crate::console::{self, Destination};
 use crate::error::{Code, Context, Error, Result};
@@ -60,7 +61,7 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
         console,
         pid_file: options.pid_file,
         pidfd_socket: options.pidfd_socket,
-        preserve_fds: options.preserve_fds,
+        preserve_fds: activation::preserved(options.preserve_fds)?,
         sub_cgroups: options.cgroup,
     };
     let child = join::join(request, &plan, &record, &facts, globals)?;

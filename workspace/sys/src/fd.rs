@@ -97,6 +97,13 @@ pub fn adopt(number: RawFd) -> Result<OwnedFd> {
     Ok(owned)
 }
 
+/// How many descriptors are open in a row from 3 up: those that the caller passed, as long as nothing else was opened.
+pub fn count_inherited() -> u32 {
+    // SAFETY: asking for the flags of a number is fine whatever the number.
+    let is_open = |number: u32| unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) } != -1;
+    (0..).take_while(|index| is_open(3 + index)).last().map_or(0, |last| last + 1)
+}
+
 /// Closes every descriptor from 3 up but those of `keep` (close_range(2) on the gaps).
 ///
 /// For a process that was just cloned: what the parent holds for itself must not live on in the child.
