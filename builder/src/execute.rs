@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, OnceLock};
 
 use hull_image::Store;
 
+use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::graph::{Input, Plan, Root, StepId};
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     /// What `last keys` of this build are kept under.
     pub(crate) place: String,
     pub(crate) secrets: mounts::Granted,
+    /// `--audit-secrets`.
+    pub(crate) audit: Option<Audit>,
 }
 
 pub(crate) use mounts::{Granted, SecretSource};

@@ -5,6 +5,7 @@
 //! step in its own root file system, nor resolve a name of the context or of an image by path.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod build;
 mod bundle;
 mod cache;

@@ -147,6 +147,9 @@ fn carry_out(
     }
     drop(events);
     progress.finish();
+    if let (Some(audit), Ok(layers)) = (&settings.audit, &outcome) {
+        report::audit(audit, store, plan, layers)?;
+    }
     match outcome {
         Ok(layers) => Ok(Ok(layers)),
         Err((None, error)) => Err(error),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hull_layer::Encoding;
 
+use crate::audit::Audit;
 use crate::commands::build::{Arguments, LimitArguments};
 use crate::dockerfile::mount::size;
 use crate::error::{Error, Result};
@@ -198,6 +199,7 @@ pub(crate) fn settings(arguments: &Arguments, place: &str) -> Result<Settings> {
         explain: arguments.explain,
         jobs: arguments.jobs,
         place: place.to_owned(),
+        audit: arguments.audit_secrets.then(|| Audit::of(&granted(arguments)?)).transpose()?,
         secrets: granted(arguments)?,
     })
 }

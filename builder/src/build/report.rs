@@ -1,5 +1,8 @@
 //! What `--explain` says beside the steps: what the ignore file dropped and by which rule, and what each layer weighs.
 
+use hull_image::Store;
+
+use crate::audit::Audit;
 use crate::context::tree::Tree;
 use crate::error::Result;
 use crate::graph::Plan;
@@ -37,6 +40,19 @@ fn below(tree: &Tree, directory: &[u8], inherited: &Inherited, found: &mut Vec<S
         }
     }
     Ok(())
+}
+
+/// Looks for secrets in what is new: layers, the configuration and the history.
+pub(super) fn audit(audit: &Audit, store: &Store, plan: &Plan, layers: &Layers) -> Result<()> {
+    let made: Vec<&str> =
+        plan.history.iter().filter(|made| made.step.is_some()).map(|made| made.by.as_str()).collect();
+    let base = layers.blobs.len().saturating_sub(made.len());
+    for (blob, by) in layers.blobs[base..].iter().zip(&made) {
+        audit.layer(store, blob, &format!("the layer of {by}"))?;
+    }
+    audit.look(&hull_image::canonical(&plan.config), "the configuration");
+    plan.history.iter().for_each(|made| audit.look(made.by.as_bytes(), "the history"));
+    audit.verdict()
 }
 
 /// One line for each new layer: its compressed size and what made it.

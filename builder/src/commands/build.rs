@@ -77,6 +77,9 @@ pub(crate) struct Arguments {
     /// id=NAME[,src=FILE|,env=VARIABLE]
     #[arg(long)]
     pub(crate) secret: Vec<String>,
+    /// Fail if a secret's value is in a new layer, the configuration or the output, encoded or not
+    #[arg(long)]
+    pub(crate) audit_secrets: bool,
     /// default or NAME=SOCKET
     #[arg(long)]
     pub(crate) ssh: Vec<String>,

@@ -305,7 +305,7 @@ impl Mounts {
 
 impl SecretSource {
     /// The value: of a regular file of at most 1 MiB, or a variable.
-    fn read(&self, id: &str) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, id: &str) -> Result<Vec<u8>> {
         match self {
             Self::Variable(name) => {
                 use std::os::unix::ffi::OsStringExt;

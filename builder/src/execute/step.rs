@@ -121,6 +121,9 @@ impl Execution<'_> {
         let redact = mounts.secrets.clone();
         let mut lines = |line: String| {
             let line = redact.iter().fold(line, |line, secret| line.replace(secret, "*****"));
+            if let Some(audit) = &self.settings.audit {
+                audit.look(line.as_bytes(), &format!("the output of {}", self.plan.steps[id].text));
+            }
             self.events.send(Event::Log { step: id, line });
         };
         self.runner.run(&snapshot, run, (mounts.prepared, mounts.env), &mut lines)?;
