@@ -5,32 +5,10 @@
 //! | long options with one dash (`-root DIR`) | a second dash is put in front |
 //! | `exec ID` and `ps ID`: all that follows belongs to the program | `--` is put behind the id |
 
-/// Options of `exec` and `ps` that take a value, to find the id behind them.
-const WITH_VALUE: [&str; 16] = [
-    "--console-socket",
-    "--pidfd-socket",
-    "--cwd",
-    "--env",
-    "-e",
-    "--user",
-    "-u",
-    "--additional-gids",
-    "-g",
-    "--process",
-    "-p",
-    "--pid-file",
-    "--process-label",
-    "--apparmor",
-    "--cap",
-    "-c",
-];
-const MORE_WITH_VALUE: [&str; 4] = ["--preserve-fds", "--cgroup", "--format", "-f"];
+use clap::Command;
 
-/// Global options that take a value.
-const GLOBAL_WITH_VALUE: [&str; 5] = ["--log", "--log-format", "--root", "--criu", "--rootless"];
-
-/// Rewrites the arguments behind the program's name.
-pub fn normalise(arguments: Vec<String>) -> Vec<String> {
+/// Rewrites the arguments behind the program's name. Which options take a value is what `grammar` says.
+pub fn normalise(arguments: Vec<String>, grammar: &Command) -> Vec<String> {
     let mut out = Vec::with_capacity(arguments.len() + 1);
     let mut rest = arguments.into_iter();
     let mut command = None;
@@ -40,13 +18,14 @@ pub fn normalise(arguments: Vec<String>) -> Vec<String> {
             command = Some(argument);
             break;
         }
-        let takes_value = GLOBAL_WITH_VALUE.contains(&argument.as_str());
+        let has_value = takes_value(grammar, &argument);
         out.push(argument);
-        if takes_value {
+        if has_value {
             out.extend(rest.next());
         }
     }
     let Some(command) = command else { return out };
+    let own_grammar = grammar.find_subcommand(&command);
     let stops_at_id = matches!(command.as_str(), "exec" | "ps");
     out.push(command);
     while let Some(argument) = rest.next() {
@@ -57,8 +36,7 @@ pub fn normalise(arguments: Vec<String>) -> Vec<String> {
         }
         let argument = two_dashes(argument);
         let is_option = argument.starts_with('-') && argument.len() > 1;
-        let takes_value =
-            WITH_VALUE.contains(&argument.as_str()) || MORE_WITH_VALUE.contains(&argument.as_str());
+        let has_value = own_grammar.is_some_and(|grammar| takes_value(grammar, &argument));
         out.push(argument);
         if !is_option && stops_at_id {
             out.push("--".to_owned());
@@ -69,11 +47,23 @@ pub fn normalise(arguments: Vec<String>) -> Vec<String> {
             out.extend(program);
             return out;
         }
-        if takes_value && stops_at_id {
+        if has_value && stops_at_id {
             out.extend(rest.next());
         }
     }
     out
+}
+
+/// True when the next word is the value of the option `argument`.
+fn takes_value(grammar: &Command, argument: &str) -> bool {
+    let long = argument.strip_prefix("--");
+    let short = argument.strip_prefix('-').filter(|name| name.chars().count() == 1);
+    let short = short.and_then(|name| name.chars().next());
+    grammar.get_arguments().filter(|option| option.get_action().takes_values()).any(|option| {
+        let aliases = option.get_all_aliases().unwrap_or_default();
+        let named = |name| option.get_long() == Some(name) || aliases.contains(&name);
+        long.is_some_and(named) || (short.is_some() && option.get_short() == short)
+    })
 }
 
 /// `-root` is `--root`; `-v`, `-` and `-1` are what they are.
@@ -88,6 +78,7 @@ fn two_dashes(argument: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::normalise;
+    use crate::command_line;
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
@@ -98,6 +89,8 @@ mod tests {
         let table = [
             ("-root /r -debug state c1", "--root /r --debug state c1"),
             ("--log-format json list -q", "--log-format json list -q"),
+            ("--cgroup-manager cgroupfs exec c1 ls -la", "--cgroup-manager cgroupfs exec c1 -- ls -la"),
+            ("exec --cgroup /a -c CAP_KILL c1 ls -la", "exec --cgroup /a -c CAP_KILL c1 -- ls -la"),
             ("exec c1 -e A=1 ls -l", "exec c1 -- -e A=1 ls -l"),
             ("exec -e A=1 -u 1:1 -t c1 sh -c x", "exec -e A=1 -u 1:1 -t c1 -- sh -c x"),
             ("exec c1 -- sh", "exec c1 -- sh"),
@@ -107,7 +100,7 @@ mod tests {
             ("-v", "-v"),
         ];
         for (given, wanted) in table {
-            assert_eq!(normalise(words(given)), words(wanted), "{given}");
+            assert_eq!(normalise(words(given), &command_line("hull")), words(wanted), "{given}");
         }
     }
 }

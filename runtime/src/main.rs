@@ -86,8 +86,9 @@ fn start(arguments: Vec<OsString>) -> Result<u8> {
         let _tried_again = exe_seal::seal(&plain);
     }
     let name = program_name(plain.first());
-    let words = text_arguments(&plain)?;
-    let matches = match command_line(&name).try_get_matches_from(std::iter::once(name.clone()).chain(words)) {
+    let grammar = command_line(&name);
+    let words = arguments::normalise(text_arguments(&plain)?, &grammar);
+    let matches = match grammar.try_get_matches_from(std::iter::once(name.clone()).chain(words)) {
         Ok(matches) => matches,
         Err(error) => return Ok(commands::usage::explain(&error, &name)),
     };
@@ -136,7 +137,7 @@ fn program_name(first: Option<&OsString>) -> String {
 }
 
 fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
-    let texts: Result<Vec<_>> = arguments
+    arguments
         .iter()
         .skip(1)
         .map(|argument| {
@@ -144,8 +145,7 @@ fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
                 Error::new(Code::Usage, format!("argument {} is not UTF-8", argument.to_string_lossy()))
             })
         })
-        .collect();
-    Ok(arguments::normalise(texts?))
+        .collect()
 }
 
 /// The grammar, under the name the program was called by.
