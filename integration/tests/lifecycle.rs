@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use hull_testkit::call::{PATIENCE, eventually};
-use hull_testkit::runtime::{cgroup_dir, peek};
+use hull_testkit::runtime::{cgroup_dir, ours, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 
 #[test]
@@ -271,4 +271,37 @@ fn a_process_over_its_memory_limit_is_killed() {
     let bundle = Bundle::shell("exec tail -c 200m /dev/zero")
         .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 }));
     assert_eq!(Runtime::under_test().run(&bundle).code, 137);
+}
+
+#[test]
+fn a_container_without_a_program_is_created_with_a_filter_and_not_started() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&[]).with(|config| {
+        config.as_object_mut().expect("an object").remove("process");
+        config["linux"]["seccomp"] = serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    });
+    let container = runtime.create(&bundle);
+    assert_eq!(container.status(), "created");
+    container.call("start", &[]).failed(1, "no process to start");
+}
+
+#[test]
+fn an_interrupted_create_is_stopped_and_deleted_without_force() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    // The hook's parent is the container's process, and the parent of that is the runtime: before the record has a pid.
+    let script = "kill -KILL $(sed 's/.*) . //; s/ .*//' /proc/$PPID/stat)";
+    let bundle = Bundle::new(&["/bin/true"]).with(|config| {
+        config["hooks"] =
+            serde_json::json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let path = bundle.path().to_str().expect("UTF-8");
+    assert_ne!(runtime.call(&["create", "--bundle", path, &bundle.id]).code, 0);
+    let state = || runtime.call(&["state", &bundle.id]).stdout.clone();
+    assert!(eventually(PATIENCE, || state().contains("\"status\": \"stopped\"")), "{}", state());
+    runtime.call(&["delete", &bundle.id]).done();
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }

@@ -29,9 +29,10 @@ pub struct Seal {
 const GATE_CALLS: [&str; 4] = ["accept4", "recvmsg", "sendmsg", "close"];
 
 impl Seal {
-    /// Compiles the profile of `plan`.
+    /// Compiles the profile of `plan`. Without a program there is nothing to be sealed, but a profile that is wrong is
+    /// refused all the same.
     pub fn compile(plan: &Plan) -> Result<Option<Self>> {
-        Self::of_profile(plan.seccomp.as_ref())
+        Ok(Self::of_profile(plan.seccomp.as_ref())?.filter(|_| plan.process.is_some()))
     }
 
     /// Compiles `profile`, where there is one.

@@ -172,9 +172,12 @@ impl StateDir {
         }
     }
 
-    /// True when some command is changing the container right now. The look is a shared lock, so that it does not pass
-    /// for a change itself.
+    /// True when another command is changing the container right now. The look is a shared lock, so that it does not
+    /// pass for a change itself.
     pub fn is_being_changed(&self) -> bool {
+        if self.locked {
+            return false;
+        }
         match File::open(&self.path) {
             Ok(other) => matches!(other.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
