@@ -59,6 +59,8 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     host_mounts::take_away(record);
     if record.has_poststop {
         run_poststop(directory, record, globals);
+        // Who destroys it again, after a start that failed, has no hooks left to run.
+        directory.write(&Record { has_poststop: false, ..record.clone() })?;
     }
     Ok(())
 }

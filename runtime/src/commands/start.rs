@@ -10,6 +10,7 @@ use crate::hooks;
 use crate::notify::Listener;
 use crate::spec_of;
 use crate::state::{Record, StateDir, Status};
+use crate::step::Step;
 use hull_plan::HookPlan;
 use hull_sys::process::Pid;
 use std::os::fd::AsFd;
@@ -27,7 +28,11 @@ pub fn run(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
     let all_hooks = spec_of::hooks(&directory)?;
     let deadline = Instant::now() + DEADLINE + hooks::longest(&all_hooks.start_container);
     let notify = Listener::bind(&directory)?;
-    gate::open(&directory, deadline)?;
+    gate::open(&directory, deadline).inspect_err(|error| {
+        if error.step == Some(Step::StartHooks) {
+            undo(&directory, &record, globals);
+        }
+    })?;
     finish(&directory, &record, &all_hooks, globals)?;
     // Others may change the container while the program gets ready.
     drop(directory);
@@ -52,15 +57,20 @@ fn check(directory: &StateDir, record: &Record) -> Result<()> {
     }
 }
 
-/// poststart hooks; one that fails ends the container (H15).
+/// poststart hooks; one that fails ends the container.
 pub fn finish(directory: &StateDir, record: &Record, all_hooks: &HookPlan, globals: &Globals) -> Result<()> {
     if all_hooks.poststart.is_empty() {
         return Ok(());
     }
     let state = document::state(record, Status::Running);
-    hooks::run_all("poststart", &all_hooks.poststart, &state).inspect_err(|_| {
-        if let Err(error) = super::delete::destroy(directory, record, globals) {
-            globals.log.write(crate::log::Level::Warning, &error.message);
-        }
-    })
+    hooks::run_all("poststart", &all_hooks.poststart, &state)
+        .inspect_err(|_| undo(directory, record, globals))
+}
+
+/// A failing hook of the start destroys the container (runtime.md "Lifecycle", steps 7 and 12); its state stays for
+/// `delete`.
+fn undo(directory: &StateDir, record: &Record, globals: &Globals) {
+    if let Err(error) = super::delete::destroy(directory, record, globals) {
+        globals.log.write(crate::log::Level::Warning, &error.message);
+    }
 }

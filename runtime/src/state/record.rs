@@ -37,7 +37,7 @@ pub struct Record {
     pub cgroup: hull_cgroup::SavedPaths,
     /// `start` has something to run.
     pub has_process: bool,
-    /// `delete` has hooks to run.
+    /// `delete` has hooks to run: there are some, and they have not run yet.
     pub has_poststop: bool,
     /// Directories of the resctrl file system.
     #[serde(default)]
