@@ -305,3 +305,25 @@ fn an_interrupted_create_is_stopped_and_deleted_without_force() {
     runtime.call(&["delete", &bundle.id]).done();
     runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }
+
+#[test]
+fn without_control_groups_and_pid_namespace_the_first_process_is_killed() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    for arguments in [&["KILL"][..], &["--all", "KILL"]] {
+        let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+            config["linux"].as_object_mut().expect("an object").remove("resources");
+        });
+        let path = bundle.path().to_str().expect("UTF-8");
+        runtime
+            .call(&["--cgroup-manager", "disabled", "run", "--detach", "--bundle", path, &bundle.id])
+            .done();
+        let kill = [&["kill", &bundle.id][..], arguments].concat();
+        runtime.call(&kill).done();
+        let state = || runtime.call(&["state", &bundle.id]).stdout.clone();
+        assert!(eventually(PATIENCE, || state().contains("\"status\": \"stopped\"")), "{arguments:?}");
+        runtime.call(&["delete", "--force", &bundle.id]).done();
+    }
+}

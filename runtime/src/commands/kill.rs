@@ -32,11 +32,7 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     }
     // Without a pid namespace of its own the death of the first process ends no other: all of them are meant.
     let shares_pids = record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
-    if signal == SIGKILL && shares_pids {
-        let cgroup = Cgroup::open(&record.cgroup);
-        if cgroup.processes(true).map_err(cgroup_error)?.is_empty() {
-            return Err(not_running());
-        }
+    if signal == SIGKILL && shares_pids && has_members(&record)? {
         return signal_all(&record, signal, status);
     }
     if !status.has_process() {
@@ -56,9 +52,20 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     Ok(0)
 }
 
-/// Works on a stopped container too: processes may be left where there is no pid namespace.
+/// Without control groups nobody has members.
+fn has_members(record: &Record) -> Result<bool> {
+    let members = Cgroup::open(&record.cgroup).processes(true).map_err(cgroup_error)?;
+    Ok(!members.is_empty())
+}
+
+/// Works on a stopped container too: processes may be left where there is no pid namespace. A container without control
+/// groups has one process that can be found.
 fn signal_all(record: &Record, signal: i32, status: Status) -> Result<u8> {
     let cgroup = Cgroup::open(&record.cgroup);
+    if status.has_process() && !has_members(record)? {
+        let delivered = record.init.as_ref().map(|init| init.signal(signal)).transpose()?;
+        return if delivered == Some(true) { Ok(0) } else { Err(not_running()) };
+    }
     cgroup.signal_all(signal).map_err(cgroup_error)?;
     if signal == SIGKILL && status == Status::Paused {
         cgroup.thaw(deadline()).map_err(cgroup_error)?;
