@@ -63,6 +63,20 @@ fn list_of_nothing_is_a_heading_or_null() {
 }
 
 #[test]
+fn nobody_reading_is_no_panic() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    for arguments in [&["--help"][..], &["state"], &["--nope"], &["state", "x"], &["foo"]] {
+        let (reader, writer) = std::io::pipe().expect("make a pipe");
+        drop(reader);
+        let mut command = runtime.command(arguments);
+        command.stdout(writer.try_clone().expect("duplicate")).stderr(writer);
+        let code = command.status().expect("start the runtime").code();
+        assert!(code.is_some_and(|code| code <= 3), "{arguments:?}: {code:?}");
+    }
+}
+
+#[test]
 fn help_is_general_or_of_a_command() {
     needs!(gate::root());
     let runtime = Runtime::under_test();

@@ -3,6 +3,7 @@
 //! Callers parse the last line with level `error` after a failure; the JSON form carries the structured error beside it.
 
 use crate::error::{Code, Context, Error, Result};
+use crate::output;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
@@ -115,13 +116,13 @@ impl Log {
         self.line(Level::Error, &error.message, Some(error));
         if self.file.is_some() {
             // Callers that do not read the log file show our standard error.
-            eprintln!("{}", error.message);
+            output::error_line(&error.message);
         } else if let Some(hint) = &error.hint
             && self.format == Format::Text
             && hull_sys::tty::is_tty(std::io::stderr().as_fd())
         {
             // For a person only: programs count the lines.
-            eprintln!("hint: {hint}");
+            output::error_line(format_args!("hint: {hint}"));
         }
     }
 

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     match start(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            output::error_line(&error);
             ExitCode::from(1)
         }
     }

@@ -63,7 +63,7 @@ fn by_hand(options: &mut RunOptions) -> Result<()> {
     }
     let bundle = PathBuf::from(given);
     let id = id_from(&bundle)?;
-    eprintln!("container {id}");
+    crate::output::error_line(format_args!("container {id}"));
     options.create.id = id.to_string();
     options.create.bundle = Some(bundle);
     Ok(())

@@ -1,5 +1,6 @@
 //! Help and wrong usage, with runc's exit status and first lines.
 
+use crate::output::{error_line, text};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Exit status for an unknown command.
@@ -7,7 +8,7 @@ const UNKNOWN_COMMAND: u8 = 3;
 
 /// Prints the general help.
 pub fn print_help(name: &str) {
-    print!("{}", help_text(name));
+    text(help_text(name));
 }
 
 /// The general help: runc's headings, then clap's list.
@@ -20,23 +21,29 @@ fn help_text(name: &str) -> String {
 pub fn explain(error: &clap::Error, name: &str) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            print!("NAME:\n   {name} - Open Container Initiative runtime\n\n{}", error.render());
+            text(format_args!("NAME:\n   {name} - Open Container Initiative runtime\n\n{}", error.render()));
             0
         }
         ErrorKind::InvalidSubcommand => {
-            eprintln!("No help topic for '{}'", context(error, ContextKind::InvalidSubcommand));
+            error_line(format_args!(
+                "No help topic for '{}'",
+                context(error, ContextKind::InvalidSubcommand)
+            ));
             UNKNOWN_COMMAND
         }
         ErrorKind::UnknownArgument if context(error, ContextKind::InvalidArg).starts_with('-') => {
             let argument = context(error, ContextKind::InvalidArg);
             let flag = argument.split('=').next().unwrap_or_default().trim_start_matches('-').to_owned();
-            println!("Incorrect Usage: flag provided but not defined: -{flag}\n\n{}", error.render());
-            eprintln!("flag provided but not defined: -{flag}");
+            text(format_args!(
+                "Incorrect Usage: flag provided but not defined: -{flag}\n\n{}\n",
+                error.render()
+            ));
+            error_line(format_args!("flag provided but not defined: -{flag}"));
             1
         }
         _ => {
-            println!("Incorrect Usage.\n\n{}", error.render());
-            eprintln!("{name}: {}", reason(&error.render().to_string()));
+            text(format_args!("Incorrect Usage.\n\n{}\n", error.render()));
+            error_line(format_args!("{name}: {}", reason(&error.render().to_string())));
             1
         }
     }
