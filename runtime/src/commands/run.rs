@@ -30,21 +30,23 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     let created = create::create(request, globals).map_err(named)?;
     let id = created.directory.id().clone();
     let own_side = own_side.filter(|_| uses_terminal(&created));
-    let notify = Listener::bind(&created.directory).map_err(named)?;
-    let started = begin(&created, globals)
-        .and_then(|()| own_side.map(|socket| Terminal::receive(socket.as_fd())).transpose());
+    let started = Listener::bind(&created.directory).and_then(|notify| {
+        begin(&created, globals)?;
+        Ok((notify, own_side.map(|socket| Terminal::receive(socket.as_fd())).transpose()?))
+    });
     let Created { directory, child, .. } = created;
     drop(directory);
-    let terminal = started.map_err(|error| {
-        // The reason why it did not start is the one to report.
+    let abandon = |error| {
+        // The reason why it cannot go on is the one to report.
         let _reported = delete::after_run(&id, globals);
         named(error)
-    })?;
+    };
+    let (notify, terminal) = started.map_err(abandon)?;
     let Some(signals) = signals else {
         notify.iter().for_each(|notify| notify.wait(child.pidfd.as_fd(), child.pid, globals));
         return Ok(0);
     };
-    let status = foreground::attend(&child, &signals, terminal, notify)?;
+    let status = foreground::attend(&child, &signals, terminal, notify).map_err(abandon)?;
     if !options.keep {
         delete::after_run(&id, globals)?;
     }
