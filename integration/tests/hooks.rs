@@ -52,3 +52,17 @@ fn a_failing_start_container_hook_destroys_the_container_in_start() {
     container.call("delete", &[]).done();
     assert_eq!(peek(&ran), "ran", "after delete");
 }
+
+#[test]
+fn a_start_container_hook_that_does_not_read_its_state_ends_nothing() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    // More than a pipe holds, written while the hook goes away; process 1 of a pid namespace would ignore the signal.
+    let bundle = Bundle::new(&["/bin/grep", "SigIgn", "/proc/self/status"]).with(|config| {
+        config["hooks"] = json!({ "startContainer": [{ "path": "/bin/true" }] });
+        config["annotations"] = json!({ "long": "x".repeat(200_000) });
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    assert_eq!(runtime.run(&bundle).text(), "SigIgn:\t0000000000000000");
+}

@@ -18,6 +18,7 @@ use crate::{hooks, network, sysctl};
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::process::{execve, exit_now};
+use hull_sys::signal;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -204,7 +205,7 @@ fn wait_without_program(link: &Link) -> Result<Prepared> {
 /// After create: waits for the start, runs the startContainer hooks, executes the program.
 fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallible {
     // Process 1 of a pid namespace ignores what it does not handle: a created container has to be stoppable.
-    hull_sys::signal::end_on_termination_signals();
+    signal::end_on_termination_signals();
     let starter = match &job.gate {
         None => match link.await_order(ToChild::Start) {
             Ok(()) => None,
@@ -221,13 +222,22 @@ fn wait_and_execute(job: &Job<'_>, link: &Link, prepared: &Prepared) -> Infallib
 }
 
 fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
-    let hooks = start_hooks(job, &prepared.program);
-    if let Err(error) = hooks::run_all("startContainer", &hooks, &job.state_at_start) {
-        return error.step(Step::StartHooks);
+    if let Err(error) = at(Step::StartHooks, || run_start_hooks(job, &prepared.program)) {
+        return error;
     }
     let program = &prepared.program;
     let cause = execve(&program.path, &program.argv, &program.envp);
     execve_error(program, cause).step(Step::Exec)
+}
+
+/// A hook that does not read its state must not end this process: the dispositions are the program's already.
+fn run_start_hooks(job: &Job<'_>, program: &Program) -> Result<()> {
+    if job.plan.hooks.start_container.is_empty() {
+        return Ok(());
+    }
+    signal::ignore_broken_pipes();
+    hooks::run_all("startContainer", &start_hooks(job, program), &job.state_at_start)?;
+    signal::reset_ignored(signal::SIGPIPE).context(|| "reset signals")
 }
 
 /// The one kind of hook that runs inside: without an environment of its own it has the process's (R17).

@@ -144,6 +144,16 @@ pub fn reset_ignored(ignored: u64) -> Result<()> {
     Ok(())
 }
 
+/// Ignores SIGPIPE, as every Rust program does from its start: a write to a pipe that nobody reads is an error then, and
+/// no death. [`reset_ignored`] with [`SIGPIPE`] undoes it.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a disposition that signal(2) takes; no code of ours is named.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// SIGPIPE as [`reset_ignored`] has it.
+pub const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
+
 /// Makes SIGHUP, SIGINT, SIGQUIT and SIGTERM end the process, with 128 and the signal's number as its status, also where
 /// the kernel would ignore them: in process 1 of a pid namespace (pid_namespaces(7)). Gone with the next exec.
 pub fn end_on_termination_signals() {
