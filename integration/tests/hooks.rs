@@ -66,3 +66,27 @@ fn a_start_container_hook_that_does_not_read_its_state_ends_nothing() {
     });
     assert_eq!(runtime.run(&bundle).text(), "SigIgn:\t0000000000000000");
 }
+
+#[test]
+fn hooks_inside_are_told_the_pid_that_they_see() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    for (own, what) in [(true, "own"), (false, "shared")] {
+        let seen = runtime.beside(what);
+        let hook = shell(&format!("cat >{}; echo \" $PPID\" >>{}", seen.display(), seen.display()));
+        let bundle = Bundle::new(&["/bin/true"]).with(|config| {
+            config["hooks"] = json!({ "createContainer": hook });
+            if !own {
+                let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            }
+        });
+        runtime.run(&bundle).done();
+        let told = peek(&seen);
+        let (state, parent) = told.rsplit_once(' ').expect("state and pid");
+        let state: Value = serde_json::from_str(state).expect("a state document");
+        assert_eq!(state["pid"].to_string(), parent, "{what}");
+        assert_eq!(state["pid"] == 1, own, "{what}");
+        assert_eq!(state["status"], "created", "{what}");
+    }
+}

@@ -128,8 +128,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         preserve_fds: request.preserve_fds,
         no_pivot: request.no_pivot,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
-        state_inside: document::state_inside(&record, Status::Creating),
-        state_at_start: document::state_inside(&record, Status::Created),
+        record: &record,
     };
     let child = clone_process(job, child_link)?;
     debug(globals, &request.id, &format!("process {} cloned", child.pid.as_raw()));

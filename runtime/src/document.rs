@@ -42,9 +42,11 @@ pub fn state_value(record: &Record, status: Status) -> Value {
     serde_json::to_value(document(record, status, pid)).unwrap_or_default()
 }
 
-/// The state for hooks inside: the pid is the container's view (L4), where the first process of a pid namespace is 1.
+/// The state for hooks inside, made by the container's process: its pid is the one that they see, which is 1 only in a pid
+/// namespace of the container's own.
 pub fn state_inside(record: &Record, status: Status) -> String {
-    serde_json::to_string(&document(record, status, Some(1))).unwrap_or_default()
+    let pid = hull_sys::process::effective_pid().as_raw();
+    serde_json::to_string(&document(record, status, Some(pid))).unwrap_or_default()
 }
 
 /// What `state` and `list` print: the document with runc's extra members, in runc's order.

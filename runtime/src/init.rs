@@ -13,8 +13,9 @@ use crate::root::cgroups::MountEntry;
 use crate::root::sources::{self, Sources};
 use crate::root::{self, devices, masks, mounts, pivot};
 use crate::seal::Seal;
+use crate::state::{Record, Status};
 use crate::step::{Step, at};
-use crate::{hooks, network, sysctl};
+use crate::{document, hooks, network, sysctl};
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::process::{execve, exit_now};
@@ -49,10 +50,8 @@ pub struct Job<'a> {
     pub no_pivot: bool,
     /// Name of the session keyring; none: the caller's stays.
     pub keyring: Option<String>,
-    /// State document for hooks, with the pid as seen inside.
-    pub state_inside: String,
-    /// The same at start.
-    pub state_at_start: String,
+    /// For the state that hooks inside are told.
+    pub record: &'a Record,
 }
 
 impl Job<'_> {
@@ -121,7 +120,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     at(Step::ContainerHooks, || {
         // Hooks of this kind find the root in their working directory.
         hull_sys::fs::fchdir(root.as_fd()).context(|| "enter the root")?;
-        hooks::run_all("createContainer", &plan.hooks.create_container, &job.state_inside)
+        hooks::run_all("createContainer", &plan.hooks.create_container, &state_inside(job))
     })?;
     let console = at(Step::Console, || open_console(job, &root))?;
     at(Step::Devices, || mounts::seal_dev(&root, plan))?;
@@ -230,13 +229,18 @@ fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
     execve_error(program, cause).step(Step::Exec)
 }
 
+/// The status is the one that the hooks outside are told too: the runtime environment exists.
+fn state_inside(job: &Job<'_>) -> String {
+    document::state_inside(job.record, Status::Created)
+}
+
 /// A hook that does not read its state must not end this process: the dispositions are the program's already.
 fn run_start_hooks(job: &Job<'_>, program: &Program) -> Result<()> {
     if job.plan.hooks.start_container.is_empty() {
         return Ok(());
     }
     signal::ignore_broken_pipes();
-    hooks::run_all("startContainer", &start_hooks(job, program), &job.state_at_start)?;
+    hooks::run_all("startContainer", &start_hooks(job, program), &state_inside(job))?;
     signal::reset_ignored(signal::SIGPIPE).context(|| "reset signals")
 }
 
