@@ -346,6 +346,11 @@ fn a_published_port_is_served_once_and_no_rule_is_left() {
         "$0" ps --format '{{.Ports}}'
         "$0" stop -t 0 web >/dev/null
         for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -aq)" ] && break; sleep 0.2; done
+        for try in 1 2 3; do
+            id=$("$0" run -d --runtime "$1" --network bridge --name gone lab/a:1 sleep 100)
+            "$0" rm -f gone >/dev/null
+            grep -l $id /var/lib/cni/networks/hull-bridge/* || echo released
+        done
         iptables-save | grep -c 'hull-bridge\|DNAT --to' || true"#;
     let own = env!("CARGO_BIN_EXE_hull-build");
     let mut command = bed.command(&[]);
@@ -354,8 +359,7 @@ fn a_published_port_is_served_once_and_no_rule_is_left() {
     unshare.envs(command.arg("x").get_envs().filter_map(|(key, value)| Some((key, value?))));
     let output = unshare.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let expected =
-        "hull-build: port 8080:80 is published by container web\nseed\nseed\n0.0.0.0:8080->80/tcp\n0\n";
+    let expected = "hull-build: port 8080:80 is published by container web\nseed\nseed\n0.0.0.0:8080->80/tcp\nreleased\nreleased\nreleased\n0\n";
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 

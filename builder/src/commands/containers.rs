@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use hull_image::{Digest, Store};
+use hull_image::{Digest, Lock, Store};
 use hull_sys::mount;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -184,14 +184,29 @@ impl Place {
         Ok(store.snapshot(&self.container.diff_ids).ok_or_else(missing)?.layers)
     }
 
+    /// Held while the container is deleted: who removes its record must not overtake another's hooks, which read it.
+    pub(crate) fn lock(&self, store: &Store) -> Result<Lock, Failure> {
+        Ok(store.lock(&format!("container-{}", self.container.id))?)
+    }
+
     /// Unmounts and removes everything, after the runtime has forgotten the container.
     pub(crate) fn remove(&self, store: &Store) -> Result<(), Failure> {
+        let _lock = self.lock(store)?;
+        if !self.dir.join("container.json").exists() {
+            return Ok(());
+        }
         let output = self.ask(&["delete", "--force", &self.container.id])?;
         if self.status()?.is_alive() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(format!("the runtime cannot delete {}: {said}", self.container.name).into());
         }
         unmount(&self.rootfs());
+        if let Err(error) = super::network::disconnect(&self.container, &self.dir) {
+            eprintln!(
+                "hull-build: notice: the network of {} is not cleaned up: {error}",
+                self.container.name
+            );
+        }
         unmount(&super::network::namespace(&self.dir));
         // The record goes first: what is left is no container any more.
         fs::remove_file(self.dir.join("container.json"))?;

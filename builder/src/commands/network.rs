@@ -102,6 +102,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Disconnects a container whose runtime has not called the hook for it; usually there is nothing left to do.
+pub(crate) fn disconnect(container: &Container, dir: &Path) -> Result<(), Failure> {
+    if !namespace(dir).exists() {
+        return Ok(());
+    }
+    let list = configuration(&container.network, &container.ports)?;
+    Connection { id: container.id.clone(), dir: dir.to_owned(), list }.remove()
+}
+
 /// Where a container's network namespace is kept until its plug-ins have cleaned up.
 pub(crate) fn namespace(dir: &Path) -> PathBuf {
     dir.join("netns")
@@ -145,6 +154,11 @@ impl Connection {
             outcome = outcome.and(self.call(plugin, "DEL", &last).map(drop));
         }
         unmount(&namespace(&self.dir));
+        for path in [namespace(&self.dir), self.dir.join("network.json")] {
+            if outcome.is_ok() && path.exists() {
+                fs::remove_file(path)?;
+            }
+        }
         outcome
     }
 

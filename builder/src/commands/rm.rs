@@ -51,9 +51,14 @@ pub(crate) struct AfterExit {
 /// Deletes the runtime's state, unmounts, and removes the container if that was asked for.
 pub(crate) fn after_exit(arguments: &AfterExit) -> Outcome {
     let store = host::open_store()?;
-    let place = containers::find(&store, &arguments.container)?;
+    let Ok(place) = containers::find(&store, &arguments.container) else {
+        // Somebody was quicker to remove it.
+        return Ok(ExitCode::SUCCESS);
+    };
+    let lock = place.lock(&store)?;
     place.ask(&["delete", "--force", &place.container.id])?;
     containers::unmount(&place.rootfs());
+    drop(lock);
     if place.container.remove {
         place.remove(&store)?;
     }
