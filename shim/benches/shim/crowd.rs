@@ -100,7 +100,11 @@ pub(crate) fn thousand(peers: &[Peer]) {
     let began = Instant::now();
     shims.into_iter().for_each(end);
     println!("all deleted and their shims gone in {:.1} s", began.elapsed().as_secs_f64());
-    let left = pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
+    // A number may be another process's by now.
+    let is_ours = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == peers[0].program)
+    };
+    let left = pids.iter().filter(|pid| is_ours(pid)).count();
     println!("shims left: {left}; runtime states left: {}", entries(&site.place.join("state/testkit")));
 }
 
