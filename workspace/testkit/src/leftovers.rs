@@ -107,8 +107,8 @@ fn cgroups(directory: &Path, depth: usize) -> Vec<String> {
     found
 }
 
-/// Processes whose command line has a name that only tests give, or that have mounts of a test in their own mount
-/// namespace: a program in a container is found by its root file system, whatever it is called.
+/// Processes whose command line has a name that only tests give, or whose root is a directory of a test: a program in a
+/// container is found by it, whatever it is called.
 fn processes() -> Vec<String> {
     let pids = names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let own = std::process::id().to_string();
@@ -118,16 +118,17 @@ fn processes() -> Vec<String> {
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let inside = || {
             let elsewhere = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() != own_mounts;
-            elsewhere && lines(&format!("/proc/{pid}/mountinfo")).iter().any(|mount| from_a_test(mount))
+            elsewhere && lines(&format!("/proc/{pid}/mountinfo")).iter().any(|mount| is_root_of_a_test(mount))
         };
         (ours(&line) || inside()).then(|| format!("process {pid} {line}"))
     });
     shown.collect()
 }
 
-/// A mount of a bundle or scratch directory, or of the Debian root file system.
-fn from_a_test(mount: &str) -> bool {
-    ours(mount) || mount.contains("/testkit/debian")
+/// The root mount of a process, if it is a bundle's or the Debian root file system.
+fn is_root_of_a_test(mount: &str) -> bool {
+    let from = mount.split(' ').nth(3).unwrap_or_default();
+    target(mount).is_some_and(|at| at == "/") && (ours(from) || from.contains("/testkit/debian"))
 }
 
 fn ours(text: &str) -> bool {

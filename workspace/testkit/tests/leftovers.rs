@@ -55,18 +55,21 @@ fn a_directory_or_cgroup_that_is_left_is_seen() {
 }
 
 #[test]
-fn a_process_that_is_left_is_seen_by_its_name_or_its_mounts() {
-    needs!(gate::root(), gate::program("unshare"));
+fn a_process_that_is_left_is_seen_by_its_name_or_its_root() {
+    needs!(gate::root(), gate::program("busybox"));
     let name = unique("left");
     let named = Ends::start("tail", &["-f", "/dev/null", &name]);
     assert!(eventually(PATIENCE, || seen(&format!("process {} ", named.0.id()))));
     drop(named);
 
     let place = Scratch::new("left");
-    let script = format!("mount -t tmpfs none {} && exec tail -f /dev/null", place.path().display());
+    fs::copy(gate::find("busybox").expect("busybox is installed"), place.join("busybox"))
+        .expect("copy busybox");
+    let root = place.path().display();
+    let script = format!("mount --bind {root} {root} && exec chroot {root} /busybox tail -f /busybox");
     let nameless = Ends::start("unshare", &["--mount", "--propagation", "private", "sh", "-c", &script]);
     let pid = nameless.0.id();
-    let line = format!("process {pid} tail -f /dev/null ");
+    let line = format!("process {pid} /busybox tail -f /busybox ");
     assert!(eventually(PATIENCE, || seen(&line)), "not seen: {:?}", leftovers::snapshot());
     drop(nameless);
     assert!(!seen(&line));
