@@ -7,6 +7,7 @@ use std::time::Duration;
 use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::runtime::{cgroup_dir, ours, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
+use serde_json::json;
 
 #[test]
 fn run_prints_the_output_and_passes_the_exit_status() {
@@ -326,4 +327,32 @@ fn without_control_groups_and_pid_namespace_the_first_process_is_killed() {
         assert!(eventually(PATIENCE, || state().contains("\"status\": \"stopped\"")), "{arguments:?}");
         runtime.call(&["delete", "--force", &bundle.id]).done();
     }
+}
+
+#[test]
+fn a_read_only_tmpfs_takes_mounts_below_it() {
+    needs!(gate::root(), gate::program("busybox"));
+    let bundle = Bundle::shell(
+        "ls /below; touch /below/x 2>/dev/null || echo read-only; touch /below/a/x && echo made",
+    )
+    .with(|config| {
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts
+            .push(json!({ "destination": "/below", "type": "tmpfs", "source": "tmpfs", "options": ["ro"] }));
+        mounts.push(json!({ "destination": "/below/a", "type": "tmpfs", "source": "tmpfs" }));
+    });
+    let outcome = Runtime::under_test().run(&bundle);
+    outcome.done();
+    assert_eq!(outcome.text(), "a\nread-only\nmade");
+}
+
+#[test]
+fn a_profile_that_denies_every_call_ends_the_container() {
+    needs!(gate::root(), gate::program("busybox"));
+    let bundle = Bundle::new(&["/bin/true"])
+        .with(|config| config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ERRNO" }));
+    let runtime = Runtime::under_test();
+    let outcome = runtime.run(&bundle);
+    assert!(matches!(outcome.code, 1 | 132), "{outcome:?}");
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }

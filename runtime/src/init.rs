@@ -111,7 +111,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
         root::handle(sources.root)
     };
     let mut root = at(Step::Root, || root)?;
-    at(Step::Mounts, || {
+    let late = at(Step::Mounts, || {
         mounts::mount_all(&mut root, plan, job.facts, &mut sources.mounts, &job.cgroup_mounts)
     })?;
     at(Step::Devices, || devices::make_all(&root, plan))?;
@@ -123,7 +123,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
         hooks::run_all("createContainer", &plan.hooks.create_container, &state_inside(job))
     })?;
     let console = at(Step::Console, || open_console(job, &root))?;
-    at(Step::Devices, || mounts::seal_dev(&root, plan))?;
+    at(Step::Devices, || mounts::seal_late(plan, late))?;
     at(Step::Masks, || masks::apply(&root, plan))?;
     // Opened while the host's procfs can still be reached, should a fresh one be refused.
     let proc = at(Step::Pivot, || Proc::open(View::Whole).context(|| "open procfs"))?;

@@ -26,24 +26,29 @@ const FLAGS_THAT_STAY: u64 = 0xf;
 /// `ST_NOATIME`, `ST_NODIRATIME`, `ST_RELATIME`.
 const ST_TIMES: u64 = 0x1c00;
 
-/// Does all mounts of `plan`; a mount over `/` replaces the handle.
+/// A file system that becomes read-only when everything below it is made: its place in the plan, and its mount.
+#[derive(Debug)]
+pub struct Late(usize, OwnedFd);
+
+/// Does all mounts of `plan`; a mount over `/` replaces the handle. Gives those that [`seal_late`] has to finish.
 pub fn mount_all(
     root: &mut Root,
     plan: &Plan,
     facts: &HostFacts,
     sources: &mut [Option<OwnedFd>],
     cgroup_mounts: &[MountEntry],
-) -> Result<()> {
+) -> Result<Vec<Late>> {
     let own_ids = plan.entry.has_own(NamespaceKind::User);
-    for (mount, source) in plan.mounts.iter().zip(sources) {
+    let mut late = Vec::new();
+    for (index, (mount, source)) in plan.mounts.iter().zip(sources).enumerate() {
         let done = match &mount.source {
-            MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts),
+            MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts).map(|()| None),
             _ => tree_of(plan, mount, facts, root, source.take())
                 .and_then(|tree| mount_one(root, mount, tree, own_ids)),
         };
-        done.map_err(|error| named(mount, error))?;
+        late.extend(done.map_err(|error| named(mount, error))?.map(|tree| Late(index, tree)));
     }
-    Ok(())
+    Ok(late)
 }
 
 /// Names the mount that failed, in runc's words.
@@ -71,14 +76,20 @@ fn name(mount: &MountPlan) -> &str {
     }
 }
 
-fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, own_ids: bool) -> Result<()> {
+/// Gives the mount where it is to become read-only later.
+fn mount_one(
+    root: &mut Root,
+    mount: &MountPlan,
+    source: Option<OwnedFd>,
+    own_ids: bool,
+) -> Result<Option<OwnedFd>> {
     match &mount.source {
         MountSource::Bind { .. } => {
             let tree = source.ok_or_else(|| Error::new(Code::Unsupported, "the source was not opened"))?;
             let target = bind_target(root, &mount.target, tree.as_fd())?;
             refuse_hidden_proc(target.as_fd(), &mount.target)?;
             change_bind(tree.as_fd(), mount, own_ids)?;
-            attach(root, mount, tree, target.as_fd())
+            attach(root, mount, tree, target.as_fd())?;
         }
         MountSource::Filesystem { kind, source, options } => {
             let inherited = inherited_mode(root, mount, kind, options)?;
@@ -91,21 +102,27 @@ fn mount_one(root: &mut Root, mount: &MountPlan, source: Option<OwnedFd>, own_id
                     .context(|| format!("copy {} into the tmpfs", mount.target))?;
             }
             change_rest(fresh.as_fd(), mount)?;
-            attach(root, mount, fresh, target.as_fd())
+            let late = is_late(mount) && mount.attributes.set & MOUNT_ATTR_RDONLY != 0;
+            let late = late.then(|| fresh.try_clone()).transpose().context(|| "keep the mount")?;
+            attach(root, mount, fresh, target.as_fd())?;
+            return Ok(late);
         }
         MountSource::Remount { options, bind } => {
             let target = root.open(&mount.target).context(|| "open the target")?;
             if !bind {
                 reconfigure(target.as_fd(), options)?;
             }
-            change(target.as_fd(), mount)
+            change(target.as_fd(), mount)?;
         }
         MountSource::ChangeOnly => {
             let target = root.open(&mount.target).context(|| "open the target")?;
-            change(target.as_fd(), mount)
+            change(target.as_fd(), mount)?;
         }
-        MountSource::Cgroup => Err(Error::new(Code::Unsupported, "a cgroup mount took the wrong way")),
+        MountSource::Cgroup => {
+            return Err(Error::new(Code::Unsupported, "a cgroup mount took the wrong way"));
+        }
     }
+    Ok(None)
 }
 
 /// A tmpfs without a mode of its own takes that of the directory it covers, as runc does.
@@ -123,23 +140,28 @@ fn inherited_mode(
     Ok(Some(("mode".to_owned(), Some(format!("{:o}", stat.st_mode & 0o7777)))))
 }
 
-/// /dev becomes read-only when its devices are there.
+/// /dev becomes read-only when its devices are there, a tmpfs when the targets of the mounts below it are.
+fn is_late(mount: &MountPlan) -> bool {
+    let tmpfs = matches!(&mount.source, MountSource::Filesystem { kind, .. } if kind == "tmpfs");
+    mount.target == "/dev" || (tmpfs && mount.target != "/")
+}
+
 fn early_attributes(mount: &MountPlan) -> Attributes {
     let Attributes { set, clear } = mount.attributes;
-    let late = if mount.target == "/dev" { MOUNT_ATTR_RDONLY } else { 0 };
+    let late = if is_late(mount) { MOUNT_ATTR_RDONLY } else { 0 };
     Attributes { set: set & !late, clear }
 }
 
-/// Makes a /dev that is to be read-only so, once everything in it is made.
-pub fn seal_dev(root: &Root, plan: &Plan) -> Result<()> {
-    let wanted = |mount: &&MountPlan| {
-        mount.target == "/dev"
-            && matches!(mount.source, MountSource::Filesystem { .. })
-            && mount.attributes.set & MOUNT_ATTR_RDONLY != 0
-    };
-    let Some(mount) = plan.mounts.iter().find(wanted) else { return Ok(()) };
-    let dev = root.open("/dev").context(|| "open /dev")?;
-    set_attributes(dev.as_fd(), false, MOUNT_ATTR_RDONLY, 0).map_err(|error| named(mount, error))
+/// Makes what is to be read-only so, once everything in it is made.
+pub fn seal_late(plan: &Plan, late: Vec<Late>) -> Result<()> {
+    for Late(index, tree) in late {
+        let sealed = set_attributes(tree.as_fd(), false, MOUNT_ATTR_RDONLY, 0);
+        sealed.map_err(|error| match plan.mounts.get(index) {
+            Some(mount) => named(mount, error),
+            None => error,
+        })?;
+    }
+    Ok(())
 }
 
 /// A new file system of `kind`, attached nowhere.
