@@ -125,6 +125,29 @@ fn options_come_in_every_form_and_after_the_id() {
 }
 
 #[test]
+fn of_an_option_given_twice_the_last_one_counts() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    let log = runtime.beside("last");
+    let (first, last) = (runtime.beside("first"), log.to_str().expect("UTF-8"));
+    let first = first.to_str().expect("UTF-8");
+    runtime.call(&["--debug", "--debug", "--log", first, "--log", last, "state", "x"]).failed(1, "not exist");
+    assert!(fs::read_to_string(&log).is_ok_and(|text| text.contains("does not exist")));
+    assert!(!std::path::Path::new(first).exists());
+}
+
+#[test]
+fn output_that_nobody_can_read_changes_no_exit_status() {
+    needs!(gate::root());
+    let runtime = Runtime::under_test();
+    for (arguments, code) in [(&["state"][..], 1), (&["nosuch"], 3), (&["--help"], 0), (&["--version"], 0)] {
+        let full = || fs::File::options().write(true).open("/dev/full").expect("open /dev/full");
+        let status = runtime.command(arguments).stdout(full()).stderr(full()).status().expect("run");
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_json_log_has_level_message_and_time() {
     needs!(gate::root());
     let runtime = Runtime::under_test();

@@ -153,6 +153,8 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
+            // A terminal would act on these: a hook's output and names of a bundle end up here.
+            other if other.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(other))),
             other => out.push(other),
         }
     }

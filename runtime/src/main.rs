@@ -150,5 +150,9 @@ fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
 
 /// The grammar, under the name the program was called by.
 pub fn command_line(name: &str) -> clap::Command {
-    Cli::command().name(name.to_owned()).about(format!("{name} - Open Container Initiative runtime"))
+    Cli::command()
+        .name(name.to_owned())
+        .about(format!("{name} - Open Container Initiative runtime"))
+        // Wrappers put options of theirs before the manager's, and as with runc the last one counts.
+        .args_override_self(true)
 }
