@@ -279,7 +279,7 @@ fn become_user(plan: &ProcessPlan, setgroups_denied: bool, bounding: u64) -> Res
     let mut groups = vec![plan.gid];
     groups.extend(plan.additional_gids.iter().filter(|&&gid| gid != plan.gid));
     match identity::set_groups(&groups) {
-        Err(error) if error.is(EPERM) && setgroups_denied && plan.additional_gids.is_empty() => {}
+        Err(error) if error.is(EPERM) && setgroups_denied && groups == [plan.gid] => {}
         other => other
             .context(|| "set the supplementary groups")
             .map_err(|error| error.field("/process/user/additionalGids"))?,
