@@ -116,7 +116,7 @@ fn listen(talk: &mut Conversation<'_>, child: &Child) -> Result<()> {
     }
 }
 
-fn run_hooks(talk: &Conversation<'_>) -> Result<()> {
+fn run_hooks(talk: &mut Conversation<'_>) -> Result<()> {
     // The device policy comes after the nodes are made, and before any program of the container's can run.
     if let Some(rules) = talk.devices {
         talk.cgroup.apply_devices(rules, talk.facts.rootless).map_err(create::cgroup_error)?;
@@ -125,6 +125,9 @@ fn run_hooks(talk: &Conversation<'_>) -> Result<()> {
     if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {
         return Ok(());
     }
+    // A hook may ask for the state.
+    talk.record.creating = false;
+    talk.directory.write(talk.record)?;
     // The runtime environment exists, so the container counts as created for its hooks (and every peer but one).
     let state = document::state(talk.record, Status::Created);
     hooks::run_all("prestart", &plan.hooks.prestart, &state)?;

@@ -153,6 +153,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         return Err(explain_oom(error, &cgroup));
     }
     finish(&request.pid_file, request.pidfd_socket.as_deref(), &guard)?;
+    record.creating = false;
     directory.write(&record)?;
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
@@ -259,6 +260,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         cgroup: Cgroup::planned_paths(cgroup),
         has_process: plan.process.is_some(),
         has_poststop: !plan.hooks.poststop.is_empty(),
+        creating: true,
         resctrl: plan.intel_rdt.as_ref().map_or_else(Places::default, |rdt| {
             Places::of(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str())
         }),

@@ -39,6 +39,9 @@ pub struct Record {
     pub has_process: bool,
     /// `delete` has hooks to run: there are some, and they have not run yet.
     pub has_poststop: bool,
+    /// `create` is not done: the process below, if there is one, is not the container's program yet.
+    #[serde(default)]
+    pub creating: bool,
     /// Directories of the resctrl file system.
     #[serde(default)]
     pub resctrl: Places,
@@ -124,6 +127,7 @@ mod tests {
             cgroup: hull_cgroup::SavedPaths { layout: hull_cgroup::Layout::V1, places: Vec::new() },
             has_process: true,
             has_poststop: false,
+            creating: false,
             resctrl: Places::default(),
             host_mounts: Vec::new(),
             annotations: BTreeMap::from([("k".into(), "v".into())]),

@@ -32,7 +32,7 @@ impl Status {
 
     /// Finds out.
     pub fn of(directory: &StateDir, record: &Record) -> Self {
-        let Some(init) = &record.init else {
+        let Some(init) = record.init.as_ref().filter(|_| !record.creating) else {
             return if directory.is_being_changed() { Self::Creating } else { Self::Stopped };
         };
         if !init.is_alive() {
