@@ -356,3 +356,25 @@ fn a_profile_that_denies_every_call_ends_the_container() {
     assert!(matches!(outcome.code, 1 | 132), "{outcome:?}");
     runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }
+
+#[test]
+fn resources_for_update_are_read_as_strictly_as_a_configuration() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1(), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    let file = runtime.beside("resources.json");
+    let given = file.to_str().expect("UTF-8");
+    for (document, reason) in [
+        (r#"{"memory":{"limit":33554432},"memory":{"limit":1}}"#, "memory"),
+        (r#"[]"#, "object"),
+        (r#"{"pids":{"limit":"7"}}"#, "invalid type"),
+        (r#"{}}},"linux":{"resources":{"pids":{"limit":7}"#, "resources in"),
+    ] {
+        fs::write(&file, document).expect("write");
+        container.call("update", &["--resources", given]).failed(1, reason);
+    }
+    fs::write(&file, r#"{"pids":{"limit":23}}"#).expect("write");
+    container.call("update", &["--resources", given]).done();
+    assert_eq!(peek(cgroup_dir("pids", &bundle).join("pids.max")), "23");
+}

@@ -1,6 +1,6 @@
 //! What later commands need of the configuration as it was at create.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::state::StateDir;
 use hull_plan::HookPlan;
@@ -41,9 +41,15 @@ const RESOURCES: &str = "resources.json";
 
 /// The limits in force: those of the last update, else the configured ones.
 pub fn resources(directory: &StateDir) -> Result<LinuxResources> {
-    if let Ok(bytes) = std::fs::read(directory.path().join(RESOURCES)) {
-        return serde_json::from_slice(&bytes)
-            .map_err(|error| Error::new(Code::StateDamaged, format!("read the limits in force: {error}")));
+    match std::fs::read(directory.path().join(RESOURCES)) {
+        Ok(bytes) => {
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                Error::new(Code::StateDamaged, format!("read the limits in force: {error}"))
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // The configured ones may be long out of date.
+        Err(error) => return Err(error).context(|| "read the limits in force"),
     }
     let loaded = hull_plan::load(&directory.config()?)?;
     let linux = loaded.spec.linux().as_ref();

@@ -25,15 +25,16 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
     if !Status::of(&directory, &record).has_process() {
         return Err(Error::new(Code::ContainerState, "container not running"));
     }
-    for schema in options.l3_cache_schema.iter().chain(&options.mem_bw_schema) {
-        record.resctrl.change(schema)?;
-    }
     let new = match &options.resources {
         Some(path) => read_document(path)?,
         None => from_options(options)?,
     };
     let current = spec_of::resources(&directory)?;
     let facts = host::probe(&record.bundle, globals.rootless)?;
+    // Everything that can be refused has been read by now.
+    for schema in options.l3_cache_schema.iter().chain(&options.mem_bw_schema) {
+        record.resctrl.change(schema)?;
+    }
     Cgroup::open(&record.cgroup).update(&new, &current, facts.rootless).map_err(cgroup_error)?;
     spec_of::keep_resources(&directory, &current, &new)?;
     Ok(0)
@@ -47,8 +48,8 @@ fn read_document(path: &Path) -> Result<LinuxResources> {
         let file = std::fs::File::open(path).context(|| format!("open {}", path.display()))?;
         file.take(LONGEST).read_to_end(&mut text).context(|| format!("read {}", path.display()))?;
     }
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::new(Code::ConfigInvalid, format!("resources in {}: {error}", path.display())))
+    hull_plan::parse_resources(&text)
+        .map_err(|refusal| Error::from(refusal).within(format!("resources in {}", path.display())))
 }
 
 /// The options as the document they stand for.

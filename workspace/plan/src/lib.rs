@@ -37,7 +37,7 @@ pub use capabilities::CAPABILITIES;
 pub use document::{FeatureLists, SeccompLists, default_spec, features_document};
 pub use exec::{ExecPlan, ExecRequest, exec_process, parse_user};
 pub use hooks::plan_hooks;
-pub use load::{Loaded, LoadedProcess, load, parse_process};
+pub use load::{Loaded, LoadedProcess, load, parse_process, parse_resources};
 pub use mounts::mount_options;
 pub use paths::below as path_below;
 pub use plan::{

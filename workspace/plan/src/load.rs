@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -89,6 +89,22 @@ pub fn parse_process(bytes: &[u8]) -> Result<LoadedProcess, Refusal> {
         refuse_nul(&serde_json::to_value(&process).map_err(|error| Refusal::new("", error.to_string()))?)?;
     }
     Ok(LoadedProcess { process, warnings })
+}
+
+/// Reads the resources of `update`, by the same rules as those of a configuration; pointers are relative to that document.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Refusal> {
+    let text = core::str::from_utf8(bytes).map_err(|error| Refusal::new("", error.to_string()))?;
+    // Of its own first, so that it cannot end the object that is put around it.
+    object(bytes, &[])?;
+    let whole = format!("{{\"ociVersion\":\"1.0.0\",\"linux\":{{\"resources\":{text}}}}}");
+    let loaded = load(whole.as_bytes()).map_err(|refusal| {
+        let field = refusal.field.strip_prefix("/linux/resources").unwrap_or_default().to_string();
+        Refusal::new(field, refusal.reason)
+    })?;
+    Ok(loaded.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default())
 }
 
 fn object<'t>(bytes: &'t [u8], read: &[&str]) -> Result<Node<'t>, Refusal> {
