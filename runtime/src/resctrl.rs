@@ -32,13 +32,14 @@ pub struct Places {
 }
 
 impl Places {
-    /// Where a container of this id goes.
+    /// Where a container of this id goes, before anything of it is made: a directory that is there is not its own.
     pub fn of(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> Self {
         let class = class_directory(root, rdt, id);
         let monitor = monitors(rdt).then(|| class.join("mon_groups").join(id));
         let own_class = rdt.clos_id().is_none().then(|| class.clone());
+        let own = monitor.iter().cloned().chain(own_class);
         Self {
-            own: monitor.iter().cloned().chain(own_class).collect(),
+            own: own.filter(|directory| !directory.exists()).collect(),
             joined: std::iter::once(class).chain(monitor).collect(),
         }
     }
@@ -79,10 +80,11 @@ impl Class {
     /// Makes or checks the class, and the monitoring group.
     pub fn make(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> Result<Self> {
         let directory = class_directory(root, rdt, id);
+        refuse_kernels_own(root, &directory)?;
         let schemata = schemata(rdt);
         let mut class = Self { made: Vec::new() };
         if directory.is_dir() {
-            if !schemata.is_empty() && rdt.clos_id().is_some() {
+            if !schemata.is_empty() {
                 require_same(&directory, &schemata)?;
             }
         } else if rdt.clos_id().is_some() && schemata.is_empty() {
@@ -139,6 +141,17 @@ fn class_directory(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> PathBuf {
         Some("/") => root.to_owned(),
         Some(class) => root.join(class),
     }
+}
+
+/// Names that the kernel has taken in the root: a class cannot be called so, by its own name or by the container's.
+fn refuse_kernels_own(root: &Path, directory: &Path) -> Result<()> {
+    let taken = ["info", "mon_groups", "mon_data"].iter().any(|name| root.join(name) == directory);
+    if !taken {
+        return Ok(());
+    }
+    Err(Error::new(Code::ConfigInvalid, format!("{} is no class of service", directory.display()))
+        .field(format!("{FIELD}/closID"))
+        .hint("give the class another name; without one it is the container's id"))
 }
 
 fn monitors(rdt: &LinuxIntelRdt) -> bool {
@@ -215,7 +228,6 @@ mod tests {
         Class::make(root.path(), &rdt, "c").expect("refused").keep();
         assert!(root.join("gold/mon_groups/c").is_dir());
         assert_eq!(fs::read_to_string(root.join("gold/schemata")).expect("read"), "L3:0=fff\n");
-        assert_eq!(Places::of(root.path(), &rdt, "c").own, [root.join("gold/mon_groups/c")]);
     }
 
     #[test]
@@ -229,13 +241,32 @@ mod tests {
     }
 
     #[test]
+    fn a_class_of_somebody_else_by_the_containers_name_is_neither_changed_nor_removed() {
+        let root = Scratch::new("resctrl");
+        class_in(root.path(), "c", "L3:0=fff\n");
+        assert!(Class::make(root.path(), &with_class(None, Some("L3:0=f")), "c").is_err());
+        assert_eq!(fs::read_to_string(root.join("c/schemata")).expect("read"), "L3:0=fff\n");
+        let own = Places::of(root.path(), &with_class(None, None), "c").own;
+        assert_eq!(own, [root.join("c/mon_groups/c")]);
+    }
+
+    #[test]
+    fn a_class_cannot_have_a_name_of_the_kernels() {
+        let root = Scratch::new("resctrl");
+        for (class, id) in [(None, "info"), (None, "mon_groups"), (Some("info"), "c")] {
+            let error = Class::make(root.path(), &with_class(class, Some("L3:0=f")), id).expect_err("made");
+            assert_eq!(error.code, Code::ConfigInvalid, "{class:?} {id}");
+        }
+    }
+
+    #[test]
     fn what_was_made_goes_when_the_rest_fails_and_at_delete() {
         let root = Scratch::new("resctrl");
         let plain = LinuxIntelRdtBuilder::default().build().expect("build");
         drop(Class::make(root.path(), &plain, "c").expect("make"));
         assert!(!root.join("c").exists(), "a failed create leaves its class");
-        Class::make(root.path(), &plain, "c").expect("make").keep();
         let places = Places::of(root.path(), &plain, "c");
+        Class::make(root.path(), &plain, "c").expect("make").keep();
         places.join(42).expect("join");
         assert_eq!(fs::read_to_string(root.join("c/tasks")).expect("read"), "42");
         fs::remove_file(root.join("c/tasks")).expect("the kernel's own file");
