@@ -98,6 +98,7 @@ struct Decisions {
     seal: Option<Seal>,
     hierarchies: Hierarchies,
     cgroup: CgroupPlan,
+    keeps_keyring: bool,
 }
 
 /// Creates the container; on failure nothing of it is left.
@@ -180,7 +181,7 @@ fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
     check_terminal(&plan, request)?;
     let hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
     let cgroup = plan_cgroup(&request.id, &plan, &facts, globals, &hierarchies)?;
-    Ok(Decisions { bundle, plan, facts, seal, hierarchies, cgroup })
+    Ok(Decisions { bundle, plan, facts, seal, hierarchies, cgroup, keeps_keyring: request.no_new_keyring })
 }
 
 fn check_terminal(plan: &Plan, request: &Request) -> Result<()> {
@@ -265,6 +266,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
             Places::of(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str())
         }),
         host_mounts: host_mounts::of(plan),
+        keeps_keyring: decided.keeps_keyring,
         annotations: plan.annotations.clone(),
     }
 }

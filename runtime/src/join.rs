@@ -193,7 +193,8 @@ fn prepare(
     at(Step::Enter, || link.await_order(ToChild::Proceed))?;
     at(Step::Enter, || enter(target, namespaces))?;
     at(Step::Enter, || hull_sys::process::setsid().context(|| "setsid").map(drop))?;
-    at(Step::Keyring, || join_keyring(Some(&format!("_ses.{}", target.record.id))))?;
+    let keyring = (!target.record.keeps_keyring).then(|| format!("_ses.{}", target.record.id));
+    at(Step::Keyring, || join_keyring(keyring.as_deref()))?;
     let proc = at(Step::Enter, || Proc::open(View::Whole).context(|| "open procfs"))?;
     if walk.process.terminal {
         at(Step::Console, || open_console(walk, console))?;

@@ -48,6 +48,9 @@ pub struct Record {
     /// Mounts made on the host because the container has no mount namespace of its own, in the order they were made.
     #[serde(default)]
     pub host_mounts: Vec<PathBuf>,
+    /// The container has the session keyring of its caller (`--no-new-keyring`), and so has what `exec` starts.
+    #[serde(default)]
+    pub keeps_keyring: bool,
     /// Annotations, unchanged.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -130,6 +133,7 @@ mod tests {
             creating: false,
             resctrl: Places::default(),
             host_mounts: Vec::new(),
+            keeps_keyring: false,
             annotations: BTreeMap::from([("k".into(), "v".into())]),
         }
     }
