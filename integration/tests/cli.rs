@@ -272,3 +272,16 @@ fn closed_standard_streams_do_no_harm() {
 fn name(runtime: &Runtime) -> String {
     runtime.program.file_name().expect("a file").to_string_lossy().into_owned()
 }
+
+#[test]
+fn check_refuses_limits_that_create_would_refuse() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/true"]);
+    let path = bundle.path().to_str().expect("UTF-8").to_owned();
+    runtime.call(&["check", "--bundle", &path]).done();
+    let bundle = bundle.with(|config| config["linux"]["cgroupsPath"] = "/../outside".into());
+    let refused = runtime.call(&["create", "--bundle", &path, &bundle.id]);
+    assert_eq!(refused.code, 1, "create: {}", refused.stderr);
+    assert_eq!(runtime.call(&["check", "--bundle", &path]).code, 1);
+}

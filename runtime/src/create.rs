@@ -203,7 +203,8 @@ fn check_terminal(plan: &Plan, request: &Request) -> Result<()> {
     }
 }
 
-fn plan_cgroup(
+/// Plans the control groups; a limit that cannot be set here is refused.
+pub fn plan_cgroup(
     id: &ContainerId,
     plan: &Plan,
     facts: &HostFacts,
