@@ -378,3 +378,22 @@ fn resources_for_update_are_read_as_strictly_as_a_configuration() {
     container.call("update", &["--resources", given]).done();
     assert_eq!(peek(cgroup_dir("pids", &bundle).join("pids.max")), "23");
 }
+
+#[test]
+fn a_start_killed_after_the_gate_was_opened_leaves_no_created_container() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    // A profile that denies what the usual gate takes.
+    let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+        config["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["accept4"], "action": "SCMP_ACT_ERRNO" }]
+        });
+    });
+    let container = runtime.create(&bundle);
+    assert_eq!(container.status(), "created");
+    let gate = runtime.state_dir().join(&bundle.id).join("gate");
+    fs::write(&gate, "g").expect("what start does before it is killed");
+    assert!(container.becomes("running"), "{}", container.status());
+    assert!(gate.exists());
+}

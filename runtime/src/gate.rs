@@ -101,12 +101,16 @@ impl Starter {
 pub fn is_closed(directory: &StateDir) -> bool {
     let path = directory.path().join(NAME);
     let Ok(metadata) = path.symlink_metadata() else { return false };
-    metadata.file_type().is_fifo()
-        || match connect_seqpacket_at(directory.handle().as_fd(), NAME) {
-            Ok(_) => true,
-            // Stopped, it takes no connections, but it is there.
-            Err(error) => error.is(EAGAIN),
-        }
+    if metadata.file_type().is_fifo() {
+        // The container's process holds it until it executes the program, also where the `start` that opened the gate
+        // was killed before it could take it away.
+        return writable(directory).is_ok();
+    }
+    match connect_seqpacket_at(directory.handle().as_fd(), NAME) {
+        Ok(_) => true,
+        // Stopped, it takes no connections, but it is there.
+        Err(error) => error.is(EAGAIN),
+    }
 }
 
 /// Opens the gate; returns when the program runs, or with the reason why it does not.
@@ -139,12 +143,14 @@ pub fn open(directory: &StateDir, deadline: Instant) -> Result<()> {
         .unwrap_or_else(|| Error::new(Code::InitDied, "the container's process failed without a reason")))
 }
 
+/// The fifo's other end; ENXIO when nobody holds it.
+fn writable(directory: &StateDir) -> std::io::Result<File> {
+    let nonblocking = hull_sys::fs::OFlags::NONBLOCK.bits().cast_signed();
+    File::options().write(true).custom_flags(nonblocking).open(directory.path().join(NAME))
+}
+
 fn open_fifo(directory: &StateDir) -> Result<()> {
-    let fifo = File::options()
-        .write(true)
-        .custom_flags(hull_sys::fs::OFlags::NONBLOCK.bits().cast_signed())
-        .open(directory.path().join(NAME));
-    match fifo {
+    match writable(directory) {
         Ok(mut fifo) => {
             fifo.write_all(b"g").context(|| "open the start gate")?;
             remove(directory);
