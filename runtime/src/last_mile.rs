@@ -328,12 +328,18 @@ fn enter_cwd(cwd: &str, already_there: bool, proc: Option<&Proc>) -> Result<()> 
             .context(|| format!("chdir to cwd ({cwd:?}) set in config.json failed"))
             .map_err(|error| error.field("/process/cwd"))?;
     }
-    // Below a mere chroot the mount of the root is in nobody's table; there is nothing to compare with.
-    let Some(proc) = proc else { return Ok(()) };
-    hull_rooted::prove_cwd_inside(proc)
-        .map(drop)
-        .context(|| "current working directory is outside of container mount namespace root -- possible container breakout detected")
-        .map_err(|error| error.field("/process/cwd"))
+    let outside = "current working directory is outside of container mount namespace root -- possible container breakout detected";
+    let proved = match proc {
+        Some(proc) => hull_rooted::prove_cwd_inside(proc).map(drop).context(|| outside),
+        // Below a mere chroot the mount of the root is in nobody's table. What lies outside has no path from the root
+        // then, which the kernel marks by a path that is not absolute (getcwd(2), "(unreachable)").
+        None => match fs::getcwd().context(|| outside) {
+            Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
+            Ok(_) => Err(Error::new(Code::Syscall, outside)),
+            Err(error) => Err(error),
+        },
+    };
+    proved.map_err(|error| error.field("/process/cwd"))
 }
 
 /// Finds the executable as the user that will run it, as execvp(3) does in the PATH of the given environment (P7).
