@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need on a Debian 12 with a Rust toolchain; what is there already is left alone.
 #
-# usage: integration/setup.sh [--tools]     --tools: the tools of `just` as well (just, cargo-deny, cargo-fuzz)
+# usage: integration/setup.sh [--tools]     --tools: the tools of `just` as well (just, cargo-deny)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,5 +33,5 @@ tool() { # a cargo tool, built quickly rather than optimised; from /, so that th
   }
 }
 tool cargo-nextest
-[ "${1:-}" != --tools ] || { tool just; tool cargo-deny; tool cargo-fuzz; }
+[ "${1:-}" != --tools ] || { tool just; tool cargo-deny; }
 rustup target add x86_64-unknown-linux-musl >/dev/null 2>&1 || rustc --print target-libdir --target x86_64-unknown-linux-musl >/dev/null
