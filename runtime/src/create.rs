@@ -348,7 +348,7 @@ fn finish(
     Ok(())
 }
 
-/// A container that failed after its hooks began is destroyed with its poststop hooks (H13).
+/// A container whose process was made and failed is destroyed, with its poststop hooks, whichever others had run.
 fn run_poststop_after_failure(plan: &Plan, record: &Record, globals: &Globals) {
     let state = document::state(record, Status::Stopped);
     for (index, hook) in plan.hooks.poststop.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The steps of `create` and `exec`, in order: the table of contents of the flows, and what an error names.
+//! The steps of `create` and `exec`: what an error names. The order is about that of the flows; theirs is the one of
+//! create.rs, init.rs and join.rs.
 
 use crate::error::Result;
 use serde::Serialize;

@@ -6,7 +6,6 @@ use alloc::format;
 use alloc::vec::Vec;
 use oci_spec::runtime::{Hook as Configured, Hooks};
 
-/// Plans the hooks of all kinds.
 /// Plans the hooks of `spec` alone, for the commands that come after create.
 pub fn plan_hooks(spec: &oci_spec::runtime::Spec) -> Result<HookPlan, Refusal> {
     plan(spec.hooks().as_ref())
