@@ -397,3 +397,16 @@ fn a_start_killed_after_the_gate_was_opened_leaves_no_created_container() {
     assert!(container.becomes("running"), "{}", container.status());
     assert!(gate.exists());
 }
+
+#[test]
+fn run_starts_a_program_whose_profile_denies_what_the_link_takes() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let bundle = Bundle::shell("echo up; exit 5").with(|config| {
+        config["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["recvmsg"], "action": "SCMP_ACT_ERRNO" }]
+        });
+    });
+    let outcome = Runtime::under_test().run(&bundle);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (5, "up\n"), "{}", outcome.stderr);
+}

@@ -7,6 +7,7 @@ use crate::conversation::died;
 use crate::create::{self, Created};
 use crate::error::{Context, Error, Result};
 use crate::foreground::{self, Signals, Terminal};
+use crate::gate;
 use crate::globals::Globals;
 use crate::hooks;
 use crate::link::{ToChild, ToParent};
@@ -104,7 +105,11 @@ fn with_console(
 fn begin(created: &Created, globals: &Globals) -> Result<()> {
     let plan_hooks = &created.plan.hooks;
     let deadline = Instant::now() + START_DEADLINE + hooks::longest(&plan_hooks.start_container);
-    created.link.order(ToChild::Start)?;
+    if gate::is_closed(&created.directory) {
+        gate::open(&created.directory, deadline)?;
+    } else {
+        created.link.order(ToChild::Start)?;
+    }
     match created.link.hear(deadline)? {
         None => {}
         Some(ToParent::Failed(error)) => return Err(*error),
