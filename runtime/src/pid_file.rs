@@ -23,9 +23,12 @@ pub fn write(path: &Path, pid: Pid) -> Result<()> {
         fs::rename(&temporary, path)
     };
     write()
-        .inspect_err(|_| {
-            // The write's own error is the one to report.
-            let _never_made = fs::remove_file(&temporary);
+        .inspect_err(|error| {
+            // A file that was there is somebody else's.
+            if error.kind() != std::io::ErrorKind::AlreadyExists {
+                // The write's own error is the one to report.
+                let _never_made = fs::remove_file(&temporary);
+            }
         })
         .context(|| format!("write pid file {}", path.display()))
 }
