@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 packages='buildah busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
-  docker-registry docker.io iproute2 iptables musl-tools podman procps runc skopeo strace tmux uidmap umoci util-linux'
+  docker-registry docker.io iproute2 iptables musl-tools podman procps python3 runc skopeo strace tmux uidmap umoci util-linux'
 missing=''
 for package in $packages; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
