@@ -79,7 +79,11 @@ fn person_at_a_terminal_uses_docker() {
     needs!(docker(), program("tmux"));
     let docker = start();
     let terminal = Terminal::start(
-        &docker.line("run -it --name shell bb sh -c 'stty size; read x; echo got $x; exit 6'"),
+        // Docker sets the size once the program runs.
+        &docker.line(
+            "run -it --name shell bb sh -c \
+             'until stty size | grep 30.100; do sleep 0.1; done; read x; echo got $x; exit 6'",
+        ),
     );
     terminal.shows("30 100");
     terminal.type_text("hi");

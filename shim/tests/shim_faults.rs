@@ -52,6 +52,7 @@ fn shim_killed_round_each_runtime_call_leaves_nothing_after_delete() {
             );
             let mut shim =
                 Shim::start_with(our_shim(), Bundle::new(&["sleep", "1000"]), scripted(&tools, &script));
+            let pid = shim.pid();
             let (create, named) = (shim.create_request(), shim.named(""));
             let (exec, exec_named) = (shim.exec_request("e", "sleep 1000"), shim.named("e"));
             let kill = KillRequest { id: shim.bundle.id.clone(), signal: 9, ..KillRequest::default() };
@@ -63,6 +64,8 @@ fn shim_killed_round_each_runtime_call_leaves_nothing_after_delete() {
                 || shim.call("Wait", &named).is_err()
                 || shim.call("Delete", &named).is_err();
             assert!(gone, "{step}: the shim lives");
+            // Its connections end before it does: the delete action must not meet it dying.
+            assert!(eventually(LIMIT, || !Path::new(&format!("/proc/{pid}/exe")).exists()), "{step}");
             nothing_is_left_after_delete(&mut shim, &step);
         }
     }

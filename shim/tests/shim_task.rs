@@ -736,7 +736,7 @@ fn checkpoint_is_passed_through_with_every_option() {
         empty_namespaces: vec!["network".into()],
         cgroups_mode: "soft".into(),
         image_path: "/images/c".into(),
-        work_path: "/work/c".into(),
+        work_path: "/images/work".into(),
         ..CheckpointOptions::default()
     };
     let path = "/checkpoint".to_owned();
@@ -752,7 +752,7 @@ fn checkpoint_is_passed_through_with_every_option() {
     let wanted = [
         format!("checkpoint --image-path /checkpoint --work-path {dir}/work --leave-running {id}"),
         format!(
-            "checkpoint --image-path /images/c --work-path /work/c --tcp-established --ext-unix-sk --shell-job \
+            "checkpoint --image-path /images/c --work-path /images/work --tcp-established --ext-unix-sk --shell-job \
              --file-locks --leave-running --manage-cgroups-mode soft --empty-ns network {id}"
         ),
     ];
