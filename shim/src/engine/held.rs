@@ -77,7 +77,7 @@ impl Engine {
         for (fd, flags, waits, wanted) in ends {
             if *waits != wanted {
                 let changed = if wanted { self.poll.add(fd, token, flags) } else { self.poll.remove(fd) };
-                *waits = wanted;
+                *waits = wanted && changed.is_ok();
                 result = result.and(changed);
             }
         }

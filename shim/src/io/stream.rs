@@ -203,9 +203,9 @@ impl Stream {
         Ok(written)
     }
 
-    /// EAGAIN does not say which end it means.
+    /// EAGAIN does not say which end it means; a file always has room, or fails.
     fn what_to_wait_for(&mut self) -> Turn {
-        if !self.has_backlog() {
+        if matches!(self.output, Output::Append(_)) || !self.has_backlog() {
             return Turn::Input;
         }
         self.full += 1;
