@@ -8,5 +8,6 @@ pub(crate) mod place;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod stubs;
+mod sweep;
 pub(crate) mod workdir;
 pub(crate) mod write;

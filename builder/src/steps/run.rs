@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::accounts::Accounts;
 use super::sandbox::{Limits, Mount, Sandbox, Source};
 use super::stubs::Stubs;
+use super::sweep;
 use crate::dockerfile::ast::Network;
 use crate::error::{Error, Result};
 use crate::graph::RunAction;
@@ -98,11 +99,11 @@ impl Runner<'_> {
                 (0, 0),
                 &mut Vec::new(),
             )?;
-            let id = format!(
-                "hull-build-{}-{}",
-                std::process::id(),
-                self.running.count.fetch_add(1, Ordering::Relaxed)
-            );
+            let number = self.running.count.fetch_add(1, Ordering::Relaxed);
+            if number == 0 {
+                sweep::control_groups(self.cgroup_parent.as_deref().unwrap_or(""));
+            }
+            let id = format!("{}{}-{number}", sweep::PREFIX, std::process::id());
             let cgroup = format!("{}/{id}", self.cgroup_parent.as_deref().unwrap_or(""));
             // An ordinary user has none to make others in, unless one is named.
             let may_limit = self.cgroup_parent.is_some() || !workspace::in_user_namespace();
