@@ -25,7 +25,7 @@ fn no_descriptor_reaches_the_container_or_a_hook() {
                 json!({ "createRuntime": [{ "path": "/bin/bash", "args": ["bash", "-c", script] }] });
         });
         let line = format!(
-            "exec 5</ 6</etc/passwd 9>/dev/null && exec {} --root {} run {options} --bundle {} {}",
+            "exec 3</ 4</ 5</ 6</etc/passwd 9>/dev/null && exec {} --root {} run {options} --bundle {} {}",
             runtime.program.display(),
             runtime.state_dir().display(),
             bundle.path().display(),
