@@ -410,3 +410,32 @@ fn run_starts_a_program_whose_profile_denies_what_the_link_takes() {
     let outcome = Runtime::under_test().run(&bundle);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (5, "up\n"), "{}", outcome.stderr);
 }
+
+#[test]
+fn a_program_that_never_ran_is_no_success() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let kills = json!({ "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS" }] });
+    let bundle = Bundle::new(&["/bin/true"]).with(|config| config["linux"]["seccomp"] = kills);
+    let path = bundle.path().to_str().expect("UTF-8");
+    let options = ["--log-format", "json", "run", "--bundle", path, &bundle.id];
+    let outcome = runtime.call(&options);
+    outcome.failed(1, "was killed by signal 31");
+    assert!(outcome.stderr.contains("/linux/seccomp"), "{}", outcome.stderr);
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
+    let detached = runtime.call(&["run", "--detach", "--bundle", path, &bundle.id]);
+    detached.failed(1, "was killed by signal 31");
+}
+
+#[test]
+fn a_missing_working_directory_is_made_in_a_root_that_becomes_read_only() {
+    needs!(gate::root(), gate::program("busybox"));
+    let bundle = Bundle::shell("pwd; mkdir /other 2>/dev/null || echo read-only").with(|config| {
+        config["root"]["readonly"] = json!(true);
+        config["process"]["cwd"] = json!("/srv/not/there");
+    });
+    let outcome = Runtime::under_test().run(&bundle);
+    outcome.done();
+    assert_eq!(outcome.text(), "/srv/not/there\nread-only");
+}

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long the container's process may take for one step.
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// A call that the filter kills for (seccomp(2)).
+const SIGSYS: i32 = 31;
+
 /// Who takes part, and what the parent acts on.
 pub struct Conversation<'a> {
     /// The parent's end.
@@ -156,7 +159,13 @@ pub fn died(child: &Child) -> Error {
         Ok(Some(WaitStatus::Signaled(signal))) => format!("was killed by signal {signal}"),
         _ => "went away".to_owned(),
     };
-    Error::new(Code::InitDied, format!("container init {how} before it was ready"))
+    let error = Error::new(Code::InitDied, format!("container init {how} before it was ready"));
+    match status {
+        Ok(Some(WaitStatus::Signaled(SIGSYS))) => error
+            .field("/linux/seccomp")
+            .hint("the profile kills a call that comes after it is loaded; execve is always among them"),
+        _ => error,
+    }
 }
 
 fn unexpected(message: &ToParent) -> Error {

@@ -7,7 +7,7 @@ use crate::console::{Console, Destination};
 use crate::enter::Entry;
 use crate::error::{Context, Error, Result};
 use crate::gate::{Gate, Starter};
-use crate::last_mile::{Program, Walk, execve_error};
+use crate::last_mile::{self, Program, Walk, execve_error};
 use crate::link::{Link, ToChild, ToParent};
 use crate::root::cgroups::MountEntry;
 use crate::root::sources::{self, Sources};
@@ -131,6 +131,9 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     drop(root);
     at(Step::Names, || set_names(plan))?;
     at(Step::Sysctl, || sysctl::write_all(&plan.sysctl, &proc))?;
+    if let Some(process) = job.process.filter(|_| plan.root.readonly) {
+        last_mile::provide_cwd(&process.cwd);
+    }
     at(Step::Pivot, || pivot::seal(&plan.root, own_mounts))?;
     let Some(process) = job.process else { return wait_without_program(link) };
     at(Step::Console, || console.map_or(Ok(()), Console::take_over))?;

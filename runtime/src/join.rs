@@ -13,7 +13,7 @@ use crate::link::{Link, ToChild, ToParent};
 use crate::log::Level;
 use crate::oom_score;
 use crate::seal::{self, Seal};
-use crate::state::{Record, Status};
+use crate::state::{Record, Status, never_executed};
 use crate::step::{Step, at};
 use crate::{document, pid_file};
 use hull_cgroup::{Cgroup, SubPaths};
@@ -293,7 +293,7 @@ fn listen(
     let mut ready = false;
     loop {
         match link.hear(Instant::now() + STEP_DEADLINE)? {
-            None if ready => return Ok(()),
+            None if ready && !never_executed(child.pid) => return Ok(()),
             None => return Err(died(child)),
             Some(ToParent::Ready) => ready = true,
             Some(ToParent::Sealed) => {}
@@ -311,12 +311,5 @@ fn listen(
                 ));
             }
         }
-    }
-}
-
-/// Remarks of the planner.
-pub fn log_warnings(plan: &ExecPlan, globals: &Globals) {
-    for warning in &plan.warnings {
-        globals.log.write(Level::Warning, &warning.text);
     }
 }

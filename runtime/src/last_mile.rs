@@ -164,6 +164,13 @@ fn set_personality(persona: Option<u64>) -> Result<()> {
         .map_err(|error| error.field("/linux/personality"))
 }
 
+/// Makes a missing working directory while the root can still be written to. What fails is told when it is entered.
+pub fn provide_cwd(cwd: &str) {
+    if try_cwd(cwd) || make_cwd(cwd) {
+        let _stays = fs::chdir("/");
+    }
+}
+
 /// A missing working directory is made, as the peers do (P4), inside the new root.
 fn make_cwd(cwd: &str) -> bool {
     let made = Root::at("/").and_then(|root| root.open_or_create_dir(cwd, 0o755));

@@ -9,8 +9,9 @@ use crate::foreground::{self, Signals, Terminal};
 use crate::globals::Globals;
 use crate::host;
 use crate::join::{self, Request};
+use crate::log::Level;
 use crate::state::Status;
-use hull_plan::{ExecRequest, exec_process};
+use hull_plan::{ExecRequest, Warning, exec_process};
 use hull_sys::socket::stream_pair;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,9 +54,9 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
     }
     let loaded = hull_plan::load(&directory.config()?)?;
     let facts = host::probe(&record.bundle, globals.rootless)?;
-    let request = request_of(&options)?;
+    let request = request_of(&options, globals)?;
     let plan = exec_process(&loaded.spec, &request, &facts)?;
-    join::log_warnings(&plan, globals);
+    log_warnings(&plan.warnings, globals);
     let (console, own_side) = consoles(&options, plan.process.terminal)?;
     let request = Request {
         console,
@@ -68,7 +69,12 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
     Ok(Started { child, own_side })
 }
 
-fn request_of(options: &ExecOptions) -> Result<ExecRequest> {
+/// Remarks of the loader and the planner.
+fn log_warnings(warnings: &[Warning], globals: &Globals) {
+    warnings.iter().for_each(|warning| globals.log.write(Level::Warning, &warning.text));
+}
+
+fn request_of(options: &ExecOptions, globals: &Globals) -> Result<ExecRequest> {
     let process = match &options.process {
         None => None,
         Some(path) => {
@@ -76,7 +82,9 @@ fn request_of(options: &ExecOptions) -> Result<ExecRequest> {
             let file = File::open(path).context(|| format!("open {}", path.display()))?;
             let bytes = hull_sys::io::read_to_limit(file.as_fd(), LONGEST_PROCESS)
                 .context(|| format!("read {}", path.display()))?;
-            Some(hull_plan::parse_process(&bytes)?.process)
+            let loaded = hull_plan::parse_process(&bytes)?;
+            log_warnings(&loaded.warnings, globals);
+            Some(loaded.process)
         }
     };
     Ok(ExecRequest {

@@ -12,7 +12,7 @@ use crate::globals::Globals;
 use crate::hooks;
 use crate::link::{ToChild, ToParent};
 use crate::notify::Listener;
-use crate::state::ContainerId;
+use crate::state::{ContainerId, never_executed};
 use hull_sys::socket::stream_pair;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -111,6 +111,7 @@ fn begin(created: &Created, globals: &Globals) -> Result<()> {
         created.link.order(ToChild::Start)?;
     }
     match created.link.hear(deadline)? {
+        None if never_executed(created.child.pid) => return Err(died(&created.child)),
         None => {}
         Some(ToParent::Failed(error)) => return Err(*error),
         Some(_) => return Err(died(&created.child)),

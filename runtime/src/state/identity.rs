@@ -20,6 +20,7 @@ pub struct ProcessIdentity {
 /// What `/proc/PID/stat` says.
 struct Stat {
     zombie: bool,
+    never_executed: bool,
     start_time: u64,
 }
 
@@ -58,8 +59,17 @@ impl ProcessIdentity {
     }
 }
 
+/// True when `pid`, a child that is not reaped yet, has not executed a program since its clone. The kernel clears the
+/// mark (`PF_FORKNOEXEC`) before an exec closes descriptors, so after the end of a conversation this tells an exec from a
+/// death.
+pub fn never_executed(pid: Pid) -> bool {
+    read_stat(pid.as_raw()).is_some_and(|stat| stat.never_executed)
+}
+
 const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
+/// Forked and not executed (include/linux/sched.h).
+const PF_FORKNOEXEC: u64 = 0x40;
 
 fn read_stat(pid: i32) -> Option<Stat> {
     let text = read_text(format!("/proc/{pid}/stat")).ok()?;
@@ -70,8 +80,10 @@ fn read_stat(pid: i32) -> Option<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { zombie: matches!(state, "Z" | "X" | "x"), start_time })
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    let zombie = matches!(state, "Z" | "X" | "x");
+    Some(Stat { zombie, never_executed: flags & PF_FORKNOEXEC != 0, start_time })
 }
 
 fn boot_id() -> Result<String> {
@@ -88,6 +100,15 @@ mod tests {
         let stat = parse_stat("7 (a) b) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0").expect("fields");
         assert!(stat.zombie);
         assert_eq!(stat.start_time, 4242);
+    }
+
+    #[test]
+    fn only_a_program_that_was_executed_counts() {
+        let own = hull_sys::process::effective_pid();
+        assert!(!never_executed(own), "this test is one");
+        let forked =
+            parse_stat("7 (a) S 1 7 7 0 -1 4194368 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0").expect("fields");
+        assert!(forked.never_executed);
     }
 
     #[test]

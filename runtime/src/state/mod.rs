@@ -17,6 +17,6 @@ mod status;
 
 pub use directory::{StateDir, StateRoot};
 pub use id::ContainerId;
-pub use identity::ProcessIdentity;
+pub use identity::{ProcessIdentity, never_executed};
 pub use record::{Record, VERSION};
 pub use status::Status;
