@@ -171,13 +171,14 @@ fn a_failing_hook_is_named_and_undoes_the_container() {
 fn a_hook_may_leave_a_process_behind() {
     needs!(busybox());
     let runtime = Runtime::under_test();
-    let end = runtime.beside("end");
-    let script = format!("(until [ -e {} ]; do sleep 0.05; done) & exit 0", end.display());
+    let stay = runtime.beside("stay");
+    fs::write(&stay, "").expect("write");
+    let script = format!("(while [ -e {} ]; do sleep 0.05; done) & exit 0", stay.display());
     let bundle = Bundle::shell("echo ran").with(|config| {
         config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
     });
     assert_eq!(runtime.run(&bundle).text(), "ran");
-    fs::write(&end, "").expect("end the process");
+    fs::remove_file(&stay).expect("end the process");
     nothing_left(&runtime, &bundle, "a hook's process");
 }
 
