@@ -264,6 +264,15 @@ impl<'a> Lab<'a> {
         holds(format!("status {status}"), came, format!("status {last:?}"))
     }
 
+    /// Waits until no process of the container is left, whether its name is still known or not.
+    ///
+    /// # Errors
+    /// A failure when that does not happen.
+    pub fn await_end(&self, bundle: &Bundle) -> Finding {
+        let ended = self.eventually(|| self.status(bundle).map_or(true, |status| status == "stopped"));
+        holds("an end of the container", ended, "it goes on")
+    }
+
     /// Asks again and again until it holds or a third of the remaining time is over; says which.
     pub fn eventually(&self, mut holds: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + self.end.saturating_duration_since(Instant::now()) / 3;

