@@ -2,15 +2,16 @@
 
 use crate::enter::{self, Entry};
 use crate::error::{Code, Context, Error, Result};
+use crate::groups::Remaining;
 use crate::link::{Link, ToChild, ToParent};
 use crate::log::Log;
 use crate::seal::{self, Seal};
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::Step;
-use crate::{create, document, hooks};
+use crate::{create, document, groups, hooks};
 use hull_cgroup::{Cgroup, DeviceRules};
 use hull_plan::{HostFacts, Plan};
-use hull_sys::process::{Child, Pid, WaitStatus, pidfd_pid, wait, wait_until};
+use hull_sys::process::{Child, WaitStatus, pidfd_pid, wait, wait_until};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Conversation<'a> {
     pub entry: &'a Entry<'a>,
     /// The container's control groups.
     pub cgroup: &'a mut Cgroup,
+    /// What the process does not enter itself.
+    pub remaining: Remaining,
     /// Which devices may be used.
     pub devices: Option<&'a DeviceRules>,
     /// The compiled profile.
@@ -68,20 +71,15 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
         if let Some(maps) = &talk.plan.entry.id_maps {
             enter::write_id_maps(child.pid, maps, talk.facts).map_err(|error| error.step(Step::MapIds))?;
         }
-        talk.cgroup.attach(child.pid.as_raw()).map_err(create::cgroup_error)?;
+        groups::attach(talk.cgroup, child.pid, talk.remaining)?;
         talk.record.resctrl.join(child.pid.as_raw())?;
-        allow_all_cpus(child.pid);
+        if talk.remaining == Remaining::All {
+            groups::allow_all_cpus(child.pid);
+        }
         crate::network::move_interfaces(&talk.plan.net_devices, talk.entry, &child)?;
         talk.link.order(ToChild::Proceed)
     })();
     (child, outcome)
-}
-
-/// The caller's own CPU affinity is not the container's: only its cpuset counts.
-pub fn allow_all_cpus(pid: Pid) {
-    const EVERY_CPU: [u64; 128] = [u64::MAX; 128];
-    // A caller that may not do it leaves the process with what it has, as it always was.
-    let _kept = hull_sys::scheduling::set_affinity(pid, &EVERY_CPU);
 }
 
 /// The relay announces the container's process and ends.

@@ -10,6 +10,7 @@ use crate::enter::Entry;
 use crate::error::{Code, Context, Error, Result};
 use crate::gate::Gate;
 use crate::globals::Globals;
+use crate::groups::{Remaining, spawn_into};
 use crate::init::{self, Job};
 use crate::link::Link;
 use crate::log::{Level, timestamp_nanoseconds};
@@ -19,10 +20,11 @@ use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
 use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl};
-use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Hierarchies};
+use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
-use hull_sys::process::{Child, CloneRequest, pidfd_send_signal, spawn, wait};
+use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait};
 use oci_spec::runtime::LinuxIntelRdt;
+use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,6 +118,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     let entry = Entry::open(&plan.entry, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
     let (link, child_link) = Link::pair()?;
+    let door = open_door(&entry, facts, &cgroup)?;
     let job = Job {
         plan,
         process: plan.process.as_ref(),
@@ -123,6 +126,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         entry: &entry,
         sources,
         cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths()),
+        door,
         gate,
         seal: seal.as_ref(),
         console,
@@ -131,7 +135,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
         record: &record,
     };
-    let child = clone_process(job, child_link)?;
+    let (child, remaining) = clone_process(job, child_link, &cgroup)?;
     debug(globals, &request.id, &format!("process {} cloned", child.pid.as_raw()));
     let mut conversation = Conversation {
         link: &link,
@@ -140,6 +144,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         facts,
         entry: &entry,
         cgroup: &mut cgroup,
+        remaining,
         devices: decided.cgroup.devices.as_ref(),
         seal: seal.as_ref(),
         record: &mut record,
@@ -148,10 +153,8 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     let (child, outcome) = conversation::hold(&mut conversation, child);
     let guard = ChildGuard { child: Some(child) };
     if let Err(error) = outcome {
-        drop(guard);
-        host_mounts::take_away(&record);
-        run_poststop_after_failure(plan, &record, globals);
-        return Err(explain_oom(error, &cgroup));
+        let error = explain_oom(error, &cgroup);
+        return Err(destroy_after_failure(error, guard, plan, &record, globals));
     }
     finish(&request.pid_file, request.pidfd_socket.as_deref(), &guard)?;
     record.creating = false;
@@ -296,33 +299,44 @@ fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) ->
     Gate::make(directory, simple).map(Some).map_err(|error| error.step(Step::Gate))
 }
 
+fn open_door(entry: &Entry<'_>, facts: &HostFacts, cgroup: &Cgroup) -> Result<Option<Door>> {
+    entry.keeps_its_user(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)
+}
+
 /// Clones the container's process (or the relay that will clone it).
-fn clone_process(job: Job<'_>, child_link: Link) -> Result<Child> {
+fn clone_process(job: Job<'_>, child_link: Link, cgroup: &Cgroup) -> Result<(Child, Remaining)> {
     let entry = job.entry;
     let visit = entry.enter_pid_namespace()?;
     let score = oom_score::lend(job.process.and_then(|process| process.oom_score_adj))?;
     let request = CloneRequest { flags: entry.first_flags(), ..CloneRequest::default() };
-    let child = spawn(&request, move || {
-        // What the parent holds for itself must not live on here: its end of the link (or its death would never be
-        // noticed), the lock on the state directory, the control groups.
-        if let Err(error) =
-            hull_sys::fd::close_all_but(job.needed(&child_link)).context(|| "close descriptors")
-        {
-            return init::give_up(&child_link, error.step(Step::Enter));
-        }
-        if !entry.uses_relay() {
-            return init::run(job, &child_link);
-        }
-        match entry.relay(&child_link, || init::run(job, &child_link)) {
-            Ok(never) => never,
-            Err(error) => init::give_up(&child_link, error.step(Step::Enter)),
-        }
+    let enters_itself = job.door.is_some();
+    let mut given = Some((job, child_link));
+    let child = spawn_into(cgroup, enters_itself, &request, &mut || match given.take() {
+        Some((job, link)) => run_child(job, &link),
+        None => exit_now(1),
     })
     .context(|| "clone the container's process")
     .map_err(|error| clone_hint(error.step(Step::Clone)));
     drop(score);
     drop(visit);
     child
+}
+
+/// The child's side: the container's process, or the relay that clones it.
+fn run_child(job: Job<'_>, link: &Link) -> Infallible {
+    // What the parent holds for itself must not live on here: its end of the link (or its death would never be noticed),
+    // the lock on the state directory, the control groups.
+    if let Err(error) = hull_sys::fd::close_all_but(job.needed(link)).context(|| "close descriptors") {
+        return init::give_up(link, error.step(Step::Enter));
+    }
+    let entry = job.entry;
+    if !entry.uses_relay() {
+        return init::run(job, link);
+    }
+    match entry.relay(link, || init::run(job, link)) {
+        Ok(never) => never,
+        Err(error) => init::give_up(link, error.step(Step::Enter)),
+    }
 }
 
 fn clone_hint(error: Error) -> Error {
@@ -350,13 +364,22 @@ fn finish(
 }
 
 /// A container whose process was made and failed is destroyed, with its poststop hooks, whichever others had run.
-fn run_poststop_after_failure(plan: &Plan, record: &Record, globals: &Globals) {
+fn destroy_after_failure(
+    error: Error,
+    process: ChildGuard,
+    plan: &Plan,
+    record: &Record,
+    globals: &Globals,
+) -> Error {
+    drop(process);
+    host_mounts::take_away(record);
     let state = document::state(record, Status::Stopped);
     for (index, hook) in plan.hooks.poststop.iter().enumerate() {
         if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
             globals.log.write(Level::Warning, &error.message);
         }
     }
+    error
 }
 
 /// A process that was killed for its memory limit says nothing itself.

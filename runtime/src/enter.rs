@@ -57,6 +57,13 @@ impl<'a> Entry<'a> {
         self.route == Route::Relay
     }
 
+    /// True when the process stays in the caller's user namespace, and the caller is no ordinary user.
+    pub fn keeps_its_user(&self, facts: &hull_plan::HostFacts) -> bool {
+        !facts.rootless
+            && !self.script.create.has(NamespaceKind::User)
+            && self.joined(NamespaceKind::User).is_none()
+    }
+
     /// Numbers of the opened namespaces.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.joins.iter().map(|join| join.fd.as_raw_fd())

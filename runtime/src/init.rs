@@ -15,10 +15,11 @@ use crate::root::{self, devices, masks, mounts, pivot};
 use crate::seal::Seal;
 use crate::state::{Record, Status};
 use crate::step::{Step, at};
-use crate::{document, hooks, network, sysctl};
+use crate::{document, groups, hooks, network, sysctl};
+use hull_cgroup::Door;
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
-use hull_sys::process::{execve, exit_now};
+use hull_sys::process::{Pid, execve, exit_now};
 use hull_sys::signal;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -38,6 +39,8 @@ pub struct Job<'a> {
     pub sources: Option<Sources>,
     /// The container's control groups, for `cgroup` mounts.
     pub cgroup_mounts: Vec<MountEntry>,
+    /// By which the process enters its control groups itself; none: the parent puts it there.
+    pub door: Option<Door>,
     /// Where a created container waits; none: `run`, which says [`ToChild::Start`] on the link.
     pub gate: Option<Gate>,
     /// The compiled profile.
@@ -59,6 +62,7 @@ impl Job<'_> {
     pub fn needed(&self, link: &Link) -> Vec<RawFd> {
         let mut fds = vec![link.fd().as_raw_fd()];
         fds.extend(self.entry.descriptors());
+        fds.extend(self.door.iter().flat_map(Door::descriptors));
         fds.extend(self.gate.iter().map(Gate::descriptor));
         fds.extend(self.console.iter().map(|console| console.socket.as_raw_fd()));
         if let Some(sources) = &self.sources {
@@ -96,6 +100,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     let plan = job.plan;
     at(Step::Enter, || job.entry.join())?;
     at(Step::Enter, || link.await_order(ToChild::Proceed))?;
+    at(Step::Cgroup, || enter_groups(job.door.take()))?;
     at(Step::Enter, || job.entry.finish())?;
     at(Step::Enter, || hull_sys::process::setsid().context(|| "setsid").map(drop))?;
     at(Step::Keyring, || join_keyring(job.keyring.as_deref()))?;
@@ -148,6 +153,13 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     }
     .to_program(&proc, link)?;
     Ok(Prepared { program })
+}
+
+fn enter_groups(door: Option<Door>) -> Result<()> {
+    let Some(door) = door else { return Ok(()) };
+    groups::enter(door)?;
+    groups::allow_all_cpus(Pid::from_raw(0));
+    Ok(())
 }
 
 pub fn join_keyring(name: Option<&str>) -> Result<()> {

@@ -3,10 +3,11 @@
 //! A sibling of create.rs and init.rs; they share functions, never a function with a mode.
 
 use crate::console::{Console, Destination};
-use crate::conversation::{allow_all_cpus, died};
+use crate::conversation::died;
 use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
+use crate::groups::{self, Remaining, spawn_into};
 use crate::init::{give_up, join_keyring};
 use crate::last_mile::{Program, Walk, execve_error};
 use crate::link::{Link, ToChild, ToParent};
@@ -16,11 +17,13 @@ use crate::seal::{self, Seal};
 use crate::state::{Record, Status, never_executed};
 use crate::step::{Step, at};
 use crate::{document, pid_file};
-use hull_cgroup::{Cgroup, SubPaths};
-use hull_plan::{ExecPlan, HostFacts, NamespaceKind};
+use hull_cgroup::{Cgroup, Door, SubPaths};
+use hull_plan::{ExecPlan, HostFacts, NamespaceKind, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::namespace::{CloneFlags, setns};
-use hull_sys::process::{Child, CloneRequest, execve, pidfd_pid, pidfd_send_signal, spawn, wait};
+use hull_sys::process::{
+    Child, CloneRequest, Pid, execve, exit_now, pidfd_pid, pidfd_send_signal, spawn, wait,
+};
 use hull_sys::scheduling::set_affinity;
 use std::convert::Infallible;
 use std::fs::File;
@@ -57,6 +60,14 @@ struct Target<'a> {
     record: &'a Record,
 }
 
+/// What the child takes along.
+struct Luggage {
+    link: Link,
+    console: Option<Destination>,
+    /// By which it enters the container's control groups itself; none: the parent puts it there.
+    door: Option<Door>,
+}
+
 /// Starts the process; it runs its program when this returns.
 pub fn join(
     request: Request,
@@ -68,7 +79,12 @@ pub fn join(
     let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
     let init = init.ok_or_else(|| Error::new(Code::ContainerState, "cannot exec in a stopped container"))?;
     let seal = Seal::of_profile(plan.seccomp.as_ref()).map_err(|error| error.step(Step::CompileSeccomp))?;
-    let target = Target { init, namespaces: CloneFlags::from_bits(record.namespaces), plan, facts, record };
+    let namespaces = CloneFlags::from_bits(record.namespaces);
+    let mut cgroup = Cgroup::open(&record.cgroup);
+    let enters_itself =
+        !facts.rootless && !namespaces.contains(CloneFlags::NEWUSER) && request.sub_cgroups.is_empty();
+    let door = enters_itself.then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
+    let target = Target { init, namespaces, plan, facts, record };
     let score = oom_score::lend(plan.process.oom_score_adj)?;
     // From before the first setns: the container's processes can see this one soon, and must not ptrace it or open
     // its descriptors (R12, CVE-2016-9962).
@@ -83,9 +99,11 @@ pub fn join(
         rootless: facts.rootless,
         own_root: target.namespaces.contains(CloneFlags::NEWNS),
     };
-    let child = clone_into(&target, &walk, child_link, request.console)?;
+    let luggage = Luggage { link: child_link, console: request.console, door };
+    let (child, remaining) = clone_into(&target, &walk, luggage, &cgroup)?;
     drop(score);
-    let (child, outcome) = attend(&target, &link, child, seal.as_ref(), &request.sub_cgroups, globals);
+    let (child, settled) = settle(&target, &link, child, &mut cgroup, remaining, &request.sub_cgroups);
+    let outcome = settled.and_then(|()| listen(&target, &link, &child, seal.as_ref(), globals));
     let finished = outcome.and_then(|()| finish(&request.pid_file, request.pidfd_socket.as_deref(), &child));
     match finished {
         Ok(()) => {
@@ -123,27 +141,19 @@ fn has(target: &Target<'_>, kind: NamespaceKind) -> bool {
 fn clone_into(
     target: &Target<'_>,
     walk: &Walk<'_>,
-    child_link: Link,
-    console: Option<Destination>,
-) -> Result<Child> {
-    let relay = needs_relay(target);
-    let visits = has(target, NamespaceKind::Pid) && !relay;
+    luggage: Luggage,
+    cgroup: &Cgroup,
+) -> Result<(Child, Remaining)> {
+    let visits = has(target, NamespaceKind::Pid) && !needs_relay(target);
     let own = File::open("/proc/self/ns/pid").context(|| "open the runtime's pid namespace")?;
     if visits {
         setns(target.init.as_fd(), CloneFlags::NEWPID).context(|| "enter the container's pid namespace")?;
     }
-    let child = spawn(&CloneRequest::default(), move || {
-        let mut needed = vec![child_link.fd().as_raw_fd(), target.init.as_raw_fd()];
-        needed.extend(console.iter().map(|console| console.socket.as_raw_fd()));
-        needed.extend((0..walk.preserve_fds).map(|index| 3 + index.cast_signed()));
-        if let Err(error) = hull_sys::fd::close_all_but(needed).context(|| "close descriptors") {
-            return give_up(&child_link, error.step(Step::Enter));
-        }
-        if relay {
-            return relay_into(target, walk, &child_link, console);
-        }
-        let rest = CloneFlags::from_bits(target.namespaces.bits() & !NamespaceKind::Pid.clone_flag());
-        run(target, rest, walk, &child_link, console)
+    let enters_itself = luggage.door.is_some();
+    let mut given = Some(luggage);
+    let child = spawn_into(cgroup, enters_itself, &CloneRequest::default(), &mut || match given.take() {
+        Some(luggage) => run_child(target, walk, luggage),
+        None => exit_now(1),
     })
     .context(|| "clone the process")
     .map_err(|error| error.step(Step::Clone));
@@ -153,15 +163,32 @@ fn clone_into(
     child
 }
 
-fn relay_into(target: &Target<'_>, walk: &Walk<'_>, link: &Link, console: Option<Destination>) -> Infallible {
+fn run_child(target: &Target<'_>, walk: &Walk<'_>, luggage: Luggage) -> Infallible {
+    let mut needed = vec![luggage.link.fd().as_raw_fd(), target.init.as_raw_fd()];
+    needed.extend(luggage.console.iter().map(|console| console.socket.as_raw_fd()));
+    needed.extend(luggage.door.iter().flat_map(Door::descriptors));
+    needed.extend((0..walk.preserve_fds).map(|index| 3 + index.cast_signed()));
+    if let Err(error) = hull_sys::fd::close_all_but(needed).context(|| "close descriptors") {
+        return give_up(&luggage.link, error.step(Step::Enter));
+    }
+    if needs_relay(target) {
+        return relay_into(target, walk, luggage);
+    }
+    let rest = CloneFlags::from_bits(target.namespaces.bits() & !NamespaceKind::Pid.clone_flag());
+    let Luggage { link, console, door } = luggage;
+    run(target, rest, walk, &link, (console, door))
+}
+
+fn relay_into(target: &Target<'_>, walk: &Walk<'_>, luggage: Luggage) -> Infallible {
+    let Luggage { link, console, door } = luggage;
     let cloned = enter(target, target.namespaces).and_then(|()| {
         let request = CloneRequest { as_sibling: true, ..CloneRequest::default() };
-        spawn(&request, || run(target, CloneFlags::empty(), walk, link, console))
+        spawn(&request, || run(target, CloneFlags::empty(), walk, &link, (console, door)))
             .context(|| "clone the process inside the container")
     });
     match cloned.and_then(|child| link.tell(&ToParent::InitPid(child.pidfd))) {
         Ok(()) => hull_sys::process::exit_now(0),
-        Err(error) => give_up(link, error.step(Step::Enter)),
+        Err(error) => give_up(&link, error.step(Step::Enter)),
     }
 }
 
@@ -171,9 +198,9 @@ fn run(
     namespaces: CloneFlags,
     walk: &Walk<'_>,
     link: &Link,
-    console: Option<Destination>,
+    brought: (Option<Destination>, Option<Door>),
 ) -> Infallible {
-    let error = match prepare(target, namespaces, walk, link, console) {
+    let error = match prepare(target, namespaces, walk, link, brought) {
         Ok(program) => {
             let cause = execve(&program.path, &program.argv, &program.envp);
             execve_error(&program, cause).step(Step::Exec)
@@ -188,9 +215,13 @@ fn prepare(
     namespaces: CloneFlags,
     walk: &Walk<'_>,
     link: &Link,
-    console: Option<Destination>,
+    (console, door): (Option<Destination>, Option<Door>),
 ) -> Result<Program> {
     at(Step::Enter, || link.await_order(ToChild::Proceed))?;
+    if let Some(door) = door {
+        at(Step::Cgroup, || groups::enter(door))?;
+        at(Step::Limits, || set_final_cpus(&target.plan.process, Pid::from_raw(0)))?;
+    }
     at(Step::Enter, || enter(target, namespaces))?;
     at(Step::Enter, || hull_sys::process::setsid().context(|| "setsid").map(drop))?;
     let keyring = (!target.record.keeps_keyring).then(|| format!("_ses.{}", target.record.id));
@@ -223,14 +254,14 @@ fn open_console(walk: &Walk<'_>, socket: Option<Destination>) -> Result<()> {
     console.take_over()
 }
 
-/// The parent's side, until the program runs (the end of the conversation).
-fn attend(
+/// The parent's side, until the process may go on.
+fn settle(
     target: &Target<'_>,
     link: &Link,
     child: Child,
-    seal: Option<&Seal>,
+    cgroup: &mut Cgroup,
+    remaining: Remaining,
     sub_cgroups: &[String],
-    globals: &Globals,
 ) -> (Child, Result<()>) {
     let child = if needs_relay(target) {
         match await_relayed(link, &child) {
@@ -240,9 +271,8 @@ fn attend(
     } else {
         child
     };
-    let outcome = place(target, &child, sub_cgroups)
-        .and_then(|()| link.order(ToChild::Proceed))
-        .and_then(|()| listen(target, link, &child, seal, globals));
+    let outcome =
+        place(target, &child, cgroup, remaining, sub_cgroups).and_then(|()| link.order(ToChild::Proceed));
     (child, outcome)
 }
 
@@ -260,27 +290,35 @@ fn await_relayed(link: &Link, relay: &Child) -> Result<Child> {
 }
 
 /// CPUs before and after the move into the control groups (P21, P22).
-fn place(target: &Target<'_>, child: &Child, sub_cgroups: &[String]) -> Result<()> {
+fn place(
+    target: &Target<'_>,
+    child: &Child,
+    cgroup: &mut Cgroup,
+    remaining: Remaining,
+    sub_cgroups: &[String],
+) -> Result<()> {
     let process = &target.plan.process;
-    let affinity = |mask: &Option<Vec<u64>>, field: &str| match mask {
-        Some(mask) => set_affinity(child.pid, mask)
-            .context(|| "set the CPU affinity")
-            .map_err(|error| error.field(field)),
-        None => Ok(()),
-    };
-    affinity(&process.cpu_affinity_initial, "/process/execCPUAffinity/initial")?;
-    let mut cgroup = Cgroup::open(&target.record.cgroup);
+    set_cpus(&process.cpu_affinity_initial, child.pid, "/process/execCPUAffinity/initial")?;
     if sub_cgroups.is_empty() {
-        cgroup.attach(child.pid.as_raw()).map_err(cgroup_error)?;
+        groups::attach(cgroup, child.pid, remaining)?;
     } else {
         let paths = SubPaths::parse(sub_cgroups).map_err(cgroup_error)?;
         cgroup.join_sub(child.pid.as_raw(), &paths).map_err(cgroup_error)?;
     }
     target.record.resctrl.join(child.pid.as_raw())?;
+    if remaining == Remaining::All { set_final_cpus(process, child.pid) } else { Ok(()) }
+}
+
+fn set_final_cpus(process: &ProcessPlan, pid: Pid) -> Result<()> {
     if process.cpu_affinity_final.is_none() && process.cpu_affinity_initial.is_none() {
-        allow_all_cpus(child.pid);
+        groups::allow_all_cpus(pid);
     }
-    affinity(&process.cpu_affinity_final, "/process/execCPUAffinity/final")
+    set_cpus(&process.cpu_affinity_final, pid, "/process/execCPUAffinity/final")
+}
+
+fn set_cpus(mask: &Option<Vec<u64>>, pid: Pid, field: &str) -> Result<()> {
+    let Some(mask) = mask else { return Ok(()) };
+    set_affinity(pid, mask).context(|| "set the CPU affinity").map_err(|error| error.field(field))
 }
 
 fn listen(

@@ -22,6 +22,7 @@ mod files;
 mod foreground;
 mod gate;
 mod globals;
+mod groups;
 mod hooks;
 mod host;
 mod host_mounts;

@@ -102,12 +102,12 @@ impl Cgroup {
         self.attach_where(pid, |_| true)
     }
 
-    /// Puts a process that was born in [`Cgroup::v2_fd`] into the version 1 hierarchies.
+    /// Puts a process that enters by the [`crate::Door`] into the version 2 hierarchy, where it was not born in it.
     ///
     /// # Errors
     /// As [`Cgroup::attach`].
-    pub fn attach_rest(&mut self, pid: i32) -> Result<()> {
-        self.attach_where(pid, |node| !node.is_v2())
+    pub fn attach_v2(&mut self, pid: i32) -> Result<()> {
+        self.attach_where(pid, Node::is_v2)
     }
 
     fn attach_where(&mut self, pid: i32, wanted: impl Fn(&Node) -> bool) -> Result<()> {

@@ -13,6 +13,7 @@
 //! | `plan` | pure: all of them in one value |
 //! | `hierarchies` | the host, probed: mount points opened once and verified |
 //! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
+//! | `door` | the way in that needs no lock over all processes |
 //! | `node` | one directory: every file by its name below an open directory |
 //! | `delegate` | the version 2 directory given to the container's user |
 //! | `freeze`, `kill`, `processes`, `destroy` | the container's life and its end |
@@ -25,6 +26,7 @@ mod cgroup;
 mod delegate;
 mod destroy;
 mod devices;
+mod door;
 mod enable;
 mod error;
 mod facts;
@@ -47,6 +49,7 @@ mod wait;
 
 pub use cgroup::{Cgroup, SavedPaths};
 pub use devices::DeviceRules;
+pub use door::Door;
 pub use error::{CgroupError, RefusedLimit, Result};
 pub use facts::{Facts, Hierarchy, Layout, Version};
 pub use hierarchies::Hierarchies;

@@ -4,9 +4,13 @@
 mod bed;
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use bed::{Bed, Process, soon};
 use hull_cgroup::{Cgroup, CgroupError, Hierarchies, Layout, SavedPaths};
+use hull_sys::process::{CloneRequest, exit_now, pidfd_send_signal, spawn, wait};
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::{gate, needs};
 
 /// Configuration, controller, file, and what the kernel then shows.
@@ -188,6 +192,31 @@ fn a_group_without_forks_holds_one_process() {
     assert_eq!(process.output(), "");
     let mut free = Process::shell("(echo forked); true");
     assert_eq!(free.output(), "forked\n");
+}
+
+#[test]
+fn a_process_enters_every_group_by_itself() {
+    needs!(gate::root());
+    let bed = Bed::new("door");
+    let cgroup = bed.make("{}");
+    let door = cgroup.door().unwrap();
+    let request = CloneRequest { into_cgroup: cgroup.v2_fd(), ..CloneRequest::default() };
+    let child = spawn(&request, || match door.enter() {
+        Ok(()) => loop {
+            let _signal = hull_sys::poll::wait_for_signal();
+        },
+        Err(_) => exit_now(3),
+    })
+    .unwrap();
+    let pid = child.pid.as_raw().to_string();
+    let inside =
+        |directory: &PathBuf| fs::read_to_string(directory.join("cgroup.procs")).unwrap().trim() == pid;
+    let directories = bed.directories();
+    assert_eq!(directories.len(), bed.hierarchies.facts().hierarchies.len());
+    let all_inside = eventually(PATIENCE, || directories.iter().all(inside));
+    pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
+    wait(child.pidfd.as_fd()).unwrap();
+    assert!(all_inside, "{pid} is not in all of {directories:?}");
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! How a new process gets into the container's control groups.
+//!
+//! Where it may, it is born in the version 2 group and enters the others itself (see [`hull_cgroup::Door`] for what
+//! that saves). Where it may not, the parent puts it there by its pid: an ordinary user, whose groups may be half his;
+//! a process with another user namespace, which older kernels judge by what it has become; `exec --cgroup`.
+
+use crate::create::cgroup_error;
+use crate::error::Result;
+use hull_cgroup::{Cgroup, Door};
+use hull_sys::process::{Child, CloneRequest, Pid, spawn};
+use std::convert::Infallible;
+
+/// What is left for the parent to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remaining {
+    /// Every group.
+    All,
+    /// The version 2 group: the kernel refused the birth there.
+    Version2,
+    /// Nothing.
+    Nothing,
+}
+
+/// Clones a process; one that enters by itself into the version 2 group. `child` runs once.
+pub fn spawn_into(
+    cgroup: &Cgroup,
+    enters_itself: bool,
+    request: &CloneRequest<'_>,
+    child: &mut dyn FnMut() -> Infallible,
+) -> hull_sys::Result<(Child, Remaining)> {
+    let place = cgroup.v2_fd().filter(|_| enters_itself);
+    if place.is_some()
+        && let Ok(born) = spawn(&CloneRequest { into_cgroup: place, ..*request }, &mut *child)
+    {
+        return Ok((born, Remaining::Nothing));
+    }
+    // A group that takes no births (pids.max of 0) may still be moved into, and says more when it refuses that.
+    let remaining = match (enters_itself, place) {
+        (false, _) => Remaining::All,
+        (true, Some(_)) => Remaining::Version2,
+        (true, None) => Remaining::Nothing,
+    };
+    Ok((spawn(request, child)?, remaining))
+}
+
+/// Parent: puts the process where it does not go itself.
+pub fn attach(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining) -> Result<()> {
+    match remaining {
+        Remaining::All => cgroup.attach(pid.as_raw()),
+        Remaining::Version2 => cgroup.attach_v2(pid.as_raw()),
+        Remaining::Nothing => Ok(()),
+    }
+    .map_err(cgroup_error)
+}
+
+/// Child: enters by a door that the parent has opened, and closes it.
+pub fn enter(door: Door) -> Result<()> {
+    door.enter().map_err(cgroup_error)
+}
+
+/// The caller's own CPU affinity is not the container's: only its cpuset counts.
+pub fn allow_all_cpus(pid: Pid) {
+    const EVERY_CPU: [u64; 128] = [u64::MAX; 128];
+    // A caller that may not do it leaves the process with what it has, as it always was.
+    let _kept = hull_sys::scheduling::set_affinity(pid, &EVERY_CPU);
+}
