@@ -83,7 +83,7 @@ fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Resul
         Err(code) => return Ok(code),
     };
     save_file_caches(&inputs);
-    store.settle()?;
+    store.settle(hull_image::SETTLE_AFTER)?;
     hull_sys::process::umask(mask);
     output::hand_over(arguments, &store, &id)?;
     Ok(ExitCode::SUCCESS)

@@ -55,7 +55,7 @@ pub(crate) fn finish(
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
     Unpacker::new(store).unpack(&pulled.image)?;
-    store.settle()?;
+    store.settle(hull_image::SETTLE_AFTER)?;
     remember(store, &pulled.image, name);
     Ok(())
 }

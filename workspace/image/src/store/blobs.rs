@@ -1,5 +1,6 @@
 //! Blobs: content by its digest.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -128,7 +129,7 @@ pub struct BlobWriter<'a> {
     expected: Option<Descriptor>,
 }
 
-impl BlobWriter<'_> {
+impl<'a> BlobWriter<'a> {
     /// How many bytes have been written.
     pub fn size(&self) -> u64 {
         self.size
@@ -148,7 +149,15 @@ impl BlobWriter<'_> {
     }
 
     /// Makes the blob visible: checked, synced, renamed, directory synced.
-    pub fn finish(mut self, media_type: &str) -> Result<Descriptor> {
+    pub fn finish(self, media_type: &str) -> Result<Descriptor> {
+        let sealed = self.seal(media_type)?;
+        let descriptor = sealed.descriptor.clone();
+        publish(vec![sealed])?;
+        Ok(descriptor)
+    }
+
+    /// Ends the writing and checks what was written; nobody sees the blob before [`publish`].
+    pub fn seal(mut self, media_type: &str) -> Result<Sealed<'a>> {
         let digest = std::mem::take(&mut self.hasher).finish();
         if let Some(expected) = &self.expected {
             if self.size != expected.size {
@@ -158,16 +167,37 @@ impl BlobWriter<'_> {
             agree(&expected.digest, digest.clone())?;
         }
         let descriptor = Descriptor::new(media_type, digest, self.size);
-        if self.store.has_blob(&descriptor) {
-            return Ok(descriptor);
-        }
-        let file = self.file.take().expect("the file is there until finish");
-        file.sync_all().map_err(Error::io("sync", &self.path))?;
-        let target = self.store.blob_path(&descriptor.digest);
-        fs::rename(&self.path, &target).map_err(Error::io("rename to", &target))?;
-        sync_directory(target.parent().unwrap_or(&target))?;
-        Ok(descriptor)
+        Ok(Sealed { writer: self, descriptor })
     }
+}
+
+/// A blob that is written but not yet visible; gone without a trace unless published.
+pub struct Sealed<'a> {
+    writer: BlobWriter<'a>,
+    descriptor: Descriptor,
+}
+
+impl Sealed<'_> {
+    /// What it will be.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+/// Makes blobs visible: all synced, renamed, and then their directories synced once.
+pub fn publish(blobs: Vec<Sealed<'_>>) -> Result<()> {
+    let mut directories = BTreeSet::new();
+    for Sealed { mut writer, descriptor } in blobs {
+        if writer.store.has_blob(&descriptor) {
+            continue;
+        }
+        let file = writer.file.take().expect("the file is there until it is published");
+        file.sync_all().map_err(Error::io("sync", &writer.path))?;
+        let target = writer.store.blob_path(&descriptor.digest);
+        fs::rename(&writer.path, &target).map_err(Error::io("rename to", &target))?;
+        directories.insert(target.parent().unwrap_or(&target).to_owned());
+    }
+    directories.iter().try_for_each(|directory| sync_directory(directory))
 }
 
 impl Write for BlobWriter<'_> {

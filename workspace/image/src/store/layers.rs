@@ -1,7 +1,10 @@
 //! Unpacked layers: `layers/HEX/fs` by diff id, each usable as an overlay lower directory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -10,6 +13,9 @@ use super::{Store, read_bounded, remove};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+
+/// How old unpacked layers get before a command that ends syncs them.
+pub const SETTLE_AFTER: Duration = Duration::from_secs(600);
 
 /// What is known of an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +47,11 @@ pub struct Snapshot {
 /// The chain id of a stack of layers (image specification, layer chain id); `None` for no layer.
 pub fn chain_id(diff_ids: &[Digest]) -> Option<Digest> {
     let (first, rest) = diff_ids.split_first()?;
-    Some(rest.iter().fold(first.clone(), |chain, diff| Digest::of(format!("{chain} {diff}").as_bytes())))
+    Some(rest.iter().fold(first.clone(), |chain, diff| link(&chain, diff)))
+}
+
+fn link(chain: &Digest, diff: &Digest) -> Digest {
+    Digest::of(format!("{chain} {diff}").as_bytes())
 }
 
 impl Store {
@@ -49,21 +59,40 @@ impl Store {
     ///
     /// A layer whose unpacking needed to look at those below it lies under its chain id, any other under its diff id.
     pub fn layer_dir(&self, diff_ids: &[Digest], index: usize) -> PathBuf {
-        let chained = chain_id(&diff_ids[..=index])
-            .map(|chain| self.dir.join("layers").join(format!("chain-{}", chain.encoded())));
-        match chained {
-            Some(path) if index > 0 && path.exists() => path,
-            _ => self.dir.join("layers").join(diff_ids[index].encoded()),
-        }
+        let chain = chain_id(&diff_ids[..=index]).expect("there is at least one layer");
+        self.layer_dir_of(&diff_ids[index], (index > 0).then_some(&chain))
+    }
+
+    fn layer_dir_of(&self, diff_id: &Digest, chain: Option<&Digest>) -> PathBuf {
+        let layers = self.dir.join("layers");
+        let chained = chain.map(|chain| layers.join(format!("chain-{}", chain.encoded())));
+        chained.filter(|path| path.exists()).unwrap_or_else(|| layers.join(diff_id.encoded()))
     }
 
     /// The unpacked layers of a chain, if all are there and whole.
     pub fn snapshot(&self, diff_ids: &[Digest]) -> Option<Snapshot> {
-        let layers = (0..diff_ids.len()).map(|index| {
-            let dir = self.layer_dir(diff_ids, index);
-            self.layer_record(&dir).is_some().then(|| dir.join("fs"))
-        });
-        Some(Snapshot { layers: layers.collect::<Option<_>>()? })
+        let mut chain: Option<Digest> = None;
+        let mut layers = Vec::with_capacity(diff_ids.len());
+        for id in diff_ids {
+            let next = chain.map(|chain| link(&chain, id));
+            let dir = self.layer_dir_of(id, next.as_ref());
+            self.layer_is_whole(&dir).then(|| layers.push(dir.join("fs")))?;
+            chain = Some(next.unwrap_or_else(|| id.clone()));
+        }
+        Some(Snapshot { layers })
+    }
+
+    /// Looks once: with the lease held nobody takes a layer away.
+    fn layer_is_whole(&self, dir: &Path) -> bool {
+        let known = |seen: &BTreeSet<PathBuf>| self.lease.is_some() && seen.contains(dir);
+        if known(&self.whole.lock().expect("no thread panics with it")) {
+            return true;
+        }
+        let is_whole = self.layer_record(dir).is_some();
+        if is_whole {
+            self.whole.lock().expect("no thread panics with it").insert(dir.to_owned());
+        }
+        is_whole
     }
 
     /// What is known of the layer unpacked at `dir`; `None` when it is not there or a crash may have damaged it.
@@ -102,7 +131,7 @@ impl Store {
             None => record.diff_id.encoded().to_owned(),
         };
         let target = self.dir.join("layers").join(name);
-        record.boot = boot_id();
+        record.boot = boot_id().to_owned();
         record.settled = false;
         let staging = self.temporary_path();
         fs::create_dir(&staging).map_err(Error::io("make", &staging))?;
@@ -120,14 +149,19 @@ impl Store {
         Ok(target)
     }
 
-    /// Syncs the store's file system once and marks the layers of this boot as settled.
-    pub fn settle(&self) -> Result<()> {
-        let open: Vec<_> = self
-            .layers()?
-            .into_iter()
-            .filter_map(|(dir, record)| Some((dir, record.filter(|r| !r.settled)?)))
-            .collect();
-        if open.is_empty() {
+    /// Syncs the store's file system once and marks the layers of this boot as settled, if one of them is old enough.
+    ///
+    /// Until then a reboot costs unpacking them again, and nothing else; a sync of the whole file system waits for
+    /// everybody's data, which a build that has just ended should not.
+    pub fn settle(&self, age: Duration) -> Result<()> {
+        let is_open =
+            |(dir, record): (PathBuf, Option<LayerRecord>)| Some((dir, record.filter(|r| !r.settled)?));
+        let open: Vec<_> = self.layers()?.into_iter().filter_map(is_open).collect();
+        let is_old = |dir: &Path| {
+            let written = fs::metadata(dir.join("layer.json")).and_then(|meta| meta.modified());
+            written.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed >= age))
+        };
+        if !open.iter().any(|(dir, _)| is_old(dir)) {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -136,16 +170,21 @@ impl Store {
         rustix::fs::syncfs(&fd).map_err(Error::errno("sync", &self.dir))?;
         for (dir, mut record) in open {
             record.settled = true;
-            let name = dir.file_name().unwrap_or_default().to_string_lossy();
-            self.replace_file(&format!("layers/{name}/layer.json"), &crate::canonical(&record))?;
+            let (temporary, file) = (self.temporary_path(), dir.join("layer.json"));
+            // Not synced itself: a record that a crash tears or takes back means that the layer is unpacked again.
+            fs::write(&temporary, crate::canonical(&record)).map_err(Error::io("write", &temporary))?;
+            fs::rename(&temporary, &file).map_err(Error::io("replace", &file))?;
         }
         Ok(())
     }
 }
 
 /// The kernel's name of this boot; empty when it tells none, and then nothing survives unsettled.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    })
 }

@@ -18,21 +18,23 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Result};
 
-pub use blobs::BlobWriter;
+pub use blobs::{BlobWriter, Sealed, publish};
 pub use fsck::Finding;
 pub use images::{Image, Tagged};
-pub use layers::{LayerRecord, Snapshot, chain_id};
+pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id};
 pub use lock::Lock;
 pub use sweep::Freed;
 
@@ -45,6 +47,8 @@ pub struct Store {
     dir: PathBuf,
     root: OwnedFd,
     lease: Option<Lock>,
+    /// Directories of layers that are known to be whole.
+    whole: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Where the store is when nobody says: `/var/lib/hull` for root, else below `XDG_DATA_HOME` or the home directory.
@@ -65,7 +69,8 @@ impl Store {
     /// A directory with another layout version, or whose lease garbage collection holds for more than 60 s.
     pub fn open(dir: &Path) -> Result<Self> {
         make_directories(dir)?;
-        let mut store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None };
+        let mut store =
+            Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, whole: Mutex::default() };
         // Alone on the store: what is in tmp belongs to processes that are gone.
         if let Some(alone) = Lock::try_exclusive(&store.lock_path("lease"))? {
             store.clear_temporary()?;
@@ -81,7 +86,7 @@ impl Store {
     /// # Errors
     /// A directory that is not an image layout of version 1.0.0.
     pub fn open_foreign(dir: &Path) -> Result<Self> {
-        let store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None };
+        let store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, whole: Mutex::default() };
         store.check_layout()?;
         Ok(store)
     }

@@ -41,6 +41,7 @@ impl Store {
     /// Another process uses the store.
     pub fn collect_garbage(&mut self, extra: &BTreeSet<Digest>) -> Result<Freed> {
         self.lease = None;
+        self.whole.lock().expect("no thread panics with it").clear();
         let alone = Lock::try_exclusive(&self.lock_path("lease"))?;
         let outcome = match &alone {
             Some(_) => self.sweep(extra),

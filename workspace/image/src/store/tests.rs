@@ -209,11 +209,47 @@ fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
     let file = dir.join("layer.json");
     let earlier = |text: String| text.replace(&boot_of(&text), "another-boot");
     fs::write(&file, earlier(fs::read_to_string(&file).unwrap())).unwrap();
-    assert_eq!(store.snapshot(&ids), None);
+    // One that is open knows what it has seen: a reboot ends it.
+    let again = Store::open(store.dir()).unwrap();
+    assert_eq!(again.snapshot(&ids), None);
     let mut record: LayerRecord = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     record.settled = true;
     fs::write(&file, canonical(&record)).unwrap();
-    assert!(store.snapshot(&ids).is_some());
+    assert!(again.snapshot(&ids).is_some());
+}
+
+#[test]
+fn layers_are_settled_once_one_of_them_is_old_enough() {
+    let (_dir, store) = store();
+    let id = Digest::of(b"layer");
+    let tree = store.temporary_path();
+    fs::create_dir(&tree).unwrap();
+    let (boot, settled) = (String::new(), false);
+    let record = LayerRecord { diff_id: id, blob: None, size: 0, entries: 0, boot, settled };
+    let dir = store.adopt_layer(&tree, record, None).unwrap();
+    let is_settled = || store.layer_record(&dir).unwrap().settled;
+    store.settle(SETTLE_AFTER).unwrap();
+    assert!(!is_settled(), "a new one waits for nobody's disk");
+    store.settle(std::time::Duration::ZERO).unwrap();
+    assert!(is_settled());
+}
+
+#[test]
+fn a_sealed_blob_is_seen_when_it_is_published() {
+    let (_dir, store) = store();
+    let sealed = |bytes: &[u8]| {
+        let mut writer = store.blob_writer().unwrap();
+        writer.write_all(bytes).unwrap();
+        writer.seal("text/plain").unwrap()
+    };
+    let (one, same, other) = (sealed(b"one"), sealed(b"one"), sealed(b"other"));
+    let (first, second) = (one.descriptor().clone(), other.descriptor().clone());
+    assert!(!store.has_blob(&first));
+    publish(vec![one, same]).unwrap();
+    assert_eq!(store.read_blob(&first, 9).unwrap(), b"one");
+    drop(other);
+    assert!(!store.has_blob(&second));
+    assert_eq!(fs::read_dir(store.dir().join("tmp")).unwrap().count(), 0, "nothing is left of either");
 }
 
 fn boot_of(text: &str) -> String {
