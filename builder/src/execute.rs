@@ -1,10 +1,13 @@
 //! Carries out the steps of a plan: each as soon as those it needs are done, none that the cache knows.
 
+mod copy;
+mod finish;
 mod keys;
 mod mounts;
 mod step;
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, OnceLock};
 
 use hull_image::Store;
@@ -18,6 +21,7 @@ use crate::pack::Packing;
 use crate::progress::{Event, Events};
 use crate::snapshot::Layers;
 use crate::steps::run::Runner;
+use finish::Finished;
 
 /// How steps are carried out.
 pub(crate) struct Settings {
@@ -48,6 +52,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) events: &'a Events,
     /// What each step leaves.
     results: Vec<OnceLock<Layers>>,
+    /// Which steps' layers others need as trees.
+    trees: Vec<bool>,
 }
 
 /// Which steps wait, run or are done.
@@ -67,7 +73,8 @@ impl<'a> Execution<'a> {
         events: &'a Events,
     ) -> Self {
         let results = plan.steps.iter().map(|_| OnceLock::new()).collect();
-        Self { store, cache, plan, inputs, runner, settings, events, results }
+        let trees = copy::needed_as_trees(plan);
+        Self { store, cache, plan, inputs, runner, settings, events, results, trees }
     }
 
     /// The same with other settings, nothing done yet.
@@ -90,20 +97,26 @@ impl<'a> Execution<'a> {
         let waiting = self.plan.steps.iter().enumerate().rev().map(|(id, step)| (id, step.needs())).collect();
         let schedule = (Mutex::new(Schedule { waiting, running: 0, failure: None }), Condvar::new());
         let threads = self.settings.jobs.clamp(1, 64).min(self.plan.steps.len());
-        std::thread::scope(|scope| {
+        let kept = std::thread::scope(|scope| {
+            let (later, finished) = channel();
+            let keeping = scope.spawn(|| finish::keep(self.cache, finished));
             for _ in 1..threads {
-                scope.spawn(|| self.work(&schedule));
+                let later = later.clone();
+                let schedule = &schedule;
+                scope.spawn(move || self.work(schedule, &later));
             }
-            self.work(&schedule);
+            self.work(&schedule, &later);
+            drop(later);
+            keeping.join().expect("keeping doesn't panic")
         });
         let schedule = schedule.0.into_inner().expect("no thread panics with it");
-        match schedule.failure {
-            Some((id, error)) => Err((Some(id), error)),
-            None => self.layers(&self.plan.root).map_err(|error| (None, error)),
+        match (schedule.failure, kept) {
+            (Some((id, error)), _) | (None, Err((id, error))) => Err((Some(id), error)),
+            (None, Ok(())) => self.layers(&self.plan.root).map_err(|error| (None, error)),
         }
     }
 
-    fn work(&self, (schedule, changed): &(Mutex<Schedule>, Condvar)) {
+    fn work(&self, (schedule, changed): &(Mutex<Schedule>, Condvar), later: &Sender<Finished<'a>>) {
         let mut guard = schedule.lock().expect("no thread panics with it");
         loop {
             if guard.failure.is_some() || guard.waiting.is_empty() {
@@ -120,7 +133,7 @@ impl<'a> Execution<'a> {
             let (id, _) = guard.waiting.remove(index);
             guard.running += 1;
             drop(guard);
-            let outcome = self.step(id);
+            let outcome = self.step(id, later);
             guard = schedule.lock().expect("no thread panics with it");
             guard.running -= 1;
             match outcome {

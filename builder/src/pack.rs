@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hull_image::{LayerRecord, Store};
-use hull_layer::{Change, Effect, Encoding, TimeRule};
+use hull_image::{LayerRecord, Sealed, Store};
+use hull_layer::{Change, Effect, Encoding, TimeRule, Written};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 use crate::cache::Record;
@@ -20,7 +20,7 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    fn times(&self) -> TimeRule {
+    pub(crate) fn times(&self) -> TimeRule {
         match self.epoch {
             Some(epoch) => TimeRule::Set(epoch.try_into().unwrap_or(i64::MAX)),
             None => TimeRule::Keep,
@@ -28,26 +28,40 @@ impl Packing {
     }
 }
 
-/// Packs what a step wrote on top of `below`.
-pub(crate) fn commit(store: &Store, snapshot: Snapshot, below: &Layers, packing: Packing) -> Result<Record> {
+/// Packs what a step wrote on top of `below`; the blob is yet to be published.
+pub(crate) fn commit<'a>(
+    store: &'a Store,
+    snapshot: Snapshot,
+    below: &Layers,
+    packing: Packing,
+) -> Result<(Record, Sealed<'a>)> {
     let upper = open_directory(&snapshot.upper()?)?;
     let changes = hull_layer::diff_upper(upper.as_fd(), &snapshot.lowers()?)?;
     // Later steps see the times that the layer shows to everybody who pulls it.
     if let Some(epoch) = packing.epoch {
         set_times(upper.as_fd(), &changes, epoch)?;
     }
-    let (diff_id, blob, packed) =
-        hull_layer::pack_layer(store, &changes, upper.as_fd(), packing.times(), packing.encoding)?;
-    let layer = LayerRecord {
-        diff_id: diff_id.clone(),
-        blob: Some(blob.clone()),
-        size: packed.bytes,
-        entries: packed.entries,
+    let written = hull_layer::pack_layer(store, &changes, upper.as_fd(), packing.times(), packing.encoding)?;
+    snapshot.adopt(store, below, layer_record(&written))?;
+    Ok(record(written))
+}
+
+/// What the store keeps of a written layer.
+pub(crate) fn layer_record(written: &Written<'_>) -> LayerRecord {
+    LayerRecord {
+        diff_id: written.diff_id.clone(),
+        blob: Some(written.blob.descriptor().clone()),
+        size: written.packed.bytes,
+        entries: written.packed.entries,
         boot: String::new(),
         settled: false,
-    };
-    snapshot.adopt(store, below, layer)?;
-    Ok(Record { diff_id, blob, size: packed.bytes })
+    }
+}
+
+/// What the cache keeps of it.
+pub(crate) fn record(written: Written<'_>) -> (Record, Sealed<'_>) {
+    let (diff_id, blob) = (written.diff_id, written.blob.descriptor().clone());
+    (Record { diff_id, blob, size: written.packed.bytes }, written.blob)
 }
 
 fn set_times(upper: BorrowedFd<'_>, changes: &[Change], epoch: u64) -> Result<()> {

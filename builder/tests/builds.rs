@@ -2,39 +2,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod making;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
+use hull_testkit::{Scratch, call, gate, needs, place};
 
-const LIMIT: Duration = Duration::from_secs(120);
-
-fn builder(store: &Path, context: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(place::program("hull-build"));
-    command.env("HULL_ROOT", store).env("HULL_BUILD_RUNTIME", runtime::under_test());
-    command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
-    command.args(["build", "--progress", "plain"]).args(arguments).arg(context);
-    command
-}
-
-fn build(store: &Path, context: &Path, arguments: &[&str]) -> Outcome {
-    call(&mut builder(store, context, arguments), LIMIT)
-}
-
-/// A context with busybox and this Dockerfile behind `FROM scratch` and a shell.
-fn context(scratch: &Scratch, name: &str, dockerfile: &str) -> std::path::PathBuf {
-    let path = scratch.join(name);
-    fs::create_dir_all(&path).unwrap();
-    fs::copy("/bin/busybox", path.join("busybox")).unwrap();
-    let head = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n";
-    fs::write(path.join("Dockerfile"), format!("{head}{dockerfile}")).unwrap();
-    path
-}
+use making::{LIMIT, build, builder, context};
 
 const STEPS: &str = "RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2\nCOPY . /ctx\nWORKDIR /w\n";
 

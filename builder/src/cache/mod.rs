@@ -4,11 +4,13 @@
 //! the same bytes changes no key above it. Times never count; secrets and proxies count by declaration, not by value.
 
 mod explain;
+mod list;
 
 use std::fs;
 use std::path::PathBuf;
 
 use hull_image::{Descriptor, Digest, Store};
+use hull_layer::{Encoding, Entry, Known, Written};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -24,8 +26,11 @@ const MAX_RECORD: u64 = 256 << 20;
 /// What a step depends on: labelled parts in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
-    parts: Vec<(String, String)>,
+    parts: Vec<Part>,
 }
+
+/// A label and a value.
+pub(crate) type Part = (String, String);
 
 /// What a step made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +44,13 @@ pub(crate) struct Record {
 }
 
 impl Key {
+    /// Its parts below a label, and all others.
+    pub(crate) fn below_label(&self, label: &str) -> (Vec<&Part>, Vec<&Part>) {
+        let is_below =
+            |part: &&(String, String)| part.0.strip_prefix(label).is_some_and(|rest| rest.starts_with(' '));
+        self.parts.iter().partition(is_below)
+    }
+
     /// A key of nothing but the version of its making.
     pub(crate) fn new() -> Self {
         Self { parts: vec![("builder".into(), VERSION.into())] }
@@ -77,7 +89,7 @@ impl<'a> Cache<'a> {
     /// The cache of a store.
     pub(crate) fn open(store: &'a Store) -> Result<Self> {
         let directory = store.dir().join("cache");
-        for name in ["", "steps", "last", "selections", "files", "mounts"] {
+        for name in ["", "steps", "last", "selections", "files", "blocks", "lists", "mounts"] {
             let path = directory.join(name);
             fs::create_dir_all(&path).map_err(Error::io("make directory", &path))?;
         }
@@ -121,6 +133,30 @@ impl<'a> Cache<'a> {
         self.write("last", &name_of(place.as_bytes()), key)
     }
 
+    /// What is known of the blocks of a layer's archive.
+    pub(crate) fn blocks(&self, blob: &Descriptor, encoding: Encoding) -> Option<Known> {
+        let Encoding::Gzip(level) = encoding else { return None };
+        let bytes = fs::read(self.directory.join("blocks").join(blob.digest.encoded())).ok()?;
+        Known::decode(&bytes, level, self.store.blob(blob).ok()?)
+    }
+
+    /// Keeps what is known of the blocks of a layer's archive.
+    pub(crate) fn keep_blocks(&self, written: &Written<'_>, encoding: Encoding) -> Result<()> {
+        let Encoding::Gzip(level) = encoding else { return Ok(()) };
+        let bytes = hull_layer::blocks::encode(level, &written.blocks);
+        self.write_bytes("blocks", written.blob.descriptor().digest.encoded(), &bytes)
+    }
+
+    /// What is in a layer that no step has needed as a tree.
+    pub(crate) fn list(&self, diff_id: &Digest) -> Option<Vec<Entry>> {
+        list::decode(&fs::read(self.directory.join("lists").join(diff_id.encoded())).ok()?)
+    }
+
+    /// Keeps the list of a layer whose tree is not made.
+    pub(crate) fn keep_list(&self, diff_id: &Digest, entries: Vec<Entry>) -> Result<()> {
+        self.write_bytes("lists", diff_id.encoded(), &list::encode(entries))
+    }
+
     fn read<T: for<'de> Deserialize<'de>>(&self, kind: &str, name: &str) -> Option<T> {
         let path = self.directory.join(kind).join(name);
         let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_RECORD);
@@ -129,10 +165,14 @@ impl<'a> Cache<'a> {
     }
 
     fn write(&self, kind: &str, name: &str, value: &impl Serialize) -> Result<()> {
+        self.write_bytes(kind, name, &hull_image::canonical(value))
+    }
+
+    fn write_bytes(&self, kind: &str, name: &str, bytes: &[u8]) -> Result<()> {
         let temporary = self.store.temporary_path();
-        fs::write(&temporary, hull_image::canonical(value)).map_err(Error::io("write", &temporary))?;
+        fs::write(&temporary, bytes).map_err(Error::io("write", &temporary))?;
         let path = self.directory.join(kind).join(name);
-        // Not synced: a record that a crash tears is no JSON, and a miss.
+        // Not synced: a record that a crash tears can't be read, and is a miss.
         fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))
     }
 }

@@ -82,8 +82,10 @@ fn pack(
 ) -> Result<(hull_image::Digest, Descriptor), Box<dyn std::error::Error>> {
     let (changes, _) = diff::changes(store, place)?;
     let upper = containers::open_directory(&place.dir.join("upper"))?;
-    let (diff_id, layer, _) = pack_layer(store, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
-    Ok((diff_id, layer))
+    let written = pack_layer(store, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
+    let layer = written.blob.descriptor().clone();
+    hull_image::publish(vec![written.blob])?;
+    Ok((written.diff_id, layer))
 }
 
 /// A manifest that no name of the index leads to: its blob is pinned by the container.

@@ -22,7 +22,7 @@ use crate::graph::{CopyAction, Input, MountAction, MountSource, Root, RunAction,
 use crate::inputs::Opened;
 use crate::progress::Event;
 use crate::snapshot::{self, open_directory};
-use crate::steps::copy::Destination;
+use crate::steps::copy::{Destination, Target};
 use crate::steps::run::Prepared;
 use crate::steps::sandbox::{Mount, Source};
 use crate::workspace;
@@ -141,7 +141,7 @@ impl Execution<'_> {
         let contents = content::describe(opened.tree(), &found, opened.cache())?;
         let root = open_directory(at)?;
         let copy = CopyAction { destination: "/copy".into(), ..CopyAction::plain() };
-        let destination = Destination::of(root.as_fd(), &copy, false, true)?;
+        let destination = Destination::new(root.as_fd(), Target::of(None, &copy, false, true)?);
         destination.copy(opened.tree(), &found, &contents)?;
         Ok(at.join("copy"))
     }
@@ -220,7 +220,8 @@ impl Execution<'_> {
             let found = select::select(opened.tree(), &wanted)?;
             let contents = content::describe(opened.tree(), &found, opened.cache())?;
             let root = open_directory(&content)?;
-            let destination = Destination::of(root.as_fd(), &CopyAction::plain(), true, true)?;
+            let target = Target::of(None, &CopyAction::plain(), true, true)?;
+            let destination = Destination::new(root.as_fd(), target);
             destination.copy(opened.tree(), &found, &contents)?;
         }
         let open = fs::Permissions::from_mode(mode);

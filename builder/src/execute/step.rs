@@ -1,10 +1,12 @@
 //! One step: its key, the cache's answer, and if there is none, the work.
 
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use hull_image::Lock;
+use hull_image::{Lock, Sealed};
 
 use super::Execution;
+use super::finish::Finished;
 use super::keys::Selected;
 use crate::cache::{Key, Record, reasons};
 use crate::error::{Error, Result};
@@ -12,12 +14,14 @@ use crate::graph::{Action, CopyAction, RunAction, Step, StepId};
 use crate::pack;
 use crate::progress::Event;
 use crate::snapshot::{Layers, Snapshot};
-use crate::steps::copy::Destination;
+use crate::steps::copy::{Destination, Target};
 use crate::steps::{add, workdir};
 
-impl Execution<'_> {
+impl<'a> Execution<'a> {
     /// Does a step, or finds that it was done; gives the layers that it leaves.
-    pub(super) fn step(&self, id: StepId) -> Result<Layers> {
+    ///
+    /// What was made goes to `later`, which publishes it while the next steps are done.
+    pub(super) fn step(&self, id: StepId, later: &Sender<Finished<'a>>) -> Result<Layers> {
         let step = &self.plan.steps[id];
         let below = self.layers(&step.root)?;
         let (key, selected) = self.key(step, &below)?;
@@ -31,17 +35,18 @@ impl Execution<'_> {
         if self.settings.explain {
             self.explain(id, step, &place, &key);
         }
-        let _lock = self.alone(id, &name)?;
+        let lock = self.alone(id, &name)?;
         // While this build waited, another one may have done it.
         if let Some(record) = self.cached(step, &name) {
             self.events.send(Event::Done { step: id });
             return Ok(below.with(record.diff_id, record.blob));
         }
-        let record = self.carry_out(id, step, &below, selected)?;
-        self.cache.keep(&name, &record)?;
-        self.cache.keep_last(&place, &key)?;
+        let (record, blob) = self.carry_out(id, (&key, &place), &below, selected)?;
         self.events.send(Event::Done { step: id });
-        Ok(below.with(record.diff_id, record.blob))
+        let layers = below.with(record.diff_id.clone(), record.blob.clone());
+        let finished = Finished { step: id, blob, record, name, place, key, lock };
+        later.send(finished).map_err(|_| Error::fact("nobody keeps what steps make"))?;
+        Ok(layers)
     }
 
     fn cached(&self, step: &Step, key: &str) -> Option<Record> {
@@ -74,31 +79,43 @@ impl Execution<'_> {
         }
     }
 
-    fn carry_out(&self, id: StepId, step: &Step, below: &Layers, selected: Selected<'_>) -> Result<Record> {
+    fn carry_out(
+        &self,
+        id: StepId,
+        (key, place): (&Key, &str),
+        below: &Layers,
+        selected: Selected<'_>,
+    ) -> Result<(Record, Sealed<'a>)> {
+        let step = &self.plan.steps[id];
         match &step.action {
             Action::Workdir(action) => {
                 let snapshot = Snapshot::writable(self.store, below)?;
                 workdir::make(snapshot.root(), action)?;
                 pack::commit(self.store, snapshot, below, self.settings.packing)
             }
-            Action::Copy(copy) => self.copy(copy, below, &selected),
+            Action::Copy(copy) if copy.add => self.add(copy, below, &selected),
+            Action::Copy(copy) => self.copy(id, (copy, key), place, below, &selected),
             Action::Run(run) => self.run_command(id, run, below, selected),
         }
     }
 
-    fn copy(&self, copy: &CopyAction, below: &Layers, selected: &Selected<'_>) -> Result<Record> {
+    /// ADD writes into a mounted snapshot: only there archives find out what they meet.
+    fn add(
+        &self,
+        copy: &CopyAction,
+        below: &Layers,
+        selected: &Selected<'_>,
+    ) -> Result<(Record, Sealed<'a>)> {
         // An independent layer is written on nothing: whatever is below may change.
         let nothing = Layers::default();
         let base = if copy.link { &nothing } else { below };
         let snapshot = Snapshot::writable(self.store, base)?;
         let keeps_owners = selected.opened.as_ref().is_some_and(|opened| opened.tree().keeps_owners);
         let keep_times = self.settings.packing.epoch.is_none();
-        let destination = Destination::of(snapshot.root(), copy, keeps_owners, keep_times)?;
+        let target = Target::of(Some(snapshot.root()), copy, keeps_owners, keep_times)?;
+        let destination = Destination::new(snapshot.root(), target);
         if let Some(opened) = &selected.opened {
-            match copy.add {
-                true => add::copy(&destination, copy, opened.tree(), &selected.sources, &selected.contents)?,
-                false => destination.copy(opened.tree(), &selected.sources, &selected.contents)?,
-            }
+            add::copy(&destination, copy, opened.tree(), &selected.sources, &selected.contents)?;
         }
         for (name, content) in &copy.inline {
             destination.write_inline(name, content.as_bytes())?;
@@ -115,7 +132,7 @@ impl Execution<'_> {
         run: &RunAction,
         below: &Layers,
         selected: Selected<'_>,
-    ) -> Result<Record> {
+    ) -> Result<(Record, Sealed<'a>)> {
         let snapshot = Snapshot::writable(self.store, below)?;
         let mounts = self.prepare_mounts(id, run, selected)?;
         let redact = mounts.secrets.clone();

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hull_image::{Descriptor, Digest, Image, ImageConfig, LayerRecord, Manifest, Store, chain_id};
+use hull_layer::{Below, View};
 use rustix::fs::{Mode, OFlags};
 
+use crate::cache::Cache;
 use crate::error::{Error, Result};
 
 /// A stack of layers, base first.
@@ -137,6 +139,55 @@ pub(crate) fn throw_away(store: &Store, below: &Path) -> Result<Snapshot> {
     let lowers = vec![below.to_owned()];
     let root = overlay::mount(&lowers, Some((&scratch.upper(), &scratch.work())))?;
     Ok(Snapshot { root, lowers, scratch: Some(scratch) })
+}
+
+/// A stack to look at: unpacked layers, and the lists of those that no step has needed as trees.
+pub(crate) fn below(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result<Below> {
+    let view = |index: usize| {
+        let directory = store.layer_dir(&layers.diff_ids, index);
+        match store.layer_record(&directory) {
+            Some(_) => Some(open_directory(&directory.join("fs")).map(View::Tree)),
+            None => cache.list(&layers.diff_ids[index]).map(|entries| Ok(View::List(entries))),
+        }
+    };
+    let views: Option<Vec<_>> = (0..layers.diff_ids.len()).rev().map(view).collect();
+    match views {
+        Some(views) => Ok(Below(views.into_iter().collect::<Result<_>>()?)),
+        None => {
+            let trees = unpacked(store, layers)?;
+            let open = |tree: &PathBuf| open_directory(tree).map(View::Tree);
+            Ok(Below(trees.iter().rev().map(open).collect::<Result<_>>()?))
+        }
+    }
+}
+
+/// The tree of one layer, if there is one.
+pub(crate) fn tree_of(store: &Store, diff_id: &Digest) -> Option<OwnedFd> {
+    let directory = store.layer_dir(std::slice::from_ref(diff_id), 0);
+    store.layer_record(&directory)?;
+    open_directory(&directory.join("fs")).ok()
+}
+
+/// A directory of the store in which a tree can grow that becomes a layer.
+pub(crate) struct Tree {
+    scratch: Scratch,
+}
+
+impl Tree {
+    pub(crate) fn make(store: &Store) -> Result<Self> {
+        Ok(Self { scratch: Scratch::make(store)? })
+    }
+
+    /// The empty directory.
+    pub(crate) fn root(&self) -> Result<OwnedFd> {
+        open_directory(&self.scratch.upper())
+    }
+
+    /// Makes it the store's tree of a layer that depends on nothing below.
+    pub(crate) fn adopt(self, store: &Store, packed: LayerRecord) -> Result<()> {
+        store.adopt_layer(&self.scratch.upper(), packed, None)?;
+        Ok(())
+    }
 }
 
 /// The directories of a stack's layers, base first, unpacking what is not there.

@@ -1,4 +1,4 @@
-//! COPY: a selection goes to its destination in the snapshot.
+//! Where COPY and ADD write, and ADD's way there: through the mounted snapshot, as archives must.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,27 +14,36 @@ use crate::context::tree::Tree;
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
 
-/// Where a COPY writes.
-pub(crate) struct Destination<'a> {
-    root: BorrowedFd<'a>,
+/// Where a COPY writes, and what its files get.
+pub(crate) struct Target {
     /// Below the root, no slash at either end.
-    path: Vec<u8>,
-    is_directory: bool,
+    pub(super) path: Vec<u8>,
+    pub(super) is_directory: bool,
     /// Owner of what is made on the way.
-    owner: (u32, u32),
+    pub(super) owner: (u32, u32),
     pub(crate) dress: Dress,
 }
 
-impl<'a> Destination<'a> {
-    /// Reads the flags of a COPY against the image that it writes to.
+/// The same in a root that can be written to.
+pub(crate) struct Destination<'a> {
+    root: BorrowedFd<'a>,
+    target: Target,
+}
+
+impl Target {
+    /// Reads the flags of a COPY; `root` is where users are looked up, and only needed where there are any.
     pub(crate) fn of(
-        root: BorrowedFd<'a>,
+        root: Option<BorrowedFd<'_>>,
         copy: &CopyAction,
         keeps_owners: bool,
         keep_times: bool,
     ) -> Result<Self> {
         let chown = copy.chown.as_ref().filter(|text| !text.is_empty());
-        let given = chown.map(|text| Accounts::read(root)?.owner(text)).transpose()?;
+        let look_up = |text: &String| {
+            let root = root.ok_or_else(|| Error::fact("there is no image to look users up in"))?;
+            Accounts::read(root)?.owner(text)
+        };
+        let given = chown.map(look_up).transpose()?;
         let bad_mode =
             |text: &String| Error::fact(format!("invalid --chmod \"{text}\": neither octal nor like u=rwX"));
         let mode = copy
@@ -44,35 +53,41 @@ impl<'a> Destination<'a> {
             .transpose()?;
         let owner = given.or((!keeps_owners).then_some((0, 0)));
         Ok(Self {
-            root,
             path: copy.destination.trim_matches('/').as_bytes().to_vec(),
             is_directory: copy.destination.ends_with('/'),
             owner: given.unwrap_or((0, 0)),
             dress: Dress { owner, mode, keep_times },
         })
     }
+}
+
+impl<'a> Destination<'a> {
+    pub(crate) fn new(root: BorrowedFd<'a>, target: Target) -> Self {
+        Self { root, target }
+    }
 
     /// The destination as a directory, made if it is missing.
     pub(crate) fn directory(&self) -> Result<OwnedFd> {
-        place::directory(self.root, &self.path, self.owner, &mut Vec::new())
+        place::directory(self.root, &self.target.path, self.target.owner, &mut Vec::new())
     }
 
     /// The directory and the name that a single file goes to.
     pub(crate) fn for_file(&self, name: &[u8]) -> Result<(OwnedFd, Vec<u8>)> {
-        let there = place::find(self.root, &self.path)?;
+        let there = place::find(self.root, &self.target.path)?;
         let into = match &there {
-            Some(fd) => place::is_directory(&place::stat(fd, &self.path)?),
-            None => self.is_directory,
+            Some(fd) => place::is_directory(&place::stat(fd, &self.target.path)?),
+            None => self.target.is_directory,
         };
         if into {
             return Ok((self.directory()?, name.to_vec()));
         }
-        if self.is_directory {
-            let text = format!("the destination /{}/ is no directory", String::from_utf8_lossy(&self.path));
+        if self.target.is_directory {
+            let text =
+                format!("the destination /{}/ is no directory", String::from_utf8_lossy(&self.target.path));
             return Err(Error::fact(text));
         }
-        let (parent, name) = split(&self.path);
-        let parent = place::directory(self.root, parent, self.owner, &mut Vec::new())?;
+        let (parent, name) = split(&self.target.path);
+        let parent = place::directory(self.root, parent, self.target.owner, &mut Vec::new())?;
         Ok((parent, name.to_vec()))
     }
 
@@ -82,7 +97,7 @@ impl<'a> Destination<'a> {
             match source {
                 Source::File { node, name } => {
                     let (directory, name) = self.for_file(name)?;
-                    write::leaf(tree, node, contents, (directory.as_fd(), &name), &self.dress)?;
+                    write::leaf(tree, node, contents, (directory.as_fd(), &name), &self.target.dress)?;
                 }
                 Source::Directory { root, items } => self.copy_directory(tree, root, items, contents)?,
             }
@@ -97,12 +112,12 @@ impl<'a> Destination<'a> {
         items: &[Item],
         contents: &Contents,
     ) -> Result<()> {
-        let top = match place::find(self.root, &self.path)? {
+        let top = match place::find(self.root, &self.target.path)? {
             // Without a slash, a new directory looks like the source.
-            None if !self.is_directory && !self.path.is_empty() => {
-                let (parent, name) = split(&self.path);
-                let parent = place::directory(self.root, parent, self.owner, &mut Vec::new())?;
-                write::directory(tree, root, (parent.as_fd(), name), &self.dress, false)?
+            None if !self.target.is_directory && !self.target.path.is_empty() => {
+                let (parent, name) = split(&self.target.path);
+                let parent = place::directory(self.root, parent, self.target.owner, &mut Vec::new())?;
+                write::directory(tree, root, (parent.as_fd(), name), &self.target.dress, false)?
             }
             _ => self.directory()?,
         };
@@ -116,10 +131,11 @@ impl<'a> Destination<'a> {
             let (_, directory) =
                 open.last().ok_or_else(|| Error::fact("a copied directory has no parent"))?;
             if item.node.is_directory() {
-                let fd = write::directory(tree, &item.node, (directory.as_fd(), name), &self.dress, false)?;
+                let fd =
+                    write::directory(tree, &item.node, (directory.as_fd(), name), &self.target.dress, false)?;
                 open.push((item.to.clone(), fd));
             } else {
-                write::leaf(tree, &item.node, contents, (directory.as_fd(), name), &self.dress)?;
+                write::leaf(tree, &item.node, contents, (directory.as_fd(), name), &self.target.dress)?;
             }
         }
         Ok(())
@@ -146,13 +162,13 @@ impl<'a> Destination<'a> {
         let mut file = write::create(directory, name)?;
         let named = String::from_utf8_lossy(name).into_owned();
         std::io::copy(content, &mut file).map_err(Error::io("write", &named))?;
-        place::set_owner(file.as_fd(), self.dress.owner.unwrap_or((0, 0)), name)?;
-        let mode = self.dress.mode.as_ref().map_or(mode, |rule| rule.apply(mode, false));
+        place::set_owner(file.as_fd(), self.target.dress.owner.unwrap_or((0, 0)), name)?;
+        let mode = self.target.dress.mode.as_ref().map_or(mode, |rule| rule.apply(mode, false));
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::errno("change mode of", name))
     }
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

@@ -3,6 +3,8 @@
 pub(crate) mod accounts;
 pub(crate) mod add;
 pub(crate) mod copy;
+pub(crate) mod grow;
+pub(crate) mod lines;
 pub(crate) mod mode;
 pub(crate) mod place;
 pub(crate) mod run;

@@ -207,8 +207,11 @@ impl Runner<'_> {
         command
     }
 
-    /// Takes the container away; it is usually gone already.
+    /// Takes the container away where the runtime, killed perhaps, left it.
     fn delete(&self, id: &str) {
+        if !self.workspace.state().join(id).exists() {
+            return;
+        }
         let mut command = self.command();
         command
             .args(["delete", "--force", id])

@@ -29,11 +29,11 @@ pub(crate) struct Dress {
 }
 
 impl Dress {
-    fn owner(&self, node: &Node) -> (u32, u32) {
+    pub(super) fn owner(&self, node: &Node) -> (u32, u32) {
         self.owner.unwrap_or((node.stat.st_uid, node.stat.st_gid))
     }
 
-    fn mode(&self, node: &Node) -> u32 {
+    pub(super) fn mode(&self, node: &Node) -> u32 {
         let mode = node.stat.st_mode & 0o7777;
         self.mode.as_ref().map_or(mode, |rule| rule.apply(mode, node.is_directory()))
     }

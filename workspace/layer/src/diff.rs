@@ -37,6 +37,14 @@ impl Change {
         Self { path: entry.path.clone(), effect: Effect::Put(Box::new(entry)) }
     }
 
+    /// Length in bytes of the data that goes with it.
+    pub(crate) fn size(&self) -> u64 {
+        match &self.effect {
+            Effect::Put(entry) => entry.size(),
+            Effect::Remove | Effect::Opaque => 0,
+        }
+    }
+
     /// The change that removes `path`.
     pub fn remove(path: &[u8]) -> Self {
         Self { path: path.to_vec(), effect: Effect::Remove }

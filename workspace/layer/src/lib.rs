@@ -5,25 +5,30 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod below;
+pub mod blocks;
 mod compress;
 mod decompress;
 mod diff;
 mod entry;
 mod error;
 mod extract;
+mod gzip;
 mod merged;
 mod pack;
 mod stack;
 mod tar;
 mod tree;
 
+pub use below::{Below, Found, View};
+pub use blocks::Known;
 pub use compress::{Compressor, Encoding};
 pub use decompress::Decompressor;
 pub use diff::{Change, Effect, diff_trees, diff_upper, order};
 pub use entry::{Entry, Kind, Time};
 pub use error::{Error, Result};
 pub use extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
-pub use pack::{Packed, pack, pack_layer};
+pub use pack::{LayerWriter, Packed, Written, pack, pack_layer};
 pub use stack::{Unpacker, apply_all};
 pub use tar::{RawEntry, TarReader, TarWriter, TimeRule};
 pub use tree::{list, read_entry, read_xattrs};

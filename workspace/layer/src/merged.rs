@@ -52,13 +52,18 @@ impl<'a> Merged<'a> {
     }
 }
 
-enum Visible {
+/// What one layer says of a path.
+pub(crate) enum Visible {
+    /// This is there.
     Entry(Box<Entry>),
+    /// Nothing, whatever is below.
     Hidden,
+    /// Nothing: lower layers know.
     Deeper,
 }
 
-fn look(layer: BorrowedFd<'_>, path: &[u8]) -> Result<Visible> {
+/// Looks at a path in one unpacked layer.
+pub(crate) fn look(layer: BorrowedFd<'_>, path: &[u8]) -> Result<Visible> {
     let ends =
         path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
     let mut opaque = false;

@@ -1,12 +1,13 @@
 //! From changes to an archive, and from there to a compressed blob in the store, in one pass over the data.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-use hull_image::{Descriptor, Digest, Hasher, Store};
+use hull_image::{BlobWriter, Digest, Hasher, Sealed, Store};
 
+use crate::blocks::{Known, Recorded};
 use crate::compress::{Compressor, Encoding};
 use crate::diff::{Change, Effect};
 use crate::entry::{Entry, Kind};
@@ -63,22 +64,102 @@ fn file(
     Ok(entry.size())
 }
 
-/// Packs changes into the store: the diff id, the blob, and what went in.
+/// Packs changes for the store.
 ///
 /// The bytes depend on the changes, the times and the encoding alone, not on the machine or its number of processors.
-pub fn pack_layer(
-    store: &Store,
+pub fn pack_layer<'a>(
+    store: &'a Store,
     changes: &[Change],
     root: BorrowedFd<'_>,
     times: TimeRule,
     encoding: Encoding,
-) -> Result<(Digest, Descriptor, Packed)> {
-    let sink = Compressor::new(store.blob_writer()?, encoding)?;
-    let mut writer = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new() }, times);
-    let packed = pack(changes, root, &mut writer)?;
-    let HashingWriter { inner, hasher } = writer.finish()?;
-    let blob = inner.finish()?.finish(encoding.media_type())?;
-    Ok((hasher.finish(), blob, packed))
+) -> Result<Written<'a>> {
+    let mut layer = LayerWriter::new(store, times, encoding)?;
+    let mut links = HashMap::new();
+    for change in changes {
+        layer.cut_before(&change.path, change.size())?;
+        layer.packed.entries += 1;
+        match &change.effect {
+            Effect::Remove => layer.tar.whiteout(&change.path)?,
+            Effect::Opaque => layer.tar.opaque(&change.path)?,
+            Effect::Put(entry) if matches!(entry.kind, Kind::File { .. }) => {
+                layer.packed.bytes += file(entry, root, &mut layer.tar, &mut links)?;
+            }
+            Effect::Put(entry) => layer.tar.append(entry, &mut io::empty())?,
+        }
+    }
+    layer.finish()
+}
+
+/// Files at least this long have blocks of their own, in bytes.
+const LARGE: u64 = 1 << 20;
+
+/// A layer being written into the store, entry by entry.
+pub struct LayerWriter<'a> {
+    tar: TarWriter<HashingWriter<Compressor<BlobWriter<'a>>>>,
+    encoding: Encoding,
+    packed: Packed,
+    after_large: bool,
+}
+
+/// A layer that was written.
+pub struct Written<'a> {
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// The blob, to be published.
+    pub blob: Sealed<'a>,
+    /// What went in.
+    pub packed: Packed,
+    /// What a later layer can take over: see [`crate::blocks`].
+    pub blocks: Vec<Recorded>,
+}
+
+impl<'a> LayerWriter<'a> {
+    /// Begins a layer.
+    pub fn new(store: &'a Store, times: TimeRule, encoding: Encoding) -> Result<Self> {
+        let sink = Compressor::new(store.blob_writer()?, encoding)?;
+        let tar = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new() }, times);
+        Ok(Self { tar, encoding, packed: Packed::default(), after_large: false })
+    }
+
+    /// Takes blocks over that an earlier layer has too; before the first entry.
+    pub fn reuse(&mut self, known: Known) {
+        self.tar.sink_mut().inner.reuse(known);
+    }
+
+    /// Adds an entry with its data, in the order of [`crate::order`].
+    pub fn put(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.cut_before(&entry.path, entry.size())?;
+        self.packed.entries += 1;
+        self.packed.bytes += entry.size();
+        self.tar.append(entry, data)
+    }
+
+    /// Ends the layer.
+    pub fn finish(self) -> Result<Written<'a>> {
+        let HashingWriter { inner, hasher } = self.tar.finish()?;
+        let (blob, blocks) = inner.finish_blocks()?;
+        let blob = blob.seal(self.encoding.media_type())?;
+        Ok(Written { diff_id: hasher.finish(), blob, packed: self.packed, blocks })
+    }
+
+    /// Ends a block where layers that are alike in part would: by names, and round large files.
+    fn cut_before(&mut self, path: &[u8], size: u64) -> Result<()> {
+        let large = size >= LARGE;
+        let now = large || std::mem::replace(&mut self.after_large, large);
+        if now || is_landmark(path) {
+            let sink = &mut self.tar.sink_mut().inner;
+            sink.may_cut(now).map_err(|e| Error::Stream("write archive", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// One name in sixteen, the same ones everywhere (FNV-1a, its bits mixed once more as names differ in their last ones).
+fn is_landmark(path: &[u8]) -> bool {
+    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash: u32 = path.iter().fold(0x811c_9dc5, mix);
+    (hash ^ hash >> 15).wrapping_mul(0x9e37_79b1) >> 28 == 0
 }
 
 /// Hashes what passes to a writer.
@@ -96,5 +177,19 @@ impl<W: Write> Write for HashingWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_in_sixteen_is_a_landmark_however_alike_they_are() {
+        for pattern in ["f", "packages/p7/src/d1/file", "aaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+            let names = (0..4096).map(|number| format!("{pattern}{number}"));
+            let count = names.filter(|name| is_landmark(name.as_bytes())).count();
+            assert!((180..340).contains(&count), "{pattern}: {count} of 4096");
+        }
     }
 }

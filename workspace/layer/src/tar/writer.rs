@@ -70,6 +70,11 @@ impl<W: Write> TarWriter<W> {
         self.mark(&join(dir, b".wh..wh..opq"))
     }
 
+    /// What is written to.
+    pub(crate) fn sink_mut(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     /// Ends the archive and gives the sink back.
     pub fn finish(mut self) -> Result<W> {
         self.write(&[0; 2 * BLOCK])?;

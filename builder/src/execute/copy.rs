@@ -1,0 +1,221 @@
+//! COPY: worked out from lists, then written in one pass to the archive and, where a step needs it, to a tree.
+//!
+//! What an earlier layer of the same step has just so is taken from there: files by another name, compressed blocks as
+//! they are.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+use hull_image::Sealed;
+use hull_layer::{Entry, Kind, Known, LayerWriter, Written};
+use sha2::{Digest, Sha256};
+
+use super::Execution;
+use super::keys::Selected;
+use crate::cache::{Key, Record};
+use crate::context::content::hex;
+use crate::context::tree::{Node, Tree};
+use crate::error::{Error, Result};
+use crate::graph::{Action, CopyAction, Input, Plan, Root, StepId};
+use crate::pack;
+use crate::snapshot::{self, Layers, Snapshot};
+use crate::steps::copy::Target;
+use crate::steps::grow::Growing;
+use crate::steps::lines::{Content, Line, Lines};
+
+/// What the same step left when it was last done.
+#[derive(Default)]
+struct Earlier {
+    tree: Option<OwnedFd>,
+    blocks: Option<Known>,
+    /// By number of a file's line in the key: whether it was the same then.
+    same: Vec<bool>,
+}
+
+impl<'a> Execution<'a> {
+    /// Does a COPY on top of `below`.
+    pub(super) fn copy(
+        &self,
+        id: StepId,
+        (copy, key): (&CopyAction, &Key),
+        place: &str,
+        below: &Layers,
+        selected: &Selected<'_>,
+    ) -> Result<(Record, Sealed<'a>)> {
+        // An independent layer is written on nothing: whatever is below may change.
+        let nothing = Layers::default();
+        let base = if copy.link { &nothing } else { below };
+        let packing = self.settings.packing;
+        let keeps_owners = selected.opened.as_ref().is_some_and(|opened| opened.tree().keeps_owners);
+        let users = if copy.chown.is_some() { Some(Snapshot::read_only(self.store, base)?) } else { None };
+        let users = users.as_ref().map(Snapshot::root);
+        let target = Target::of(users, copy, keeps_owners, packing.epoch.is_none())?;
+        let seen = snapshot::below(self.store, self.cache, base)?;
+        let mut lines = Lines::new(&target, &seen);
+        if let Some(opened) = &selected.opened {
+            lines.add(opened.tree(), &selected.sources, &selected.contents)?;
+        }
+        for (name, content) in &copy.inline {
+            lines.add_text(name, content.as_bytes())?;
+        }
+        let lines = lines.finish()?;
+        let mut earlier = self.earlier(place, key, selected);
+        let mut layer = LayerWriter::new(self.store, packing.times(), packing.encoding)?;
+        if let Some(blocks) = earlier.blocks.take() {
+            layer.reuse(blocks);
+        }
+        let tree = if self.trees[id] { Some(snapshot::Tree::make(self.store)?) } else { None };
+        let root = tree.as_ref().map(snapshot::Tree::root).transpose()?;
+        let mut growing = root.map(|root| Growing::new(root, earlier.tree.take(), packing.epoch));
+        for line in &lines {
+            write(line, selected, &mut layer, growing.as_mut(), &earlier.same)?;
+        }
+        growing.map_or(Ok(()), Growing::finish)?;
+        let written = layer.finish()?;
+        self.cache.keep_blocks(&written, packing.encoding)?;
+        self.adopt(tree, lines, &written)?;
+        Ok(pack::record(written))
+    }
+
+    /// The tree becomes the store's; without one, the list of what is in the layer stands for it.
+    fn adopt(&self, tree: Option<snapshot::Tree>, lines: Vec<Line<'_>>, written: &Written<'_>) -> Result<()> {
+        let Some(tree) = tree else {
+            let entries = lines.into_iter().map(|line| line.entry).collect();
+            return self.cache.keep_list(&written.diff_id, entries);
+        };
+        tree.adopt(self.store, pack::layer_record(written))
+    }
+
+    /// What this step left before, if nothing but the content of files is different now.
+    fn earlier(&self, place: &str, key: &Key, selected: &Selected<'_>) -> Earlier {
+        if self.settings.no_cache {
+            return Earlier::default();
+        }
+        let Some(last) = self.cache.last(place) else { return Earlier::default() };
+        let Some(record) = self.cache.find(&last.name()) else { return Earlier::default() };
+        let mut earlier = Earlier {
+            blocks: self.cache.blocks(&record.blob, self.settings.packing.encoding),
+            ..Earlier::default()
+        };
+        let (was, others) = last.below_label("file");
+        // With several sources a file's name in the layer doesn't tell which one it is from.
+        if selected.sources.len() == 1 && others == key.below_label("file").1 {
+            let was: HashMap<&str, &str> =
+                was.iter().map(|(label, value)| (&label["file ".len()..], value.as_str())).collect();
+            let same = |(label, value): &(String, String)| was.get(label.as_str()) == Some(&value.as_str());
+            earlier.same = selected.contents.lines.iter().map(same).collect();
+            earlier.tree = snapshot::tree_of(self.store, &record.diff_id);
+        }
+        earlier
+    }
+}
+
+fn write(
+    line: &Line<'_>,
+    selected: &Selected<'_>,
+    layer: &mut LayerWriter<'_>,
+    growing: Option<&mut Growing>,
+    same: &[bool],
+) -> Result<()> {
+    let entry = &line.entry;
+    match line.content {
+        Content::Node(node, number) => {
+            let opened = selected.opened.as_ref().ok_or_else(super::step::missing_input)?;
+            let same = same.get(number).copied().unwrap_or(false);
+            write_file((entry, node), opened.tree(), selected, layer, growing.map(|growing| (growing, same)))
+        }
+        Content::Text(mut text) => {
+            layer.put(entry, &mut &*text)?;
+            let Some(growing) = growing else { return Ok(()) };
+            let Some(mut file) = growing.file(entry, false)? else { return Ok(()) };
+            io::copy(&mut text, &mut file).map_err(Error::io("write", "a heredoc"))?;
+            growing.filled(&file, entry)
+        }
+        Content::Nothing if matches!(entry.kind, Kind::File { .. }) => {
+            Err(Error::fact("a directory below became a file"))
+        }
+        Content::Nothing => {
+            layer.put(entry, &mut io::empty())?;
+            growing.map_or(Ok(()), |growing| growing.other(entry))
+        }
+    }
+}
+
+/// Copies a file's bytes; they must be those that the cache key was made of.
+fn write_file(
+    (entry, node): (&Entry, &Node),
+    tree: &Tree,
+    selected: &Selected<'_>,
+    layer: &mut LayerWriter<'_>,
+    mut growing: Option<(&mut Growing, bool)>,
+) -> Result<()> {
+    let to = match &mut growing {
+        Some((growing, same)) => growing.file(entry, *same)?,
+        None => None,
+    };
+    let mut tee = Tee { from: tree.open_file(&node.path)?, to, hasher: Sha256::new() };
+    layer.put(entry, &mut tee)?;
+    let found: [u8; 32] = tee.hasher.finalize().into();
+    let name = || String::from_utf8_lossy(&node.path);
+    match selected.contents.files.get(&node.path) {
+        Some(wanted) if wanted.content == found => {}
+        Some(wanted) => {
+            let (wanted, found) = (hex(&wanted.content), hex(&found));
+            let text = format!("{} changed while it was read ({wanted} became {found})", name());
+            return Err(Error::fact(text));
+        }
+        None => return Err(Error::fact(format!("{} was not read before", name()))),
+    }
+    match (growing, tee.to) {
+        (Some((growing, _)), Some(file)) => growing.filled(&file, entry),
+        _ => Ok(()),
+    }
+}
+
+/// Reads, hashes what it read, and writes it to the tree.
+struct Tee {
+    from: File,
+    to: Option<File>,
+    hasher: Sha256,
+}
+
+impl Read for Tee {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        if let Some(to) = &mut self.to {
+            to.write_all(&buffer[..count])?;
+        }
+        Ok(count)
+    }
+}
+
+/// Which steps leave something that another step needs as a tree: all below a RUN, WORKDIR or ADD, and what is read from.
+pub(super) fn needed_as_trees(plan: &Plan) -> Vec<bool> {
+    let mut needed = vec![false; plan.steps.len()];
+    let mut mark = |mut id: StepId| {
+        loop {
+            needed[id] = true;
+            match plan.steps[id].root {
+                Root::Step(below) => id = below,
+                Root::Scratch | Root::Image(_) => return,
+            }
+        }
+    };
+    for step in &plan.steps {
+        let only_looks = match &step.action {
+            Action::Copy(copy) => !copy.add && copy.chown.is_none(),
+            Action::Run(_) | Action::Workdir(_) => false,
+        };
+        let inputs = step.inputs();
+        // The first one is what it is done on.
+        for input in inputs.iter().skip(usize::from(only_looks)) {
+            if let Input::Root(Root::Step(id)) = input {
+                mark(*id);
+            }
+        }
+    }
+    needed
+}

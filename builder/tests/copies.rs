@@ -1,0 +1,112 @@
+//! COPY writes only what is new: files and compressed blocks of the layer before, trees only where a step needs one.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod making;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hull_testkit::{Scratch, gate, needs};
+
+use making::{build, context};
+
+/// A context whose COPY makes an archive of many blocks.
+fn full_context(scratch: &Scratch, dockerfile: &str) -> PathBuf {
+    let context = context(scratch, "c", dockerfile);
+    let mut seed = 7u32;
+    for number in 0..600u32 {
+        let directory = context.join(format!("tree/d{}", number / 20));
+        fs::create_dir_all(&directory).unwrap();
+        let text: String = (0..3000)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                format!("{:x}", seed >> 24)
+            })
+            .collect();
+        fs::write(directory.join(format!("f{number}")), text).unwrap();
+    }
+    // Files younger than this are not kept in the file cache.
+    std::thread::sleep(Duration::from_millis(80));
+    context
+}
+
+/// How often each file's content is in unpacked layers, by path in the layer: the number of its names.
+fn names(store: &Path, path: &str) -> Vec<u64> {
+    let layers = fs::read_dir(store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<u64> = layers
+        .filter_map(|layer| fs::metadata(layer.join("fs").join(path)).ok())
+        .map(|meta| meta.nlink())
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn an_edit_shares_what_is_the_same_and_changes_no_byte_by_it() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("edit");
+    let context =
+        full_context(&scratch, "COPY tree /src\nRUN [\"/bin/busybox\", \"sha256sum\", \"/src/d3/f60\"]\n");
+    let store = scratch.join("s");
+    build(&store, &context, &[]).done();
+    fs::write(context.join("tree/d3/f60"), "edited").unwrap();
+    let edited = build(&store, &context, &["-q"]);
+    assert_eq!(names(&store, "src/d0/f0"), [2, 2], "one file in both layers");
+    assert_eq!(names(&store, "src/d3/f60"), [1, 1], "two files");
+    let fresh = build(&scratch.join("fresh"), &context, &["-q"]);
+    assert_eq!(edited.text(), fresh.text());
+    // Another mode for everything shares no file, but still is the image that a fresh store makes.
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), text.replace("COPY tree", "COPY --chmod=600 tree")).unwrap();
+    let closed = build(&store, &context, &["-q"]);
+    assert_eq!(names(&store, "src/d0/f0"), [1, 2, 2]);
+    assert_eq!(closed.text(), build(&scratch.join("third"), &context, &["-q"]).text());
+}
+
+#[test]
+fn compressed_blocks_are_taken_over_from_the_layer_before() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("blocks");
+    let context = full_context(&scratch, "COPY tree /src\n");
+    let store = scratch.join("s");
+    build(&store, &context, &[]).done();
+    fs::write(context.join("tree/d3/f60"), "edited").unwrap();
+    build(&store, &context, &[]).done();
+    let mut lists: Vec<Vec<[u8; 68]>> = fs::read_dir(store.join("cache/blocks"))
+        .unwrap()
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .map(|bytes| bytes[12..].chunks_exact(68).map(|record| record.try_into().unwrap()).collect())
+        .collect();
+    lists.sort_by_key(Vec::len);
+    let [.., before, after] = &lists[..] else { panic!("two large layers") };
+    let same = after.iter().filter(|record| before.contains(record)).count();
+    assert!(after.len() >= 8, "{} blocks", after.len());
+    assert_eq!(same, after.len() - 1, "all but the block with the edited file");
+}
+
+#[test]
+fn a_copy_that_nothing_runs_on_makes_no_tree_until_something_does() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("lists");
+    let context = full_context(&scratch, "COPY tree /src\nCOPY tree/d0/f0 /src/d0/\nCOPY tree/d1 /other/\n");
+    let store = scratch.join("s");
+    let lazy = build(&store, &context, &["-q"]);
+    assert_eq!(names(&store, "src/d3/f60"), [] as [u64; 0]);
+    // What is below decides where things go: a file for a directory is refused although no tree is there.
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), format!("{text}COPY tree/d1 /src/d0/f1\n")).unwrap();
+    let refused = build(&store, &context, &[]);
+    assert!(refused.stderr.contains("open directory src/d0/f1: Not a directory"), "{}", refused.stderr);
+    fs::write(
+        context.join("Dockerfile"),
+        format!("{text}RUN [\"/bin/busybox\", \"test\", \"-f\", \"/src/d3/f60\"]\n"),
+    )
+    .unwrap();
+    build(&store, &context, &[]).done();
+    assert_eq!(names(&store, "src/d3/f60"), [1], "now it is unpacked");
+    fs::write(context.join("Dockerfile"), text).unwrap();
+    assert_eq!(build(&store, &context, &["-q", "--no-cache"]).text(), lazy.text());
+}

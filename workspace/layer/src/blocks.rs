@@ -1,0 +1,152 @@
+//! What the blocks of a compressed archive are, so that a later archive that is alike in part takes their members over.
+//!
+//! A member is found by the digest of its block and held against its own digest: a damaged archive is never copied on.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use sha2::{Digest, Sha256};
+
+const MAGIC: &[u8; 8] = b"hullbk01";
+const RECORD: usize = 32 + 32 + 4;
+/// Longest member that is believed in, in bytes: a block that did not shrink, and its frame.
+const LONGEST: u32 = (1 << 20) + (64 << 10);
+
+type Sum = [u8; 32];
+
+/// One block of a written archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    content: Sum,
+    member: Sum,
+    length: u32,
+}
+
+impl Recorded {
+    pub(crate) fn content_of(block: &[u8]) -> Sum {
+        Sha256::digest(block).into()
+    }
+
+    pub(crate) fn new(content: Sum, member: &[u8]) -> Self {
+        let length = u32::try_from(member.len()).unwrap_or(u32::MAX);
+        Self { content, member: Sha256::digest(member).into(), length }
+    }
+}
+
+/// The records of one archive as bytes; `level` is that of its compression.
+pub fn encode(level: i32, records: &[Recorded]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(12 + records.len() * RECORD);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&level.to_le_bytes());
+    for record in records {
+        bytes.extend_from_slice(&record.content);
+        bytes.extend_from_slice(&record.member);
+        bytes.extend_from_slice(&record.length.to_le_bytes());
+    }
+    bytes
+}
+
+/// An earlier archive and where its blocks are in it.
+#[derive(Debug)]
+pub struct Known {
+    archive: File,
+    blocks: HashMap<Sum, (u64, u32, Sum)>,
+}
+
+impl Known {
+    /// Reads records for an archive; `None` when they are of another level, or are none.
+    pub fn decode(bytes: &[u8], level: i32, archive: File) -> Option<Self> {
+        let records = bytes.strip_prefix(MAGIC)?.strip_prefix(&level.to_le_bytes())?;
+        if !records.len().is_multiple_of(RECORD) {
+            return None;
+        }
+        let mut blocks = HashMap::with_capacity(records.len() / RECORD);
+        let mut offset = 0u64;
+        for record in records.chunks_exact(RECORD) {
+            let content: Sum = record[..32].try_into().ok()?;
+            let member: Sum = record[32..64].try_into().ok()?;
+            let length = u32::from_le_bytes(record[64..].try_into().ok()?);
+            if length > LONGEST {
+                return None;
+            }
+            blocks.insert(content, (offset, length, member));
+            offset += u64::from(length);
+        }
+        Some(Self { archive, blocks })
+    }
+
+    /// The member of the block with this digest, if the archive still has it unharmed.
+    pub(crate) fn find(&self, content: &Sum) -> Option<Vec<u8>> {
+        let (offset, length, wanted) = self.blocks.get(content)?;
+        let mut member = vec![0; *length as usize];
+        self.archive.read_exact_at(&mut member, *offset).ok()?;
+        (Sum::from(Sha256::digest(&member)) == *wanted).then_some(member)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+    use crate::{Compressor, Encoding};
+
+    /// Compresses parts that may each begin a block; gives the archive, its records, and how many members were new.
+    fn archive(parts: &[Vec<u8>], known: Option<Known>) -> (File, Vec<Recorded>) {
+        let file = tempfile::tempfile().unwrap();
+        let mut compressor = Compressor::with_threads(file, Encoding::Gzip(5), 2).unwrap();
+        if let Some(known) = known {
+            compressor.reuse(known);
+        }
+        for part in parts {
+            compressor.may_cut(true).unwrap();
+            compressor.write_all(part).unwrap();
+        }
+        compressor.finish_blocks().unwrap()
+    }
+
+    fn bytes(file: &mut File) -> Vec<u8> {
+        file.rewind().unwrap();
+        let mut all = Vec::new();
+        std::io::Read::read_to_end(file, &mut all).unwrap();
+        all
+    }
+
+    fn parts() -> Vec<Vec<u8>> {
+        (0..4u8).map(|part| (0..300_000u32).map(|n| (n % (251 - u32::from(part))) as u8).collect()).collect()
+    }
+
+    #[test]
+    fn blocks_of_an_earlier_archive_are_taken_over_and_change_no_byte() {
+        let (first, records) = archive(&parts(), None);
+        let mut changed = parts();
+        changed[1].push(7);
+        // A changed byte in the earlier archive's members would show if they were not taken from there.
+        let (mut alone, alone_records) = archive(&changed, None);
+        let known = Known::decode(&encode(5, &records), 5, first).unwrap();
+        let found = changed.iter().filter(|part| known.find(&Recorded::content_of(part)).is_some()).count();
+        assert_eq!(found, 3, "all but the changed one");
+        let (mut with, with_records) = archive(&changed, Some(known));
+        assert!(bytes(&mut with) == bytes(&mut alone) && with_records == alone_records);
+    }
+
+    #[test]
+    fn a_damaged_archive_is_not_copied_on() {
+        let (first, records) = archive(&parts(), None);
+        first.write_all_at(&[1; 64], 40).unwrap();
+        let known = Known::decode(&encode(5, &records), 5, first).unwrap();
+        assert!(known.find(&Recorded::content_of(&parts()[0])).is_none());
+        assert!(known.find(&Recorded::content_of(&parts()[3])).is_some());
+    }
+
+    #[test]
+    fn records_of_another_level_or_length_are_none() {
+        let (_, records) = archive(&parts(), None);
+        let whole = encode(5, &records);
+        let file = || tempfile::tempfile().unwrap();
+        assert!(Known::decode(&whole, 6, file()).is_none());
+        assert!(Known::decode(&whole[..whole.len() - 1], 5, file()).is_none());
+        assert!(Known::decode(b"", 5, file()).is_none());
+    }
+}
