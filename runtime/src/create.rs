@@ -20,7 +20,7 @@ use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
 use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl};
-use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies};
+use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait};
 use oci_spec::runtime::LinuxIntelRdt;
@@ -182,7 +182,7 @@ fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
         globals.log.write(Level::Debug, text);
     }
     check_terminal(&plan, request)?;
-    let hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
+    let hierarchies = hierarchies(&facts, globals)?;
     let cgroup = plan_cgroup(&request.id, &plan, &facts, globals, &hierarchies)?;
     Ok(Decisions { bundle, plan, facts, seal, hierarchies, cgroup, keeps_keyring: request.no_new_keyring })
 }
@@ -206,6 +206,15 @@ fn check_terminal(plan: &Plan, request: &Request) -> Result<()> {
     }
 }
 
+/// Finds the control groups of this host, and where the caller's own systemd keeps its units if that is asked.
+pub fn hierarchies(facts: &HostFacts, globals: &Globals) -> Result<Hierarchies> {
+    let mut hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
+    if globals.cgroup_manager == Manager::Systemd && facts.rootless {
+        hierarchies.ask_user_manager().map_err(cgroup_error)?;
+    }
+    Ok(hierarchies)
+}
+
 /// Plans the control groups; a limit that cannot be set here is refused.
 pub fn plan_cgroup(
     id: &ContainerId,
@@ -220,6 +229,7 @@ pub fn plan_cgroup(
         resources: plan.resources.as_ref(),
         rootless: facts.rootless,
         manager: globals.cgroup_manager,
+        annotations: &plan.annotations,
     };
     hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
         Error::new(Code::Cgroup, format!("invalid configuration: {}", refusal.reason))
@@ -300,7 +310,8 @@ fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) ->
 }
 
 fn open_door(entry: &Entry<'_>, facts: &HostFacts, cgroup: &Cgroup) -> Result<Option<Door>> {
-    entry.keeps_its_user(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)
+    let opened = entry.keeps_its_user(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
+    Ok(opened.flatten())
 }
 
 /// Clones the container's process (or the relay that will clone it).

@@ -83,7 +83,7 @@ pub fn join(
     let mut cgroup = Cgroup::open(&record.cgroup);
     let enters_itself =
         !facts.rootless && !namespaces.contains(CloneFlags::NEWUSER) && request.sub_cgroups.is_empty();
-    let door = enters_itself.then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
+    let door = enters_itself.then(|| cgroup.door()).transpose().map_err(cgroup_error)?.flatten();
     let target = Target { init, namespaces, plan, facts, record };
     let score = oom_score::lend(plan.process.oom_score_adj)?;
     // From before the first setns: the container's processes can see this one soon, and must not ptrace it or open

@@ -3,9 +3,11 @@
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::state::StateDir;
+use hull_cgroup::Manager;
 use hull_plan::HookPlan;
 use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The hooks.
 pub fn hooks(directory: &StateDir) -> Result<HookPlan> {
@@ -15,7 +17,11 @@ pub fn hooks(directory: &StateDir) -> Result<HookPlan> {
 
 /// The control groups that a container of this id and configuration would have been given.
 pub fn likely_cgroups(directory: &StateDir, globals: &Globals) -> Vec<hull_cgroup::Cgroup> {
-    let Ok(hierarchies) = hull_cgroup::Hierarchies::probe() else { return Vec::new() };
+    let Ok(mut hierarchies) = hull_cgroup::Hierarchies::probe() else { return Vec::new() };
+    let rootless = hull_sys::identity::effective_uid() != 0;
+    if rootless && globals.cgroup_manager == Manager::Systemd && hierarchies.ask_user_manager().is_err() {
+        return Vec::new();
+    }
     let configured = directory.config().ok().and_then(|bytes| hull_plan::load(&bytes).ok());
     let path = configured
         .as_ref()
@@ -26,8 +32,9 @@ pub fn likely_cgroups(directory: &StateDir, globals: &Globals) -> Vec<hull_cgrou
         path,
         id: directory.id().as_str(),
         resources: None,
-        rootless: hull_sys::identity::effective_uid() != 0,
+        rootless,
         manager: globals.cgroup_manager,
+        annotations: &BTreeMap::new(),
     };
     hull_cgroup::plan(&spec, hierarchies.facts())
         .ok()

@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::cli::BundleOptions;
-use crate::create::{cgroup_error, plan_cgroup};
+use crate::create::{hierarchies, plan_cgroup};
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::host;
@@ -10,7 +10,6 @@ use crate::log::Level;
 use crate::output;
 use crate::seal::Seal;
 use crate::state::ContainerId;
-use hull_cgroup::Hierarchies;
 use hull_plan::{HostFacts, Plan};
 use std::path::Path;
 
@@ -18,7 +17,7 @@ use std::path::Path;
 pub fn check(options: &BundleOptions, globals: &Globals) -> Result<u8> {
     let (plan, facts) = planned(options, globals)?;
     Seal::compile(&plan)?;
-    let hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
+    let hierarchies = hierarchies(&facts, globals)?;
     // Any id will do: it is only a part of the path.
     plan_cgroup(&ContainerId::parse("check")?, &plan, &facts, globals, &hierarchies)?;
     output::line("config.json can be carried out here").map(|()| 0)

@@ -127,7 +127,11 @@ mod tests {
             owner: 0,
             init: None,
             namespaces: 0,
-            cgroup: hull_cgroup::SavedPaths { layout: hull_cgroup::Layout::V1, places: Vec::new() },
+            cgroup: hull_cgroup::SavedPaths {
+                layout: hull_cgroup::Layout::V1,
+                places: Vec::new(),
+                unit: None,
+            },
             has_process: true,
             has_poststop: false,
             creating: false,

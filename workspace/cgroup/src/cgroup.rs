@@ -1,13 +1,14 @@
 //! A container's control group: made from a plan, or opened again from what `state.json` kept.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CgroupError, Result, is_permission};
 use crate::node::Node;
-use crate::{CgroupPlan, Hierarchies, Layout, Place, apply, destroy, enable, make};
+use crate::{CgroupPlan, Hierarchies, Layout, Place, Unit, apply, destroy, enable, make, systemd};
 
 /// How long a failed `create` tries to take its directories away again.
 const UNDO_DEADLINE: Duration = Duration::from_secs(2);
@@ -19,6 +20,9 @@ pub struct SavedPaths {
     pub layout: Layout,
     /// One directory in each hierarchy.
     pub places: Vec<Place>,
+    /// The systemd unit that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// A container's control group. One that was made is removed on drop until [`Cgroup::keep`] is called.
@@ -30,12 +34,25 @@ pub struct Cgroup {
     made: Vec<(usize, String)>,
     /// A directory that may not be entered is done without (a rootless caller that asked for nothing).
     lenient: bool,
+    /// The systemd unit that the directories belong to.
+    pub(crate) unit: Option<Unit>,
+    /// What is done when the first process is attached: systemd makes no scope without one.
+    pub(crate) pending: Option<Pending>,
+    /// This value started the unit, and stops it when it is dropped.
+    started: bool,
+}
+
+/// What it takes to make the directories later.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    plan: CgroupPlan,
+    roots: Vec<Rc<OwnedFd>>,
 }
 
 impl Cgroup {
     /// The directories that [`Cgroup::make`] is going to make, for the journal.
     pub fn planned_paths(plan: &CgroupPlan) -> SavedPaths {
-        SavedPaths { layout: plan.layout, places: plan.places.clone() }
+        SavedPaths { layout: plan.layout, places: plan.places.clone(), unit: plan.unit.clone() }
     }
 
     /// Makes the directories in every hierarchy and writes the limits; no process is in there yet.
@@ -43,55 +60,93 @@ impl Cgroup {
     /// # Errors
     /// A directory cannot be made, holds processes or is frozen; the kernel refuses a limit. What was made until
     /// then is removed. A rootless caller without permission, path and limits gets a group without directories.
+    /// With systemd everything but the plan waits for [`Cgroup::attach`].
     pub fn make(plan: &CgroupPlan, hierarchies: &Hierarchies) -> Result<Self> {
+        let roots: Vec<_> = (0..plan.places.len()).map(|index| hierarchies.root(index).clone()).collect();
         let mut cgroup = Self {
             layout: plan.layout,
             nodes: Vec::with_capacity(plan.places.len()),
             made: Vec::new(),
-            lenient: plan.rootless && !plan.explicit,
+            lenient: plan.rootless && !plan.explicit && plan.unit.is_none(),
+            unit: plan.unit.clone(),
+            pending: None,
+            started: false,
         };
-        for (index, place) in plan.places.iter().enumerate() {
+        match plan.unit {
+            Some(_) => cgroup.pending = Some(Pending { plan: plan.clone(), roots }),
+            None => cgroup.fill(plan, &roots)?,
+        }
+        Ok(cgroup)
+    }
+
+    /// Makes or opens every directory, and writes the limits.
+    fn fill(&mut self, plan: &CgroupPlan, roots: &[Rc<OwnedFd>]) -> Result<()> {
+        for (index, (place, root)) in plan.places.iter().zip(roots).enumerate() {
             let mut made = Vec::new();
-            let found = make::directory(place, hierarchies.root(index), &mut made);
-            cgroup.made.extend(made.into_iter().map(|path| (index, path)));
-            let root = hierarchies.root(index);
+            let found = make::directory(place, root, &mut made);
+            self.made.extend(made.into_iter().map(|path| (index, path)));
             let (node, existed) = match found {
                 Ok(found) => found,
                 Err(failure) => match make::do_without(plan, index, failure, root) {
                     Ok(node) => (node, false),
                     Err(error) => {
                         // It may have been made and not opened: the way to it is needed to remove it.
-                        cgroup.nodes.push(Node::opened(place.clone(), root.clone(), None));
+                        self.nodes.push(Node::opened(place.clone(), root.clone(), None));
                         return Err(error);
                     }
                 },
             };
-            cgroup.nodes.push(node);
-            if existed {
-                make::refuse_used(&cgroup.nodes[index])?;
+            self.nodes.push(node);
+            match &plan.unit {
+                None if existed => make::refuse_used(&self.nodes[index])?,
+                Some(unit) if !existed && plan.layout == Layout::V2 => return Err(unit.elsewhere(place)),
+                _ => {}
             }
         }
-        make::fill_cpusets(&cgroup.nodes)?;
-        enable::controllers(plan.layout, &plan.enable, &plan.writes, &cgroup.nodes)?;
-        apply::writes(&plan.writes, &cgroup.nodes)?;
-        Ok(cgroup)
+        make::fill_cpusets(&self.nodes)?;
+        // What is above a unit's directory is systemd's: it hands down what was asked for.
+        let layout = if plan.unit.is_some() { Layout::Hybrid } else { plan.layout };
+        enable::controllers(layout, &plan.enable, &plan.writes, &self.nodes)?;
+        apply::writes(&plan.writes, &self.nodes)
+    }
+
+    /// Has systemd make the unit around the first process, then does what was put off.
+    fn start_unit(&mut self, pid: i32, pending: &Pending) -> Result<()> {
+        let Pending { plan, roots } = pending;
+        let Some(unit) = &plan.unit else { return Ok(()) };
+        systemd::start(unit, &unit.properties(&plan.id, pid, &plan.writes, &plan.properties))?;
+        self.started = true;
+        self.fill(plan, roots)
     }
 
     /// Opens the directories of an existing container, each one when it is first needed. Missing ones are no error.
     pub fn open(paths: &SavedPaths) -> Self {
         let nodes = paths.places.iter().cloned().map(Node::saved).collect();
-        Self { layout: paths.layout, nodes, made: Vec::new(), lenient: false }
+        Self {
+            layout: paths.layout,
+            nodes,
+            made: Vec::new(),
+            lenient: false,
+            unit: paths.unit.clone(),
+            pending: None,
+            started: false,
+        }
     }
 
-    /// What `state.json` keeps: the directories that exist.
+    /// What `state.json` keeps: the directories that exist, or that systemd is going to make.
     pub fn saved_paths(&self) -> SavedPaths {
+        if let Some(pending) = &self.pending {
+            return Self::planned_paths(&pending.plan);
+        }
         let there = self.nodes.iter().filter(|node| matches!(node.dir(), Ok(Some(_))));
-        SavedPaths { layout: self.layout, places: there.map(|node| node.place.clone()).collect() }
+        let places = there.map(|node| node.place.clone()).collect();
+        SavedPaths { layout: self.layout, places, unit: self.unit.clone() }
     }
 
     /// Leaves the directories in place when this value is dropped: the last step of a successful `create`.
     pub fn keep(&mut self) {
         self.made.clear();
+        self.started = false;
     }
 
     /// Puts a process into every hierarchy.
@@ -111,6 +166,9 @@ impl Cgroup {
     }
 
     fn attach_where(&mut self, pid: i32, wanted: impl Fn(&Node) -> bool) -> Result<()> {
+        if let Some(pending) = self.pending.take() {
+            self.start_unit(pid, &pending)?;
+        }
         let text = pid.to_string();
         for node in self.nodes.iter_mut().filter(|node| wanted(node)) {
             let Some(dir) = node.dir()? else { continue };
@@ -157,6 +215,10 @@ pub(crate) const PROCS: &str = "cgroup.procs";
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        if let Some(unit) = self.unit.as_ref().filter(|_| self.started) {
+            // As below: the journal knows the unit.
+            let _ = systemd::stop(unit);
+        }
         let deadline = Instant::now() + UNDO_DEADLINE;
         for (index, path) in self.made.iter().rev() {
             // The error that brought us here is the one to report; what cannot be removed is in the journal.

@@ -10,6 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
 use crate::node::Node;
 use crate::processes::{groups, open_group};
+use crate::systemd;
 use crate::wait::wait_until;
 
 /// How many directories are held open on the way down. A container may nest groups far deeper than the caller may
@@ -22,13 +23,15 @@ impl Cgroup {
     /// # Errors
     /// A directory is still busy at `deadline`: processes are in there.
     pub fn destroy(&mut self, deadline: Instant) -> Result<()> {
+        // A bus that is gone keeps nobody from removing the directories, and systemd drops a unit without one.
+        let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
         let mut first = Ok(());
         for node in &self.nodes {
             // The others are removed all the same.
             let removed = remove_one(node, node.below_root(), deadline);
             first = first.and(removed);
         }
-        first
+        first.map_err(|error| stopped.err().unwrap_or(error))
     }
 }
 

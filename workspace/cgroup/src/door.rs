@@ -23,10 +23,14 @@ pub struct Door(Vec<(OwnedFd, String)>);
 
 impl Cgroup {
     /// Opens the way in. The kernel judges the writer by who opened it, so the process may have become another user.
+    /// None where systemd has yet to make the group around the process.
     ///
     /// # Errors
     /// A directory was removed, or is not the caller's to enter.
-    pub fn door(&self) -> Result<Door> {
+    pub fn door(&self) -> Result<Option<Door>> {
+        if self.pending.is_some() {
+            return Ok(None);
+        }
         let mut files = Vec::with_capacity(self.nodes.len());
         for node in self.nodes.iter().filter(|node| !node.is_v2()) {
             let Some(dir) = node.dir()? else { continue };
@@ -36,7 +40,7 @@ impl Cgroup {
                 Err(source) => return Err(CgroupError::File { action: "open", path, source }),
             }
         }
-        Ok(Door(files))
+        Ok(Some(Door(files)))
     }
 }
 

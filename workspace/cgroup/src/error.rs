@@ -145,6 +145,25 @@ pub enum CgroupError {
         /// Which processes stand in the way, with its own separator; may be empty.
         detail: String,
     },
+    /// systemd did not do what was asked.
+    #[error("unable to apply cgroup configuration: {what} unit {unit}: {detail}")]
+    Systemd {
+        /// `start`, `stop` or `change`.
+        what: &'static str,
+        /// Name of the unit.
+        unit: String,
+        /// Its answer, or what is wrong with the bus.
+        detail: String,
+    },
+    /// The caller has no systemd user manager that can be asked.
+    #[error(
+        "ask the user's systemd for a control group: {detail} (a session of this user is needed, or loginctl \
+         enable-linger; XDG_RUNTIME_DIR or DBUS_SESSION_BUS_ADDRESS say where the bus is)"
+    )]
+    UserManager {
+        /// Its answer, or what is wrong with the bus.
+        detail: String,
+    },
     /// The kernel did not take the device rules.
     #[error("set device rules of {path}: {what}")]
     Devices {

@@ -46,6 +46,8 @@ pub struct Hierarchy {
 pub struct Facts {
     /// Each hierarchy once, in mount order.
     pub hierarchies: Vec<Hierarchy>,
+    /// The control group of the caller's own systemd user manager; see [`crate::Hierarchies::ask_user_manager`].
+    pub user_manager: Option<String>,
 }
 
 impl Facts {
@@ -67,7 +69,7 @@ impl Facts {
                 own: below(&mount.root, &own.1),
             });
         }
-        Self { hierarchies }
+        Self { hierarchies, user_manager: None }
     }
 
     /// The hierarchies that a container has directories in; of version 2 without controllers.
@@ -79,7 +81,7 @@ impl Facts {
             mount_point: place.mount_point.clone(),
             own: None,
         };
-        Self { hierarchies: places.map(hierarchy).collect() }
+        Self { hierarchies: places.map(hierarchy).collect(), user_manager: None }
     }
 
     /// Stores the text of the version 2 tree's `cgroup.controllers`.

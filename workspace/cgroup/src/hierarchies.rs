@@ -9,7 +9,7 @@ use hull_sys::fs::{
 use hull_sys::{CWD, SysError, io};
 
 use crate::error::{CgroupError, Result};
-use crate::{Facts, Version};
+use crate::{Facts, Version, systemd};
 
 /// Largest file that is read from procfs or cgroupfs: a host with 20 000 mounts has a mountinfo of 3 MB.
 const FILE_MAX: usize = 64 << 20;
@@ -56,6 +56,15 @@ impl Hierarchies {
     /// What the plan needs to know.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Finds out where units of the caller's own systemd user manager are, which the plan of one of them needs.
+    ///
+    /// # Errors
+    /// The user's bus cannot be reached, or says nothing of use.
+    pub fn ask_user_manager(&mut self) -> Result<()> {
+        self.facts.user_manager = Some(systemd::user_manager_group()?);
+        Ok(())
     }
 
     /// The mount point's directory of hierarchy `index`.

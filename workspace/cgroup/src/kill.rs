@@ -36,8 +36,9 @@ impl Cgroup {
     /// # Errors
     /// Processes are left at `deadline`: they are named with what they wait for.
     pub fn kill_all(&self, deadline: Instant) -> Result<()> {
+        let mut sent = false;
         if let Some(node) = self.v2() {
-            self.kill_v2(node)?;
+            sent = self.kill_v2(node)?;
         }
         let Some(node) = self.v1("freezer").or_else(|| self.main()) else { return Ok(()) };
         if let Some(pids) = self.v1("pids") {
@@ -48,7 +49,7 @@ impl Cgroup {
             if is_frozen_node(node)? {
                 thaw_step(node)?;
             }
-            let round = deadline.min(Instant::now() + ROUND);
+            let round = if sent { deadline.min(Instant::now() + ROUND) } else { Instant::now() };
             if wait_until(round, || Ok(below(node, true)?.is_empty()))? {
                 return Ok(());
             }
@@ -57,17 +58,18 @@ impl Cgroup {
             }
             let _thaw = self.stop_for_a_while(deadline.min(Instant::now() + ROUND));
             send(&below(node, true)?, libc::SIGKILL, node)?;
+            sent = true;
         }
     }
 
-    /// Kills the version 2 subtree at once; a kernel without the file leaves it to the rounds.
-    fn kill_v2(&self, node: &Node) -> Result<()> {
+    /// Kills the version 2 subtree at once; false on a kernel without the file, which leaves it to the rounds.
+    fn kill_v2(&self, node: &Node) -> Result<bool> {
         match node.write("cgroup.kill", "1") {
-            Err(error) if error.is(libc::ENOENT) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.is(libc::ENOENT) => Ok(false),
             Err(source) => {
                 Err(CgroupError::File { action: "write", path: node.path_of("cgroup.kill"), source })
             }
-            Ok(()) => Ok(()),
         }
     }
 

@@ -15,10 +15,11 @@
 //! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
 //! | `door` | the way in that needs no lock over all processes |
 //! | `node` | one directory: every file by its name below an open directory |
+//! | `systemd` | the systemd driver: a scope by D-Bus, its name and properties as pure values |
 //! | `delegate` | the version 2 directory given to the container's user |
 //! | `freeze`, `kill`, `processes`, `destroy` | the container's life and its end |
 //! | `update`, `statistics`, `oom` | limits changed, use measured, memory watched while it runs |
-//! | `sub`, `mounts` | groups below the container's own, and what a `cgroup` mount shows |
+//! | `sub` | groups below the container's own |
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -34,7 +35,6 @@ mod freeze;
 mod hierarchies;
 mod kill;
 mod make;
-mod mounts;
 mod node;
 mod oom;
 mod place;
@@ -44,6 +44,7 @@ mod refusal;
 mod resources;
 pub mod statistics;
 mod sub;
+mod systemd;
 mod update;
 mod wait;
 
@@ -53,7 +54,6 @@ pub use door::Door;
 pub use error::{CgroupError, RefusedLimit, Result};
 pub use facts::{Facts, Hierarchy, Layout, Version};
 pub use hierarchies::Hierarchies;
-pub use mounts::{CgroupMount, mount_plan};
 pub use oom::{MemoryDeath, Oom, OomWatch};
 pub use place::Place;
 pub use plan::{CgroupPlan, CgroupSpec, Manager, plan};
@@ -61,3 +61,4 @@ pub use refusal::Refusal;
 pub use resources::{Write, writes_of};
 pub use statistics::Statistics;
 pub use sub::SubPaths;
+pub use systemd::Unit;

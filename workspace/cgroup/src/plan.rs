@@ -1,10 +1,12 @@
 //! The container's control group as a value: where its directories are and what is written (pure).
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::LinuxResources;
 
 use crate::place::{Place, places};
 use crate::resources::{Write, writes_of};
-use crate::{DeviceRules, Facts, Layout, Refusal};
+use crate::{DeviceRules, Facts, Layout, Refusal, Unit, systemd};
 
 /// What the configuration and the command line say.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,8 @@ pub struct CgroupSpec<'a> {
     pub rootless: bool,
     /// Who makes the directory.
     pub manager: Manager,
+    /// `annotations`: those of systemd's properties are read where systemd makes the directory.
+    pub annotations: &'a BTreeMap<String, String>,
 }
 
 /// Who makes a container's control group.
@@ -36,6 +40,12 @@ pub enum Manager {
 /// What [`plan`] decided; carried out by `Cgroup::make`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPlan {
+    /// The container's id.
+    pub id: String,
+    /// The systemd unit, with that driver.
+    pub unit: Option<Unit>,
+    /// Properties that the configuration asks for beside its limits.
+    pub(crate) properties: Vec<systemd::Property>,
     /// How the host is laid out.
     pub layout: Layout,
     /// The container's directory in each hierarchy, in the order of [`Facts::hierarchies`].
@@ -63,15 +73,12 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
             "no cgroup file system is mounted (mount one at /sys/fs/cgroup)",
         ));
     };
-    if spec.manager == Manager::Systemd {
-        return Err(Refusal::new(
-            "/linux/cgroupsPath",
-            "the systemd cgroup driver is not part of this build",
-        ));
-    }
     let nothing = LinuxResources::default();
     if spec.manager == Manager::Disabled {
         return Ok(CgroupPlan {
+            id: spec.id.to_owned(),
+            unit: None,
+            properties: Vec::new(),
             layout,
             places: Vec::new(),
             writes: Vec::new(),
@@ -83,10 +90,20 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
     }
     let writes = writes_of(spec.resources.unwrap_or(&nothing), &nothing, facts)?;
     let rules = spec.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    let unit = (spec.manager == Manager::Systemd)
+        .then(|| Unit::read(spec.path, spec.id, spec.rootless))
+        .transpose()?;
+    let places = match &unit {
+        Some(unit) => places(Some(&unit.directory(facts)?), spec.id, false, facts)?,
+        None => places(spec.path, spec.id, spec.rootless, facts)?,
+    };
     Ok(CgroupPlan {
         layout,
+        id: spec.id.to_owned(),
+        properties: unit.as_ref().map_or(Ok(Vec::new()), |_| systemd::asked_for(spec.annotations))?,
+        unit,
         devices: Some(DeviceRules::read(rules, facts.index_of("devices").is_some())?),
-        places: places(spec.path, spec.id, spec.rootless, facts)?,
+        places,
         enable: facts.v2().map(|tree| facts.hierarchies[tree].controllers.clone()).unwrap_or_default(),
         writes,
         rootless: spec.rootless,

@@ -4,7 +4,7 @@ use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
-use crate::{DeviceRules, Facts, Layout, apply, enable, writes_of};
+use crate::{DeviceRules, Facts, Layout, apply, enable, systemd, writes_of};
 
 impl Cgroup {
     /// Writes what `new` sets, and leaves the rest. `current` is what is in force: some version 2 values need both.
@@ -22,6 +22,9 @@ impl Cgroup {
             new.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true))
         {
             self.refuse_below_usage(memory)?;
+        }
+        if let Some(unit) = &self.unit {
+            systemd::change(unit, &systemd::limits(&writes))?;
         }
         // What the container was made without is only enabled where a limit needs it.
         enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;

@@ -199,7 +199,7 @@ fn a_process_enters_every_group_by_itself() {
     needs!(gate::root());
     let bed = Bed::new("door");
     let cgroup = bed.make("{}");
-    let door = cgroup.door().unwrap();
+    let door = cgroup.door().unwrap().unwrap();
     let request = CloneRequest { into_cgroup: cgroup.v2_fd(), ..CloneRequest::default() };
     let child = spawn(&request, || match door.enter() {
         Ok(()) => loop {

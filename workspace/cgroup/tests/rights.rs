@@ -3,6 +3,7 @@
 
 mod bed;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
@@ -34,6 +35,7 @@ fn make(path: Option<&str>, json: &str) -> Result<Cgroup, CgroupError> {
         resources: Some(&resources),
         rootless: true,
         manager: Manager::Files,
+        annotations: &BTreeMap::new(),
     };
     Cgroup::make(&plan(&spec, hierarchies.facts()).unwrap(), &hierarchies)
 }
@@ -67,7 +69,14 @@ fn a_rootless_caller_without_permission_gets_what_needs_none() {
 
 fn plan_rules() -> hull_cgroup::DeviceRules {
     let hierarchies = Hierarchies::probe().unwrap();
-    let spec = CgroupSpec { path: None, id: "x", resources: None, rootless: true, manager: Manager::Files };
+    let spec = CgroupSpec {
+        path: None,
+        id: "x",
+        resources: None,
+        rootless: true,
+        manager: Manager::Files,
+        annotations: &BTreeMap::new(),
+    };
     plan(&spec, hierarchies.facts()).unwrap().devices.unwrap()
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +47,7 @@ impl Bed {
             resources: Some(&resources),
             rootless: false,
             manager: hull_cgroup::Manager::Files,
+            annotations: &BTreeMap::new(),
         };
         plan(&spec, self.hierarchies.facts())
     }

@@ -47,7 +47,7 @@ pub fn features_document(lists: &FeatureLists) -> String {
         linux: Linux {
             namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: CAPABILITIES.to_vec(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: lists.seccomp.as_ref().map(|lists| Seccomp { enabled: true, lists }),
             apparmor: enabled,
             selinux: enabled,

@@ -1,0 +1,133 @@
+//! The systemd driver: a transient scope for the container, asked for over D-Bus.
+//!
+//! systemd makes a scope only around a process, so the unit is started when the container's first process is attached;
+//! limits are given to systemd as properties and, as they are finer there, written to the files as well.
+
+mod bus;
+mod properties;
+mod unit;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use properties::{asked_for, limits};
+pub use unit::Unit;
+pub(crate) use wire::Property;
+
+use self::bus::{Bus, Failed};
+use self::wire::{Argument, Message, Target};
+use crate::error::{CgroupError, Result};
+
+/// How long systemd may take for a unit.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const MANAGER: Target = Target {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+
+const PROPERTIES: Target = Target { interface: "org.freedesktop.DBus.Properties", ..MANAGER };
+
+/// Asks the caller's own user manager for its control group: units of its are below.
+pub(crate) fn user_manager_group() -> Result<String> {
+    let asked = || {
+        let mut bus = Bus::connect(true, Instant::now() + DEADLINE)?;
+        let what = [Argument::Text(MANAGER.interface), Argument::Text("ControlGroup")];
+        bus.call(PROPERTIES, "Get", &what)
+    };
+    let found = asked().and_then(|answer| {
+        let group = answer.texts.into_iter().next();
+        group.filter(|group| group.starts_with('/')).ok_or(Failed::Broken("systemd did not say where it is"))
+    });
+    found.map_err(|failed| CgroupError::UserManager { detail: detail(failed) })
+}
+
+/// Starts the unit around a process, and waits until it is there. What a failed unit of the same name left is
+/// forgotten first.
+pub(crate) fn start(unit: &Unit, properties: &[Property]) -> Result<()> {
+    let fail = |failed| explain("start", unit, failed);
+    let mut bus = connect(unit).map_err(fail)?;
+    let arguments = [
+        Argument::Text(&unit.name),
+        Argument::Text("replace"),
+        Argument::Properties(properties),
+        Argument::NoUnits,
+    ];
+    let started = match bus.call(MANAGER, "StartTransientUnit", &arguments) {
+        Err(Failed::Refused(name, _)) if name == "org.freedesktop.systemd1.UnitExists" => {
+            // One that runs stays, and the second try says so.
+            let _ = bus.call(MANAGER, "ResetFailedUnit", &[Argument::Text(&unit.name)]);
+            bus.call(MANAGER, "StartTransientUnit", &arguments)
+        }
+        other => other,
+    };
+    let outcome = started.and_then(|job| finished(&mut bus, &job));
+    if let Err(Failed::Broken(_)) = &outcome {
+        // The job may still be under way: no half-made scope is left.
+        let _ = stop(unit);
+    }
+    outcome.map_err(fail)
+}
+
+/// Stops the unit if it is there, and forgets how it ended. One whose processes died badly stays known to systemd as
+/// failed, and its name taken, until then.
+pub(crate) fn stop(unit: &Unit) -> Result<()> {
+    let fail = |failed| explain("stop", unit, failed);
+    let mut bus = connect(unit).map_err(fail)?;
+    let name = [Argument::Text(&unit.name)];
+    let stopped = match bus.call(MANAGER, "StopUnit", &[name[0].clone(), Argument::Text("replace")]) {
+        Err(Failed::Refused(name, _)) if name == NO_SUCH_UNIT => Ok(()),
+        Err(failed) => Err(failed),
+        Ok(job) => finished(&mut bus, &job),
+    };
+    // A unit that did not fail has nothing to forget, and is not known any more.
+    let _ = bus.call(MANAGER, "ResetFailedUnit", &name);
+    stopped.map_err(fail)
+}
+
+/// Changes properties of the unit while it runs.
+pub(crate) fn change(unit: &Unit, properties: &[Property]) -> Result<()> {
+    if properties.is_empty() {
+        return Ok(());
+    }
+    let arguments = [Argument::Text(&unit.name), Argument::Flag(true), Argument::Properties(properties)];
+    let changed = connect(unit).and_then(|mut bus| bus.call(MANAGER, "SetUnitProperties", &arguments));
+    changed.map(drop).map_err(|failed| explain("change", unit, failed))
+}
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Connects, and has the ends of jobs told from now on: they may come before the answer that names the job.
+fn connect(unit: &Unit) -> std::result::Result<Bus, Failed> {
+    let mut bus = Bus::connect(unit.user, Instant::now() + DEADLINE)?;
+    bus.watch(MANAGER.interface, "JobRemoved")?;
+    bus.call(MANAGER, "Subscribe", &[])?;
+    Ok(bus)
+}
+
+/// Waits for the end of the job that an answer names.
+fn finished(bus: &mut Bus, job: &Message) -> std::result::Result<(), Failed> {
+    let job = job.texts.first().cloned().ok_or(Failed::Broken("systemd named no job"))?;
+    // JobRemoved(number, job, unit, result)
+    let end = bus.signal(|signal| signal.member == "JobRemoved" && signal.texts.first() == Some(&job))?;
+    match end.texts.get(2).map(String::as_str) {
+        Some("done" | "skipped") => Ok(()),
+        result => Err(Failed::Refused("job".to_owned(), result.unwrap_or("without a result").to_owned())),
+    }
+}
+
+fn explain(what: &'static str, unit: &Unit, failed: Failed) -> CgroupError {
+    CgroupError::Systemd { what, unit: unit.name.clone(), detail: detail(failed) }
+}
+
+fn detail(failed: Failed) -> String {
+    match failed {
+        Failed::Unreachable(path, error) => {
+            format!("connect to the bus {}: {error}", path.display())
+        }
+        Failed::Io(error) => error.to_string(),
+        Failed::Broken(text) => text.to_owned(),
+        Failed::Refused(name, text) => format!("{name}: {text}"),
+    }
+}
