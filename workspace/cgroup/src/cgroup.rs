@@ -170,12 +170,16 @@ impl Cgroup {
             self.start_unit(pid, &pending)?;
         }
         let text = pid.to_string();
+        let users = self.unit.as_ref().filter(|unit| unit.user);
         for node in self.nodes.iter_mut().filter(|node| wanted(node)) {
             let Some(dir) = node.dir()? else { continue };
-            match crate::node::write_file(dir, PROCS, &text) {
-                Ok(()) => {}
-                Err(error) if self.lenient && is_permission(&error) => node.forget(),
-                Err(source) => {
+            match (crate::node::write_file(dir, PROCS, &text), users) {
+                (Ok(()), _) => {}
+                (Err(error), _) if self.lenient && is_permission(&error) => node.forget(),
+                (Err(error), Some(unit)) if is_permission(&error) && node.is_v2() => {
+                    systemd::attach(unit, pid)?
+                }
+                (Err(source), _) => {
                     let (path, hint) = (node.path_of(PROCS), make::attach_hint(&source));
                     return Err(CgroupError::Attach { pid, path, hint, source });
                 }

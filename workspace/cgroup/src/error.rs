@@ -148,7 +148,7 @@ pub enum CgroupError {
     /// systemd did not do what was asked.
     #[error("unable to apply cgroup configuration: {what} unit {unit}: {detail}")]
     Systemd {
-        /// `start`, `stop` or `change`.
+        /// `start`, `stop`, `change` and others.
         what: &'static str,
         /// Name of the unit.
         unit: String,

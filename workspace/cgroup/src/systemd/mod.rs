@@ -86,6 +86,14 @@ pub(crate) fn stop(unit: &Unit) -> Result<()> {
     stopped.map_err(fail)
 }
 
+/// Has a user's systemd move a process into the unit: the user may not, where they have no group above them in common
+/// that is the user's (a login session and the user's own manager).
+pub(crate) fn attach(unit: &Unit, pid: i32) -> Result<()> {
+    let arguments = [Argument::Text(&unit.name), Argument::Text(""), Argument::Pid(pid.unsigned_abs())];
+    let moved = connect(unit).and_then(|mut bus| bus.call(MANAGER, "AttachProcessesToUnit", &arguments));
+    moved.map(drop).map_err(|failed| explain("attach a process to", unit, failed))
+}
+
 /// Changes properties of the unit while it runs.
 pub(crate) fn change(unit: &Unit, properties: &[Property]) -> Result<()> {
     if properties.is_empty() {

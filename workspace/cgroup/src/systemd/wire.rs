@@ -41,6 +41,8 @@ pub(super) enum Argument<'a> {
     Flag(bool),
     /// `a(sv)`
     Properties(&'a [Property]),
+    /// `au` with one number.
+    Pid(u32),
     /// `a(sa(sv))`, always empty: auxiliary units.
     NoUnits,
 }
@@ -51,6 +53,7 @@ impl Argument<'_> {
             Self::Text(_) => "s",
             Self::Flag(_) => "b",
             Self::Properties(_) => "a(sv)",
+            Self::Pid(_) => "au",
             Self::NoUnits => "a(sa(sv))",
         }
     }
@@ -137,6 +140,7 @@ impl Writer {
         match argument {
             Argument::Text(text) => self.text(text),
             Argument::Flag(flag) => self.number((*flag).into()),
+            Argument::Pid(pid) => self.array(4, |out| out.number(*pid)),
             Argument::NoUnits => self.array(8, |_| {}),
             Argument::Properties(properties) => self.array(8, |out| {
                 for (name, value) in *properties {
