@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::log::{Format, Log};
 use crate::state::StateRoot;
 use hull_cgroup::Manager;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// The evaluated global options.
@@ -53,9 +54,11 @@ impl Globals {
     }
 }
 
-/// /run/hull, or the user's runtime directory.
+/// /run/hull, or the user's runtime directory. Root of a user namespace whose /run is somebody else's (rootless podman
+/// calls that way) is an ordinary user.
 fn default_root() -> Result<PathBuf> {
-    if hull_sys::identity::effective_uid() == 0 {
+    let owns_run = || std::fs::metadata("/run").is_ok_and(|run| run.uid() == 0);
+    if hull_sys::identity::effective_uid() == 0 && owns_run() {
         return Ok(PathBuf::from("/run/hull"));
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
