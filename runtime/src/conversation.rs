@@ -72,6 +72,7 @@ fn place(talk: &mut Conversation<'_>, child: Child) -> (Child, Result<()>) {
             enter::write_id_maps(child.pid, maps, talk.facts).map_err(|error| error.step(Step::MapIds))?;
         }
         groups::attach(talk.cgroup, child.pid, talk.remaining)?;
+        groups::give_away(talk.cgroup, talk.plan, talk.facts)?;
         talk.record.resctrl.join(child.pid.as_raw())?;
         if talk.remaining == Remaining::All {
             groups::allow_all_cpus(child.pid);

@@ -232,9 +232,8 @@ pub fn plan_cgroup(
         annotations: &plan.annotations,
     };
     hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
-        Error::new(Code::Cgroup, format!("invalid configuration: {}", refusal.reason))
-            .field(refusal.field)
-            .step(Step::Plan)
+        let text = format!("invalid configuration: {} (config.json#{})", refusal.reason, refusal.field);
+        Error::new(Code::Cgroup, text).field(refusal.field).step(Step::Plan)
     })
 }
 

@@ -6,7 +6,9 @@
 
 use crate::create::cgroup_error;
 use crate::error::Result;
+use crate::root::cgroups;
 use hull_cgroup::{Cgroup, Door};
+use hull_plan::{HostFacts, Plan};
 use hull_sys::process::{Child, CloneRequest, Pid, spawn};
 use std::convert::Infallible;
 
@@ -52,6 +54,28 @@ pub fn attach(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining) -> Result<()>
     }
     .map_err(cgroup_error)
 }
+
+/// As [`attach`], for a further process: a version 2 group that hands controllers on holds none itself, so the process
+/// goes where the container's first one, `init`, went.
+pub fn attach_beside(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining, init: i32) -> Result<()> {
+    match remaining {
+        Remaining::All | Remaining::Version2 => cgroup.attach_beside(pid.as_raw(), init),
+        Remaining::Nothing => Ok(()),
+    }
+    .map_err(cgroup_error)
+}
+
+/// Parent: gives the version 2 group to the container's user, where the configuration has it so.
+pub fn give_away(cgroup: &Cgroup, plan: &Plan, facts: &HostFacts) -> Result<()> {
+    let Some(owner) = cgroups::owner(plan).filter(|owner| *owner != facts.uid) else { return Ok(()) };
+    match cgroup.delegate(owner) {
+        // An ordinary user gives nothing away: the container does without.
+        Err(error) if facts.rootless && error.errno() == Some(EPERM) => Ok(()),
+        given => given.map_err(cgroup_error),
+    }
+}
+
+const EPERM: i32 = 1;
 
 /// Child: enters by a door that the parent has opened, and closes it.
 pub fn enter(door: Door) -> Result<()> {

@@ -300,7 +300,8 @@ fn place(
     let process = &target.plan.process;
     set_cpus(&process.cpu_affinity_initial, child.pid, "/process/execCPUAffinity/initial")?;
     if sub_cgroups.is_empty() {
-        groups::attach(cgroup, child.pid, remaining)?;
+        let init = target.record.init.as_ref().map_or(0, |init| init.pid);
+        groups::attach_beside(cgroup, child.pid, remaining, init)?;
     } else {
         let paths = SubPaths::parse(sub_cgroups).map_err(cgroup_error)?;
         cgroup.join_sub(child.pid.as_raw(), &paths).map_err(cgroup_error)?;

@@ -3,7 +3,7 @@
 use super::mounts::new_filesystem;
 use crate::error::{Context, Result};
 use hull_cgroup::{Layout, Place, SavedPaths, Version};
-use hull_plan::{Attributes, MountPlan, NamespaceKind, Plan};
+use hull_plan::{Attributes, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::Root;
 use hull_sys::fs::{self, Mode};
 use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, move_mount_at, open_tree};
@@ -39,6 +39,26 @@ fn entry(place: &Place, whole: bool) -> MountEntry {
     };
     let aliases = if name.contains(',') { name.split(',').map(str::to_owned).collect() } else { Vec::new() };
     MountEntry { name, aliases, host_path: place.host_path(), options, version: place.version, whole }
+}
+
+/// Who owns the container's own part of the version 2 tree: its user, if it has a cgroup namespace and a `cgroup` mount
+/// that can be written (config-linux.md, "cgroup ownership"). The id is the host's.
+pub fn owner(plan: &Plan) -> Option<u32> {
+    let writable = |mount: &MountPlan| {
+        mount.source == MountSource::Cgroup && mount.attributes.set & MOUNT_ATTR_RDONLY == 0
+    };
+    if !plan.entry.create.has(NamespaceKind::Cgroup) || !plan.mounts.iter().any(writable) {
+        return None;
+    }
+    let inside = plan.process.as_ref()?.uid;
+    match &plan.entry.id_maps {
+        Some(maps) => maps.uid.iter().find_map(|map| {
+            let offset = inside.checked_sub(map.inside).filter(|offset| *offset < map.size)?;
+            map.outside.checked_add(offset)
+        }),
+        // Whose ids a joined user namespace maps is not known here.
+        None => (!plan.entry.joins(NamespaceKind::User)).then_some(inside),
+    }
 }
 
 const NO_OPTIONS: &[(String, Option<String>)] = &[];
