@@ -49,7 +49,7 @@ soak *ARGS:
     cargo nextest run -p hull-shim -E 'binary(shim_soak)' --run-ignored only --no-capture {{ARGS}}
 
 # kill 200 builds at moments spread over a whole one; each time the next one must give the undisturbed digest
-soak KILLS="200":
+soak-builder KILLS="200":
     cargo build --quiet --bin hull --bin hull-build
     HULL_SOAK={{KILLS}} cargo nextest run -p hull-build --test disturbed -E 'test(killed)' --no-capture
 

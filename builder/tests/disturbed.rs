@@ -1,6 +1,6 @@
 //! Builds that are disturbed: killed at any moment, out of space, ten at once, by other users; nothing wrong stays.
 //!
-//! `HULL_SOAK=N` kills N builds instead of a few (`just soak`).
+//! `HULL_SOAK=N` kills N builds instead of a few (`just soak-builder`).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
