@@ -28,6 +28,10 @@ test *ARGS:
 integration *ARGS:
     integration/test.sh -p hull-integration {{ARGS}}
 
+# everything that can run in machines of pure version 2 control groups, with and without systemd; takes long
+suites-vm *ARGS:
+    HULL_VM_TIMEOUT=3600 integration/vm/tests --all {{ARGS}}
+
 # compare with the installed peers: run, create, start, state, kill, delete, exec
 bench *ARGS:
     cargo build --release --bin hull --bin hull-bench --bin hull-probe

@@ -7,23 +7,31 @@ cd "$(dirname "$0")/.."
 
 packages='buildah busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
   docker-registry docker.io iproute2 iptables musl-tools podman procps python3 runc skopeo strace tmux uidmap umoci util-linux'
-missing=''
-for package in $packages; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
+# For the tests in a virtual machine, which are skipped where these cannot be had.
+machine='cpio e2fsprogs kmod mmdebstrap qemu-system-x86 xz-utils zstd'
+
+install() { # PACKAGES... that are missing
+  missing=''
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
   echo "setup: installing$missing"
   export DEBIAN_FRONTEND=noninteractive
   # No daemon of the system is wanted: the tests start their own.
   policy=/usr/sbin/policy-rc.d
+  made=''
   [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; made=1; }
   log=$(mktemp)
-  if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
-    tail -30 "$log"; exit 1
-  fi
+  outcome=0
+  { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1 || outcome=$?
+  [ $outcome = 0 ] || tail -30 "$log"
   rm -f "$log"
-  [ -z "${made:-}" ] || rm -f $policy
-fi
+  [ -z "$made" ] || rm -f $policy
+  return $outcome
+}
+install $packages
+install $machine || echo 'setup: the tests in a virtual machine will be skipped'
 
 tool() { # a cargo tool, built quickly rather than optimised; from /, so that this tree's target does not apply
   command -v "$1" >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/$1" ] || {

@@ -23,6 +23,9 @@ export HULL_SKIP_LIST="$work/skipped"
 verdict=0
 cargo nextest run --workspace --no-fail-fast --cargo-quiet "$@" || verdict=$?
 
+# Only in a whole run: arguments pick tests of this machine.
+[ $# -gt 0 ] || integration/vm/tests || verdict=1
+
 # A name in the list stands for itself; what follows a # is its reason.
 sed 's/[[:space:]]*#.*//' integration/allowed-skips.txt | grep -v '^$' | sort -u >"$work/allowed" || true
 sort -u "$HULL_SKIP_LIST" >"$work/skips"

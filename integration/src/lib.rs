@@ -10,3 +10,4 @@ pub mod docker;
 pub mod image;
 pub mod podman;
 pub mod terminal;
+pub mod user;

@@ -82,7 +82,7 @@ fn delete_refuses_a_running_container_unless_forced() {
 
 #[test]
 fn delete_leaves_no_state_and_no_cgroup() {
-    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
     let runtime = Runtime::under_test();
     let bundle = Bundle::new(&["/bin/sleep", "60"]);
     let container = runtime.start(&bundle);
@@ -155,7 +155,7 @@ fn kill_takes_names_with_and_without_sig_and_numbers() {
 
 #[test]
 fn pause_stops_every_process_and_resume_lets_them_go_on() {
-    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
     let runtime = Runtime::under_test();
     let bundle = Bundle::shell("while :; do echo x >>/ticks; sleep 0.02; done");
     let container = runtime.start(&bundle);
@@ -175,7 +175,7 @@ fn pause_stops_every_process_and_resume_lets_them_go_on() {
 
 #[test]
 fn a_paused_container_can_be_deleted_by_force() {
-    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
     let runtime = Runtime::under_test();
     let bundle = Bundle::new(&["/bin/sleep", "60"]);
     let container = runtime.start(&bundle);
@@ -268,7 +268,7 @@ fn limits_reach_the_cgroup_and_update_changes_them() {
 
 #[test]
 fn a_process_over_its_memory_limit_is_killed() {
-    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
     let bundle = Bundle::shell("exec tail -c 200m /dev/zero")
         .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 }));
     assert_eq!(Runtime::under_test().run(&bundle).code, 137);
@@ -359,7 +359,7 @@ fn a_profile_that_denies_every_call_ends_the_container() {
 
 #[test]
 fn resources_for_update_are_read_as_strictly_as_a_configuration() {
-    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1(), ours());
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups(), ours());
     let runtime = Runtime::under_test();
     let bundle = Bundle::new(&["/bin/sleep", "60"]);
     let container = runtime.start(&bundle);

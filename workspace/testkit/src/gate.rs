@@ -88,6 +88,13 @@ pub fn path(path: impl AsRef<Path>) -> Gate {
     if path.exists() { Ok(()) } else { Err(format!("needs {}", path.display())) }
 }
 
+/// The cgroup controllers can be used, in either version.
+pub fn cgroups() -> Gate {
+    cgroup_v1()
+        .or_else(|_| path("/sys/fs/cgroup/cgroup.controllers"))
+        .map_err(|_| "needs control groups".to_owned())
+}
+
 /// The cgroup controllers are mounted as version 1 hierarchies (pure or hybrid).
 pub fn cgroup_v1() -> Gate {
     path("/sys/fs/cgroup/memory/cgroup.procs").map_err(|_| "needs version 1 cgroups".to_owned())

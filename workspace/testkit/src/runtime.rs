@@ -180,10 +180,13 @@ pub fn ours() -> Gate {
     }
 }
 
-/// The directory of a container's cgroup in the hierarchy of `controller`, for a bundle's default path.
+/// The directory of a container's cgroup in the hierarchy of `controller`, for a bundle's default path; on pure version 2
+/// there is one for all.
 #[must_use]
 pub fn cgroup_dir(controller: &str, bundle: &Bundle) -> PathBuf {
-    Path::new("/sys/fs/cgroup").join(controller).join(&bundle.id)
+    let tree = Path::new("/sys/fs/cgroup");
+    let hierarchy = if tree.join("cgroup.controllers").exists() { "" } else { controller };
+    tree.join(hierarchy).join(&bundle.id)
 }
 
 /// Reads a small file without its last line end; empty when it is not there.

@@ -1,0 +1,373 @@
+//! hull where systemd is process 1: its scopes, and the managers that ask for them; as root and as an ordinary user.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hull_integration::containerd::Containerd;
+use hull_integration::image;
+use hull_integration::user::{self, User};
+use hull_testkit::call::{PATIENCE, eventually, quick};
+use hull_testkit::gate::Gate;
+use hull_testkit::place::unique;
+use hull_testkit::runtime::{peek, under_test};
+use hull_testkit::{Bundle, Outcome, Runtime, Scratch, gate, needs};
+use serde_json::json;
+
+/// systemd is process 1, with a bus, and control groups are pure version 2.
+fn systemd() -> Gate {
+    let there = ["/run/systemd/system", "/run/dbus/system_bus_socket", "/sys/fs/cgroup/cgroup.controllers"];
+    gate::root().and(there.into_iter().try_for_each(gate::path)).and(gate::program("busybox"))
+}
+
+fn property(unit: &str, name: &str) -> String {
+    quick("systemctl", &["show", "-P", name, unit]).text().trim().to_owned()
+}
+
+/// A slice of a test's own: systemd keeps it when the last scope in it is gone.
+struct Slice(&'static str);
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        let _ = quick("systemctl", &["stop", self.0]);
+    }
+}
+
+/// The options of `hull run` for a scope of the bundle's name; the unit's name.
+fn scoped(arguments: &[&str], slice: &str) -> (Bundle, String) {
+    let bundle = Bundle::new(arguments)
+        .with_id(|id, config| config["linux"]["cgroupsPath"] = json!(format!("{slice}:pod:{id}")));
+    let unit = format!("pod-{}.scope", bundle.id);
+    (bundle, unit)
+}
+
+fn run_detached(runtime: &Runtime, bundle: &Bundle) -> Outcome {
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime.call(&["--systemd-cgroup", "run", "--detach", "--bundle", path, &bundle.id])
+}
+
+fn group_of(runtime: &Runtime, bundle: &Bundle) -> String {
+    let state: serde_json::Value =
+        serde_json::from_str(runtime.call(&["state", &bundle.id]).text()).expect("JSON");
+    peek(format!("/proc/{}/cgroup", state["pid"])).trim_start_matches("0::").to_owned()
+}
+
+fn limit(config: &mut serde_json::Value) {
+    config["linux"]["resources"]["memory"] =
+        json!({ "limit": 67_108_864, "swap": 100_663_296, "reservation": 1_048_576 });
+    config["linux"]["resources"]["cpu"] =
+        json!({ "shares": 512, "quota": 30_000, "period": 100_000, "cpus": "0" });
+    config["linux"]["resources"]["pids"] = json!({ "limit": 40 });
+}
+
+#[test]
+fn a_container_is_a_scope_through_its_whole_life() {
+    needs!(systemd());
+    let _slice = Slice("testkit.slice");
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "testkit-hull.slice");
+    let bundle = bundle.with(limit);
+    run_detached(&runtime, &bundle).done();
+    let directory = format!("/testkit.slice/testkit-hull.slice/{unit}");
+    assert_eq!(group_of(&runtime, &bundle), directory);
+    let expected = [
+        ("MemoryMax", "67108864"),
+        ("MemorySwapMax", "33554432"),
+        ("MemoryLow", "1048576"),
+        ("CPUWeight", "59"),
+        ("CPUQuotaPerSecUSec", "300ms"),
+        ("AllowedCPUs", "0"),
+        ("TasksMax", "40"),
+        ("Delegate", "yes"),
+        ("Slice", "testkit-hull.slice"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(property(&unit, name), value, "{name}");
+    }
+    let file = |name: &str| peek(format!("/sys/fs/cgroup{directory}/{name}"));
+    assert_eq!([file("memory.max"), file("cpu.max"), file("pids.max")], ["67108864", "30000 100000", "40"]);
+
+    let inside = runtime.call(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]);
+    assert_eq!(inside.text(), "0::/", "exec is in the scope, at the root of its cgroup namespace");
+    runtime
+        .call(&[
+            "update",
+            "--memory",
+            "32M",
+            "--memory-swap",
+            "32M",
+            "--pids-limit",
+            "50",
+            "--cpu-quota",
+            "50000",
+            &bundle.id,
+        ])
+        .done();
+    quick("systemctl", &["daemon-reload"]).done();
+    assert_eq!(
+        [file("memory.max"), file("memory.swap.max"), file("pids.max"), file("cpu.max")],
+        ["33554432", "0", "50", "50000 100000"]
+    );
+    assert_eq!([property(&unit, "MemoryMax"), property(&unit, "TasksMax")], ["33554432", "50"]);
+
+    runtime.call(&["pause", &bundle.id]).done();
+    assert_eq!(file("cgroup.freeze"), "1");
+    runtime.call(&["resume", &bundle.id]).done();
+    runtime.call(&["kill", &bundle.id, "KILL"]).done();
+    let stopped = || runtime.call(&["state", &bundle.id]).stdout.contains("\"stopped\"");
+    assert!(eventually(PATIENCE, stopped));
+    runtime.call(&["delete", &bundle.id]).done();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    assert!(!Path::new("/sys/fs/cgroup").join(&directory[1..]).exists());
+}
+
+#[test]
+fn a_unit_that_failed_is_forgotten_at_delete() {
+    needs!(systemd());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
+    let bundle = bundle.with(|config| {
+        config["annotations"] = json!({
+            "org.systemd.property.RuntimeMaxUSec": "uint64 1000000",
+            "org.systemd.property.TimeoutStopUSec": "uint64 1000000"
+        });
+    });
+    run_detached(&runtime, &bundle).done();
+    assert!(
+        eventually(PATIENCE, || property(&unit, "ActiveState") == "failed"),
+        "{}",
+        property(&unit, "ActiveState")
+    );
+    assert!(runtime.call(&["state", &bundle.id]).stdout.contains("\"stopped\""));
+    runtime.call(&["delete", &bundle.id]).done();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    // The name is free again.
+    let again = bundle.with(|config| config["annotations"] = json!({}));
+    run_detached(&runtime, &again).done();
+    runtime.call(&["delete", "--force", &again.id]).done();
+}
+
+#[test]
+fn annotations_that_act_on_the_host_are_refused() {
+    needs!(systemd());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/true"], "");
+    let bundle = bundle.with(|config| {
+        config["annotations"] = json!({ "org.systemd.property.ExecStop": "'/bin/sh'" });
+    });
+    run_detached(&runtime, &bundle).failed(1, "may not set this property");
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+}
+
+#[test]
+fn a_create_that_fails_leaves_no_unit() {
+    needs!(systemd());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/no/such/program"], "");
+    run_detached(&runtime, &bundle).failed(1, "no such file");
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    let (bundle, unit) = scoped(&["/bin/true"], "");
+    let bundle = bundle.with(|config| config["linux"]["resources"]["cpu"] = json!({ "cpus": "4000" }));
+    let outcome = run_detached(&runtime, &bundle);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+}
+
+/// podman with systemd's control groups and the runtime under test; as root, or as a user.
+struct Podman<'a> {
+    user: Option<&'a User>,
+    place: PathBuf,
+}
+
+const IMAGE: &str = "localhost/bb:latest";
+
+impl<'a> Podman<'a> {
+    fn start(user: Option<&'a User>, scratch: &Scratch) -> Self {
+        let place = user.map_or(scratch.path(), User::place).to_path_buf();
+        fs::write(place.join("containers.conf"), image::drop_in("podman.conf"))
+            .expect("write containers.conf");
+        let archive = image::tarball(scratch);
+        let archive_here = place.join("image.tar");
+        fs::copy(archive, &archive_here).expect("copy the image");
+        let podman = Self { user, place };
+        podman.call(&["import", archive_here.to_str().expect("UTF-8"), IMAGE]).done();
+        podman
+    }
+
+    #[track_caller]
+    fn call(&self, arguments: &[&str]) -> Outcome {
+        let place = self.place.display();
+        let settings = format!("CONTAINERS_CONF={place}/containers.conf");
+        let (root, run) = (format!("{place}/storage"), format!("{place}/run"));
+        let mut all = vec![settings.as_str(), "podman", "--root", &root, "--runroot", &run];
+        all.extend(["--storage-driver", "vfs", "--cgroup-manager", "systemd", "--events-backend", "file"]);
+        all.extend(arguments);
+        match self.user {
+            Some(user) => user.call(Path::new("/usr/bin/env"), &all),
+            None => quick("/usr/bin/env", &all),
+        }
+    }
+
+    fn life(&self, slice: &str) {
+        let name = unique("p");
+        let limits = ["--memory", "64m", "--pids-limit", "30", "--cpus", "0.5"];
+        let all =
+            [&["run", "-d", "--name", &name, "--network", "none"], &limits[..], &[IMAGE, "sleep", "1000"]]
+                .concat();
+        self.call(&all).done();
+        let pid = self.call(&["inspect", "-f", "{{.State.Pid}} {{.OCIRuntime}}", &name]);
+        let (pid, runtime) = pid.text().split_once(' ').expect("two words");
+        assert_eq!(runtime, "hull");
+        let group = peek(format!("/proc/{pid}/cgroup"));
+        assert!(group.contains(slice) && group.contains("libpod-"), "{group}");
+        let directory =
+            format!("/sys/fs/cgroup{}", group.trim_start_matches("0::").trim_end_matches("/container"));
+        let file = |name: &str| peek(format!("{directory}/{name}"));
+        assert_eq!(
+            [file("memory.max"), file("pids.max"), file("cpu.max")],
+            ["67108864", "30", "50000 100000"]
+        );
+        assert_eq!(self.call(&["exec", &name, "echo", "inside"]).text(), "inside");
+        self.call(&["update", "--memory", "32m", "--memory-swap", "32m", &name]).done();
+        assert_eq!(file("memory.max"), "33554432");
+        self.call(&["pause", &name]).done();
+        assert_eq!(file("cgroup.freeze"), "1");
+        self.call(&["unpause", &name]).done();
+        self.call(&["stop", "--time", "0", &name]).done();
+        self.call(&["rm", "--force", "--time", "0", &name]).done();
+        assert!(!Path::new(&directory).exists(), "{directory} is left");
+        assert_eq!(self.call(&["run", "--rm", "--network", "none", IMAGE, "sh", "-c", "exit 7"]).code, 7);
+    }
+}
+
+#[test]
+fn podman_runs_containers_in_scopes_of_systemd() {
+    needs!(systemd(), gate::program("podman"));
+    let scratch = Scratch::new("podman");
+    Podman::start(None, &scratch).life("/machine.slice/");
+}
+
+#[test]
+fn rootless_podman_runs_containers_in_scopes_of_the_users_systemd() {
+    needs!(systemd(), gate::program("podman"), user::known(1000));
+    let scratch = Scratch::new("podman");
+    let user = User::new(1000);
+    Podman::start(Some(&user), &scratch).life("/user@1000.service/");
+}
+
+#[test]
+fn containerd_runs_containers_in_scopes_of_systemd() {
+    needs!(systemd(), gate::program("containerd"), gate::program("ctr"), gate::program("podman"));
+    let _slice = Slice("testkitctr.slice");
+    let containerd = Containerd::start();
+    let name = unique("scope");
+    let path = format!("testkitctr-a.slice:ctr:{name}");
+    let options =
+        ["-d", "--runc-systemd-cgroup", "--cgroup", &path, "--memory-limit", "33554432", "--cpus", "0.5"];
+    containerd.run(&options, &name, &["sleep", "1000"]).done();
+    let unit = format!("ctr-{name}.scope");
+    assert_eq!([property(&unit, "MemoryMax"), property(&unit, "CPUQuotaPerSecUSec")], ["33554432", "500ms"]);
+    assert_eq!(containerd.ctr(&["task", "exec", "--exec-id", "e", &name, "echo", "inside"]).text(), "inside");
+    let listed = containerd.ctr(&["task", "ls"]);
+    assert!(
+        listed.text().lines().any(|line| line.starts_with(&name) && line.ends_with("RUNNING")),
+        "{listed:?}"
+    );
+    containerd.ctr(&["task", "rm", "--force", &name]).done();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+}
+
+/// A bundle of the user's, without what only root may ask for.
+fn rootless_bundle(user: &User, maps: &serde_json::Value, arguments: &[&str]) -> Bundle {
+    let bundle = Bundle::new(arguments).with(|config| {
+        let linux = config["linux"].as_object_mut().expect("an object");
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+        linux.insert("uidMappings".to_owned(), maps.clone());
+        linux.insert("gidMappings".to_owned(), maps.clone());
+        let namespaces = linux["namespaces"].as_array_mut().expect("a list");
+        namespaces.push(json!({ "type": "user" }));
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        let pts = mounts.iter_mut().find(|mount| mount["type"] == "devpts").expect("the usual mount");
+        pts["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    });
+    user.own(bundle.path());
+    bundle
+}
+
+fn rootless_life(id: u32, maps: &serde_json::Value, manager: &[&str], group: &str) {
+    let user = User::new(id);
+    let bundle = rootless_bundle(&user, maps, &["/bin/sleep", "1000"]);
+    let (root, path) = (user.place().join("state"), bundle.path().to_str().expect("UTF-8").to_owned());
+    let hull = |arguments: &[&str]| {
+        let root = root.to_str().expect("UTF-8");
+        user.call(&under_test(), &[&["--root", root], manager, arguments].concat())
+    };
+    hull(&["create", "--bundle", &path, &bundle.id]).done();
+    hull(&["start", &bundle.id]).done();
+    let state: serde_json::Value = serde_json::from_str(hull(&["state", &bundle.id]).text()).expect("JSON");
+    assert_eq!(state["status"], "running");
+    let found = peek(format!("/proc/{}/cgroup", state["pid"]));
+    assert!(found.contains(group), "{found}");
+    assert_eq!(hull(&["exec", &bundle.id, "id", "-u"]).text(), "0");
+    hull(&["kill", &bundle.id, "KILL"]).done();
+    assert!(eventually(PATIENCE, || hull(&["state", &bundle.id]).stdout.contains("\"stopped\"")));
+    hull(&["delete", &bundle.id]).done();
+    hull(&["state", &bundle.id]).failed(1, "does not exist");
+}
+
+fn one_id(id: u32) -> serde_json::Value {
+    json!([{ "containerID": 0, "hostID": id, "size": 1 }])
+}
+
+fn with_sub_ids() -> serde_json::Value {
+    json!([{ "containerID": 0, "hostID": 1000, "size": 1 }, { "containerID": 1, "hostID": 100_000, "size": 65536 }])
+}
+
+fn users() -> Gate {
+    gate::root().and(user::known(1000)).and(user::known(1001)).and(gate::program("setpriv"))
+}
+
+#[test]
+fn an_ordinary_user_runs_containers_with_and_without_subordinate_ids() {
+    needs!(users(), gate::program("busybox"), gate::program("newuidmap"));
+    rootless_life(1000, &with_sub_ids(), &[], "");
+    rootless_life(1001, &one_id(1001), &[], "");
+}
+
+#[test]
+fn an_ordinary_users_container_is_a_scope_of_its_own_systemd() {
+    needs!(users(), systemd(), gate::program("newuidmap"));
+    let manager = ["--systemd-cgroup"];
+    rootless_life(1000, &with_sub_ids(), &manager, "/user@1000.service/user.slice/hull-");
+    rootless_life(1001, &one_id(1001), &manager, "/user@1001.service/user.slice/hull-");
+}
+
+#[test]
+fn what_an_ordinary_user_cannot_have_is_named_with_what_would_give_it() {
+    needs!(users(), gate::program("busybox"));
+    let user = User::new(1001);
+    let attempt = |maps: &serde_json::Value, options: &[&str], change: &dyn Fn(&mut serde_json::Value)| {
+        let bundle = rootless_bundle(&user, maps, &["/bin/true"]).with(|config| change(config));
+        let root = user.place().join("state");
+        let ends = ["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id];
+        user.call(
+            &under_test(),
+            &[&["--log-format", "json", "--root", root.to_str().expect("UTF-8")], options, &ends].concat(),
+        )
+    };
+    attempt(&with_sub_ids(), &[], &|_| ()).failed(1, "/etc/subuid");
+    attempt(&one_id(1001), &[], &|config| config["linux"]["resources"] = json!({ "pids": { "limit": 9 } }))
+        .failed(1, "rootless needs no limits");
+    attempt(&one_id(1001), &[], &|config| config["linux"]["cgroupsPath"] = json!("/elsewhere"))
+        .failed(1, "mkdir");
+    let sysctl = "/proc/sys/user/max_user_namespaces";
+    let before = peek(sysctl);
+    fs::write(sysctl, "0").expect("forbid user namespaces");
+    let refused = attempt(&one_id(1001), &[], &|_| ());
+    fs::write(sysctl, before).expect("allow user namespaces again");
+    refused.failed(1, "max_user_namespaces");
+    if !Path::new("/run/systemd/system").exists() {
+        attempt(&one_id(1001), &["--systemd-cgroup"], &|_| ()).failed(1, "loginctl enable-linger");
+    }
+}
