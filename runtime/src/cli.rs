@@ -36,7 +36,7 @@ pub struct GlobalOptions {
     /// Root directory for storage of container state (default: /run/hull, or $XDG_RUNTIME_DIR/hull for a user)
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Path of the criu binary
+    /// Path of the criu binary (default: searched for in PATH)
     #[arg(long, value_name = "PATH", hide = true)]
     pub criu: Option<PathBuf>,
     /// Enable systemd cgroup support; cgroupsPath then is slice:prefix:name
@@ -82,6 +82,10 @@ pub enum Command {
     Update(Box<UpdateOptions>),
     /// Display events of a container, such as out-of-memory notifications and statistics
     Events(EventsOptions),
+    /// Save the processes of a running container as images
+    Checkpoint(Box<CheckpointOptions>),
+    /// Make a container from the images of a checkpoint
+    Restore(Box<RestoreOptions>),
     /// Write a specification file
     Spec(SpecOptions),
     /// Show the enabled features
@@ -355,6 +359,129 @@ pub struct UpdateOptions {
     /// Intel RDT/MBA schema of the memory bandwidth
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// `checkpoint`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct CheckpointOptions {
+    /// Directory for CRIU's image files (default: checkpoint, below the working directory)
+    #[arg(long, value_name = "DIR")]
+    pub image_path: Option<PathBuf>,
+    /// Directory for CRIU's log and statistics (default: that of the images)
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+    /// Directory of an earlier dump's image files, relative to --image-path
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
+    /// Leave the container running
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Leave out TCP connections that are being made
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Allow files that have been unlinked to be linked again
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Allow unix sockets that are connected to the outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow processes of a session of the outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Leave the memory here, to be fetched by the restored processes when they need it (userfaultfd)
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// Descriptor that a zero byte is written to when the memory can be fetched
+    #[arg(long, value_name = "FD", allow_hyphen_values = true)]
+    pub status_fd: Option<i32>,
+    /// ADDRESS:PORT of a page server
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub page_server: Option<String>,
+    /// Keep locks of files
+    #[arg(long)]
+    pub file_locks: bool,
+    /// Save the memory alone, and leave the container running
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// How control groups are saved: soft, full, strict or ignore (default: soft)
+    #[arg(long, value_name = "MODE", default_value = "")]
+    pub manage_cgroups_mode: String,
+    /// Make a namespace again, but not what is in it: network
+    #[arg(long, value_name = "KIND")]
+    pub empty_ns: Vec<String>,
+    /// Take pages that this dump has out of the earlier ones
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct RestoreOptions {
+    /// Path of a unix socket that receives the master end of the terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// Directory of CRIU's image files (default: checkpoint, below the working directory)
+    #[arg(long, value_name = "DIR")]
+    pub image_path: Option<PathBuf>,
+    /// Directory for CRIU's log and statistics (default: that of the images)
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow unix sockets that are connected to the outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow processes of a session of the outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Keep locks of files
+    #[arg(long)]
+    pub file_locks: bool,
+    /// How control groups are restored: soft, full, strict or ignore (default: soft)
+    #[arg(long, value_name = "MODE", default_value = "")]
+    pub manage_cgroups_mode: String,
+    /// Path of the bundle directory (default: the working directory)
+    #[arg(long, short = 'b', value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Detach from the container's process
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// File to write the process id to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Disable the use of the subreaper that reaps reparented processes
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Without effect: CRIU switches the root
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Make a namespace again, but not what is in it: network
+    #[arg(long, value_name = "KIND")]
+    pub empty_ns: Vec<String>,
+    /// Take pages out of the images once they are restored
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Fetch the memory when it is needed (userfaultfd)
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// Label of the restored processes, TYPE:NAME
+    #[arg(long, value_name = "TYPE:NAME")]
+    pub lsm_profile: Option<String>,
+    /// Label of the restored mounts
+    #[arg(long, value_name = "CONTEXT")]
+    pub lsm_mount_context: Option<String>,
     /// Container id
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,

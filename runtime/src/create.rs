@@ -19,11 +19,10 @@ use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::Step;
-use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl};
+use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl, streams};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait};
-use oci_spec::runtime::LinuxIntelRdt;
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -72,12 +71,18 @@ pub struct Created {
 }
 
 /// A child that is killed and reaped unless it is kept.
-struct ChildGuard {
+pub struct ChildGuard {
     child: Option<Child>,
 }
 
 impl ChildGuard {
-    fn keep(mut self) -> Option<Child> {
+    /// Guards `child`, if there is one.
+    pub const fn of(child: Option<Child>) -> Self {
+        Self { child }
+    }
+
+    /// Lets it live.
+    pub fn keep(mut self) -> Option<Child> {
         self.child.take()
     }
 }
@@ -93,13 +98,17 @@ impl Drop for ChildGuard {
 }
 
 /// Everything that is decided before the first effect.
-struct Decisions {
+pub struct Decisions {
     bundle: Bundle,
-    plan: Plan,
-    facts: HostFacts,
+    /// What is carried out.
+    pub plan: Plan,
+    /// Facts about the host.
+    pub facts: HostFacts,
     seal: Option<Seal>,
-    hierarchies: Hierarchies,
-    cgroup: CgroupPlan,
+    /// The control group file systems of the host.
+    pub hierarchies: Hierarchies,
+    /// The container's control groups.
+    pub cgroup: CgroupPlan,
     keeps_keyring: bool,
 }
 
@@ -114,7 +123,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     let mut record = journal(&directory, &decided)?;
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
-    let class = plan.intel_rdt.as_ref().map(|rdt| make_class(rdt, &request.id)).transpose()?;
+    let class = class_of(plan, &request.id)?;
     let entry = Entry::open(&plan.entry, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
     let (link, child_link) = Link::pair()?;
@@ -151,7 +160,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
         directory: &directory,
     };
     let (child, outcome) = conversation::hold(&mut conversation, child);
-    let guard = ChildGuard { child: Some(child) };
+    let guard = ChildGuard::of(Some(child));
     if let Err(error) = outcome {
         let error = explain_oom(error, &cgroup);
         return Err(destroy_after_failure(error, guard, plan, &record, globals));
@@ -168,7 +177,7 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
 }
 
 /// Reads and plans; every refusal of the configuration comes from here.
-fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
+pub fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
     let bundle = Bundle::open(&request.bundle)?;
     let loaded = hull_plan::load(&bundle.config)?;
     let facts = host::probe(&bundle.path, globals.rootless)?;
@@ -251,7 +260,7 @@ pub fn cgroup_error(error: hull_cgroup::CgroupError) -> Error {
 }
 
 /// Keeps the configuration as it was read, and what is about to be made.
-fn journal(directory: &StateDir, decided: &Decisions) -> Result<Record> {
+pub fn journal(directory: &StateDir, decided: &Decisions) -> Result<Record> {
     directory.replace("config.json", &decided.bundle.config)?;
     let record = new_record(directory.id(), decided);
     directory.write(&record)?;
@@ -280,6 +289,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         }),
         host_mounts: host_mounts::of(plan),
         keeps_keyring: decided.keeps_keyring,
+        streams: streams::names(plan),
         annotations: plan.annotations.clone(),
     }
 }
@@ -288,8 +298,10 @@ fn debug(globals: &Globals, id: &ContainerId, what: &str) {
     globals.log.write(Level::Debug, &format!("container {id}: {what}"));
 }
 
-fn make_class(rdt: &LinuxIntelRdt, id: &ContainerId) -> Result<Class> {
-    Class::make(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str()).map_err(|error| error.step(Step::Cgroup))
+/// Makes the resource director class that the configuration asks for.
+pub fn class_of(plan: &Plan, id: &ContainerId) -> Result<Option<Class>> {
+    let make = |rdt| Class::make(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str());
+    plan.intel_rdt.as_ref().map(make).transpose().map_err(|error| error.step(Step::Cgroup))
 }
 
 fn own_namespaces(plan: &Plan) -> u64 {
@@ -358,7 +370,8 @@ fn clone_hint(error: Error) -> Error {
     }
 }
 
-fn finish(
+/// Tells the caller of the process.
+pub fn finish(
     pid_file: &Option<PathBuf>,
     pidfd_socket: Option<&std::path::Path>,
     guard: &ChildGuard,
@@ -374,7 +387,7 @@ fn finish(
 }
 
 /// A container whose process was made and failed is destroyed, with its poststop hooks, whichever others had run.
-fn destroy_after_failure(
+pub fn destroy_after_failure(
     error: Error,
     process: ChildGuard,
     plan: &Plan,

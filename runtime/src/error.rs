@@ -47,6 +47,8 @@ pub enum Code {
     InitDied,
     /// The container ran into its memory limit while it was being set up.
     OutOfMemory,
+    /// CRIU is missing, does not work here, or failed.
+    Criu,
     /// This host or build cannot do what is asked.
     Unsupported,
 }

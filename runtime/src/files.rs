@@ -47,6 +47,11 @@ pub fn open_regular(directory: BorrowedFd<'_>, name: impl PathArg, follow: bool)
     }
 }
 
+/// The host's null device, for both directions.
+pub fn null_device() -> Result<OwnedFd> {
+    fs::openat(CWD, c"/dev/null", OFlags::RDWR, Mode::empty())
+}
+
 /// The text of a small file of the kernel's, such as those of procfs.
 pub fn read_text(path: impl PathArg) -> Result<String> {
     const LONGEST: usize = 64 << 10;

@@ -21,6 +21,8 @@ pub struct Globals {
     pub explicit_root: bool,
     /// `--systemd-cgroup`, `--cgroup-manager`.
     pub cgroup_manager: Manager,
+    /// `--criu`; none: looked for in `PATH`.
+    pub criu: Option<PathBuf>,
     /// `--rootless`; none: find out.
     pub rootless: Option<bool>,
 }
@@ -49,6 +51,7 @@ impl Globals {
             state: StateRoot::new(root),
             explicit_root: options.root.is_some(),
             cgroup_manager: options.cgroup_manager()?,
+            criu: options.criu.clone().filter(|path| !path.as_os_str().is_empty()),
             rootless,
         })
     }

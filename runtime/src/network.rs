@@ -36,11 +36,32 @@ pub fn move_interfaces(devices: &[NetDevice], entry: &Entry<'_>, child: &Child) 
     move_all().map_err(|error: Error| error.step(Step::Network))
 }
 
+/// After CRIU made the network namespace anew, empty: what `create` had put in there.
+pub fn refit(devices: &[NetDevice], script: &EntryScript, child: &Child) -> Result<()> {
+    if !script.create.has(NamespaceKind::Network) {
+        return Ok(());
+    }
+    let refit = || {
+        let own = File::open("/proc/self/ns/net").context(|| "open the runtime's network namespace")?;
+        let namespace = namespace_of(child)?;
+        let outside = Netlink::open().context(|| "open route netlink")?;
+        let inside = visit(own.as_fd(), namespace.as_fd())?;
+        let loopback = inside.index_of("lo").and_then(|index| inside.bring_up(index));
+        loopback.context(|| "bring up lo")?;
+        devices.iter().try_for_each(|device| move_one(device, &outside, &inside, namespace.as_fd()))
+    };
+    refit().map_err(|error: Error| error.step(Step::Network))
+}
+
 /// The joined namespace as it was opened before the clone; else the new one that the child was born in.
 fn container_namespace(entry: &Entry<'_>, child: &Child) -> Result<OwnedFd> {
     if let Some(joined) = entry.joined(NamespaceKind::Network) {
         return joined.try_clone_to_owned().context(|| "open the joined network namespace");
     }
+    namespace_of(child)
+}
+
+fn namespace_of(child: &Child) -> Result<OwnedFd> {
     Proc::open(View::Processes)
         .and_then(|proc| proc.open_link(ProcEntry::Of(child.pid, "ns/net"), OFlags::RDONLY))
         .context(|| "open the container's network namespace")

@@ -14,7 +14,7 @@ use hull_sys::socket::{bind_datagram_at, send_datagram};
 use std::fs::{DirBuilder, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Below the state directory, and the name of the socket in there.
 const DIRECTORY: &str = "notify";
@@ -36,7 +36,28 @@ pub fn prepare(plan: &mut Plan, directory: &StateDir) -> Result<()> {
     let path = directory.path().join(DIRECTORY);
     DirBuilder::new().mode(0o755).create(&path).context(|| format!("make {}", path.display()))?;
     set_variable(&mut process.env, VARIABLE, &format!("{INSIDE}/{SOCKET}"));
-    plan.mounts.push(MountPlan {
+    plan.mounts.push(mount_of(&path));
+    Ok(())
+}
+
+/// For a checkpoint of a container that was given a socket at create: the mount is not in its configuration.
+pub fn prepare_again(plan: &mut Plan, directory: &StateDir) {
+    let path = directory.path().join(DIRECTORY);
+    if path.is_dir() {
+        plan.mounts.push(mount_of(&path));
+    }
+}
+
+/// For a restore: whether the container had a socket when it was saved is not known, so there is a place for one.
+/// Nothing listens in there, as the program has been ready long since.
+pub fn prepare_place(directory: &StateDir) -> Result<(&'static str, PathBuf)> {
+    let path = directory.path().join(DIRECTORY);
+    DirBuilder::new().mode(0o755).create(&path).context(|| format!("make {}", path.display()))?;
+    Ok((INSIDE, path))
+}
+
+fn mount_of(path: &Path) -> MountPlan {
+    MountPlan {
         field: "/process/env".to_owned(),
         target: INSIDE.to_owned(),
         source: MountSource::Bind { path: path.display().to_string(), recursive: false },
@@ -49,8 +70,7 @@ pub fn prepare(plan: &mut Plan, directory: &StateDir) -> Result<()> {
         copy_up: false,
         id_map: None,
         options: Vec::new(),
-    });
-    Ok(())
+    }
 }
 
 /// Sets a variable of an environment, in the place of one of that name.

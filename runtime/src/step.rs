@@ -1,5 +1,5 @@
-//! The steps of `create` and `exec`: what an error names. The order is about that of the flows; theirs is the one of
-//! create.rs, init.rs and join.rs.
+//! The steps of `create`, `exec`, `checkpoint` and `restore`: what an error names. The order is about that of the flows;
+//! theirs is the one of create.rs, init.rs, join.rs, checkpoint.rs and restore.rs.
 
 use crate::error::Result;
 use serde::Serialize;
@@ -76,6 +76,10 @@ steps! {
     StartHooks = "start-hooks",
     /// The program is executed.
     Exec = "exec",
+    /// A container's processes are saved by CRIU.
+    Checkpoint = "checkpoint",
+    /// They are made again.
+    Restore = "restore",
 }
 
 impl Step {

@@ -19,8 +19,16 @@ pub fn run() -> Result<u8> {
             known_flags: texts(known),
             supported_flags: texts(&supported),
         }),
-        annotations: BTreeMap::from([("io.hull.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-        ..FeatureLists::default()
+        annotations: BTreeMap::from(
+            [
+                ("io.hull.version", env!("CARGO_PKG_VERSION")),
+                // runc's name, which managers ask for.
+                ("org.opencontainers.runc.checkpoint.enabled", "true"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        ),
+        // It names a file with CRIU's options.
+        unsafe_annotations: texts(&["org.criu.config"]),
     };
     output::line(features_document(&lists)).map(|()| 0)
 }

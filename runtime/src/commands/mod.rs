@@ -1,8 +1,9 @@
 //! One file per command.
 
 mod check;
+mod checkpoint;
 mod create;
-mod delete;
+pub mod delete;
 mod events;
 mod exec;
 mod features;
@@ -10,6 +11,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -36,6 +38,8 @@ pub fn run(command: Command, globals: &Globals) -> Result<u8> {
         Command::List(options) => list::run(&options, globals),
         Command::Pause(options) => pause::pause(&options, globals),
         Command::Resume(options) => pause::resume(&options, globals),
+        Command::Checkpoint(options) => checkpoint::run(*options, globals),
+        Command::Restore(options) => restore::run(*options, globals),
         Command::Spec(options) => spec::run(&options),
         Command::Check(options) => check::check(&options, globals),
         Command::Plan(options) => check::plan(&options, globals),

@@ -25,7 +25,7 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     let named = |error: Error| error.within(format!("{} run failed", globals.name));
     by_hand(&mut options).map_err(named)?;
-    let signals = if options.detach { None } else { Some(prepare(&options).map_err(named)?) };
+    let signals = if options.detach { None } else { Some(prepare(!options.no_subreaper).map_err(named)?) };
     let (mut request, own_side) = with_console(options.create, options.detach).map_err(named)?;
     request.starts_at_once = true;
     let created = create::create(request, globals).map_err(named)?;
@@ -80,15 +80,16 @@ fn id_from(bundle: &Path) -> Result<ContainerId> {
     ContainerId::parse(&format!("{}-{}", safe.trim_matches('-'), std::process::id()))
 }
 
-fn prepare(options: &RunOptions) -> Result<Signals> {
-    if !options.no_subreaper {
+/// For the foreground: signals are caught, and whatever the container leaves is reaped.
+pub fn prepare(subreaper: bool) -> Result<Signals> {
+    if subreaper {
         hull_sys::process::set_child_subreaper(true).context(|| "become a subreaper")?;
     }
     Signals::capture()
 }
 
 /// In the foreground without a console socket, the terminal comes to ourselves.
-fn with_console(
+pub fn with_console(
     options: crate::cli::CreateOptions,
     detach: bool,
 ) -> Result<(create::Request, Option<OwnedFd>)> {

@@ -25,6 +25,18 @@ pub struct MountEntry {
     whole: bool,
 }
 
+impl MountEntry {
+    /// The container's directory on the host.
+    pub fn host_path(&self) -> &str {
+        &self.host_path
+    }
+
+    /// Where a mount at `target` shows it.
+    pub fn target_below(&self, target: &str) -> String {
+        if self.whole { target.to_owned() } else { format!("{target}/{}", self.name) }
+    }
+}
+
 /// What a `cgroup` mount shows of the container's directories.
 pub fn entries(paths: &SavedPaths) -> Vec<MountEntry> {
     let whole = paths.layout == Layout::V2;

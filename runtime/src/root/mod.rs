@@ -9,6 +9,7 @@ pub mod devices;
 pub mod masks;
 pub mod mounts;
 pub mod pivot;
+pub mod prepare;
 pub mod sources;
 
 use crate::error::{Context, Result};

@@ -77,7 +77,7 @@ fn name(mount: &MountPlan) -> &str {
 }
 
 /// Gives the mount where it is to become read-only later.
-fn mount_one(
+pub fn mount_one(
     root: &mut Root,
     mount: &MountPlan,
     source: Option<OwnedFd>,

@@ -51,6 +51,9 @@ pub struct Record {
     /// The container has the session keyring of its caller (`--no-new-keyring`), and so has what `exec` starts.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// What was on the standard streams of the caller, as the kernel names it; empty with a terminal.
+    #[serde(default)]
+    pub streams: Vec<String>,
     /// Annotations, unchanged.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -138,6 +141,7 @@ mod tests {
             resctrl: Places::default(),
             host_mounts: Vec::new(),
             keeps_keyring: false,
+            streams: Vec::new(),
             annotations: BTreeMap::from([("k".into(), "v".into())]),
         }
     }
