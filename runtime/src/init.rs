@@ -98,6 +98,7 @@ pub fn give_up(link: &Link, error: Error) -> Infallible {
 /// The steps of create, in order.
 fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     let plan = job.plan;
+    at(Step::Enter, || hide_from_neighbours(job))?;
     at(Step::Enter, || job.entry.join())?;
     at(Step::Enter, || link.await_order(ToChild::Proceed))?;
     at(Step::Cgroup, || enter_groups(job.door.take()))?;
@@ -153,6 +154,15 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     }
     .to_program(&proc, link)?;
     Ok(Prepared { program })
+}
+
+/// Processes of another container in the same pid namespace must not trace this one, once it is no more than they are
+/// (R12).
+fn hide_from_neighbours(job: &Job<'_>) -> Result<()> {
+    if job.facts.rootless || job.plan.entry.has_own(NamespaceKind::Pid) {
+        return Ok(());
+    }
+    hull_sys::process::set_dumpable(false).context(|| "become non-dumpable")
 }
 
 fn enter_groups(door: Option<Door>) -> Result<()> {
