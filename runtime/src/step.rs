@@ -70,8 +70,6 @@ steps! {
     FindProgram = "find-program",
     /// The filter is loaded.
     Seccomp = "seccomp",
-    /// Waiting for `start`.
-    Wait = "wait",
     /// startContainer hooks.
     StartHooks = "start-hooks",
     /// The program is executed.
