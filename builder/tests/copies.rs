@@ -75,10 +75,10 @@ fn compressed_blocks_are_taken_over_from_the_layer_before() {
     build(&store, &context, &[]).done();
     fs::write(context.join("tree/d3/f60"), "edited").unwrap();
     build(&store, &context, &[]).done();
-    let mut lists: Vec<Vec<[u8; 68]>> = fs::read_dir(store.join("cache/blocks"))
+    let mut lists: Vec<Vec<[u8; 40]>> = fs::read_dir(store.join("cache/blocks"))
         .unwrap()
         .map(|entry| fs::read(entry.unwrap().path()).unwrap())
-        .map(|bytes| bytes[12..].chunks_exact(68).map(|record| record.try_into().unwrap()).collect())
+        .map(|bytes| bytes[12..].chunks_exact(40).map(|record| record.try_into().unwrap()).collect())
         .collect();
     lists.sort_by_key(Vec::len);
     let [.., before, after] = &lists[..] else { panic!("two large layers") };
@@ -109,4 +109,23 @@ fn a_copy_that_nothing_runs_on_makes_no_tree_until_something_does() {
     assert_eq!(names(&store, "src/d3/f60"), [1], "now it is unpacked");
     fs::write(context.join("Dockerfile"), text).unwrap();
     assert_eq!(build(&store, &context, &["-q", "--no-cache"]).text(), lazy.text());
+}
+
+#[test]
+fn own_times_are_kept_when_they_shall_be() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("times");
+    let context = context(&scratch, "c", "COPY dir /to\n");
+    fs::create_dir(context.join("dir")).unwrap();
+    fs::write(context.join("dir/f"), "x").unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(981_173_106);
+    fs::File::options().write(true).open(context.join("dir/f")).unwrap().set_modified(time).unwrap();
+    let times = ["--keep-times", ""].map(|flag| {
+        let local = scratch.join(format!("local{flag}"));
+        let output = format!("type=local,dest={}", local.display());
+        let flags: Vec<&str> = [flag, "-o", &output].into_iter().filter(|flag| !flag.is_empty()).collect();
+        build(&scratch.join("s"), &context, &flags).done();
+        fs::metadata(local.join("to/f")).unwrap().mtime()
+    });
+    assert_eq!(times, [981_173_106, 315_532_800]);
 }

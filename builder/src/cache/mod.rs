@@ -66,6 +66,15 @@ impl Key {
         self.parts.extend(parts.iter().map(|(name, value)| (format!("{label} {name}"), value.clone())));
     }
 
+    /// The same, taking them over.
+    pub(crate) fn take_parts(&mut self, label: &str, parts: Vec<Part>) {
+        self.parts.extend(parts.into_iter().map(|(mut name, value)| {
+            name.insert_str(0, label);
+            name.insert(label.len(), ' ');
+            (name, value)
+        }));
+    }
+
     /// The key's name: a digest over all parts, each with its length.
     pub(crate) fn name(&self) -> String {
         let mut hasher = sha2::Sha256::new();

@@ -43,30 +43,35 @@ pub(crate) struct Facts {
 /// The cache of one context directory.
 pub(crate) struct FileCache {
     path: PathBuf,
-    known: Mutex<State>,
+    /// Records as they were read, sorted by device and inode: few of many builds' files are new.
+    old: Vec<u8>,
+    new: Mutex<HashMap<(u64, u64), Known>>,
 }
-
-/// Files by device and inode, and whether anything is new.
-type State = (HashMap<(u64, u64), Known>, bool);
 
 impl FileCache {
     /// Reads the cache at `path`; a damaged or missing one is empty.
     pub(crate) fn open(path: &Path) -> Self {
-        let known = fs::metadata(path)
+        let old = fs::metadata(path)
             .ok()
             .filter(|meta| meta.len() <= MAX_BYTES)
             .and_then(|_| fs::read(path).ok())
-            .and_then(|bytes| decode(&bytes))
+            .and_then(checked)
             .unwrap_or_default();
-        Self { path: path.to_owned(), known: Mutex::new((known, false)) }
+        Self { path: path.to_owned(), old, new: Mutex::default() }
     }
 
     /// What is known of an unchanged file.
     pub(crate) fn get(&self, stat: &Stat) -> Option<Facts> {
-        let guard = self.known.lock().expect("no thread panics with it");
-        let known = guard.0.get(&(stat.st_dev, stat.st_ino))?;
+        let key = (stat.st_dev, stat.st_ino);
+        let new = self.new.lock().expect("no thread panics with it").get(&key).copied();
+        let known = new.or_else(|| self.find_old(key))?;
         let same = known.changed == changed(stat) && known.size == stat.st_size as u64;
         same.then_some(Facts { content: known.content, plain: known.plain })
+    }
+
+    fn find_old(&self, key: (u64, u64)) -> Option<Known> {
+        let records = self.old.as_chunks::<RECORD>().0;
+        records.binary_search_by_key(&key, key_of).ok().map(|at| decode(&records[at]))
     }
 
     /// Keeps what was read of a file that was `stat` before and after.
@@ -83,28 +88,23 @@ impl FileCache {
             content: facts.content,
             plain: facts.plain,
         };
-        let mut guard = self.known.lock().expect("no thread panics with it");
-        guard.0.insert((stat.st_dev, stat.st_ino), known);
-        guard.1 = true;
+        self.new.lock().expect("no thread panics with it").insert((stat.st_dev, stat.st_ino), known);
     }
 
     /// Writes the cache if anything changed; files that this build didn't ask for are kept as well.
     pub(crate) fn save(&self) -> Result<()> {
-        let guard = self.known.lock().expect("no thread panics with it");
-        if !guard.1 {
+        let new = self.new.lock().expect("no thread panics with it");
+        if new.is_empty() {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(MAGIC.len() + guard.0.len() * RECORD + 32);
+        let old = self.old.as_chunks::<RECORD>().0.iter();
+        let mut records: Vec<[u8; RECORD]> =
+            old.filter(|record| !new.contains_key(&key_of(record))).copied().collect();
+        records.extend(new.iter().map(|(key, known)| encode(*key, known)));
+        records.sort_unstable_by_key(key_of);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + records.len() * RECORD + 32);
         bytes.extend_from_slice(MAGIC);
-        for ((device, inode), known) in &guard.0 {
-            bytes.extend_from_slice(&device.to_le_bytes());
-            bytes.extend_from_slice(&inode.to_le_bytes());
-            bytes.extend_from_slice(&known.changed.0.to_le_bytes());
-            bytes.extend_from_slice(&known.changed.1.to_le_bytes());
-            bytes.extend_from_slice(&known.size.to_le_bytes());
-            bytes.extend_from_slice(&known.content);
-            bytes.push(known.plain.into());
-        }
+        records.iter().for_each(|record| bytes.extend_from_slice(record));
         let check = checksum(&bytes);
         bytes.extend_from_slice(&check);
         let temporary = self.path.with_extension(format!("tmp{}", std::process::id()));
@@ -124,22 +124,89 @@ fn checksum(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
+/// The records of a cache file that is whole.
+fn checked(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     let records = body.strip_prefix(MAGIC)?;
-    if checksum(body) != check || !records.len().is_multiple_of(RECORD) {
+    let is_sorted = || records.as_chunks::<RECORD>().0.is_sorted_by_key(key_of);
+    if checksum(body) != check || !records.len().is_multiple_of(RECORD) || !is_sorted() {
         return None;
     }
-    let mut known = HashMap::with_capacity(records.len() / RECORD);
-    for record in records.chunks_exact(RECORD) {
-        let word = |at: usize| -> [u8; 8] { record[at..at + 8].try_into().expect("eight bytes") };
-        let seconds = i64::from_le_bytes(word(16));
-        let nanos = u32::from_le_bytes(record[24..28].try_into().expect("four bytes"));
-        let key = (u64::from_le_bytes(word(0)), u64::from_le_bytes(word(8)));
-        let size = u64::from_le_bytes(word(28));
-        let content = record[36..68].try_into().expect("32 bytes");
-        let plain = record[68] == 1;
-        known.insert(key, Known { changed: (seconds, nanos), size, content, plain });
+    bytes.truncate(bytes.len() - 32);
+    bytes.drain(..MAGIC.len());
+    Some(bytes)
+}
+
+fn word<const COUNT: usize>(record: &[u8; RECORD], at: usize) -> [u8; COUNT] {
+    record[at..at + COUNT].try_into().expect("a field lies in its record")
+}
+
+fn key_of(record: &[u8; RECORD]) -> (u64, u64) {
+    (u64::from_le_bytes(word(record, 0)), u64::from_le_bytes(word(record, 8)))
+}
+
+fn encode((device, inode): (u64, u64), known: &Known) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    record[..8].copy_from_slice(&device.to_le_bytes());
+    record[8..16].copy_from_slice(&inode.to_le_bytes());
+    record[16..24].copy_from_slice(&known.changed.0.to_le_bytes());
+    record[24..28].copy_from_slice(&known.changed.1.to_le_bytes());
+    record[28..36].copy_from_slice(&known.size.to_le_bytes());
+    record[36..68].copy_from_slice(&known.content);
+    record[68] = known.plain.into();
+    record
+}
+
+fn decode(record: &[u8; RECORD]) -> Known {
+    let changed = (i64::from_le_bytes(word(record, 16)), u32::from_le_bytes(word(record, 24)));
+    let size = u64::from_le_bytes(word(record, 28));
+    Known { changed, size, content: word(record, 36), plain: record[68] == 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(inode: u64, seconds: i64) -> Stat {
+        let mut stat = rustix::fs::stat("/").expect("there is a root");
+        (stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec) = (inode, 9, seconds as _, 5 as _);
+        stat
     }
-    Some(known)
+
+    #[test]
+    fn what_is_saved_is_known_until_it_changes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cache");
+        let facts = |content: u8| Facts { content: [content; 32], plain: content.is_multiple_of(2) };
+        let cache = FileCache::open(&path);
+        [5, 3, 900, 4].iter().for_each(|inode| cache.put(&stat(*inode, 7), facts(*inode as u8)));
+        assert_eq!(cache.get(&stat(900, 7)), Some(facts(132)));
+        cache.save().expect("saved");
+        let again = FileCache::open(&path);
+        assert_eq!(
+            [3, 4, 5, 900].map(|inode| again.get(&stat(inode, 7))),
+            [3, 4, 5, 132].map(|n| Some(facts(n)))
+        );
+        assert_eq!((again.get(&stat(4, 8)), again.get(&stat(6, 7))), (None, None), "changed, and unknown");
+        again.put(&stat(4, 8), facts(40));
+        again.put(&stat(1, 7), facts(1));
+        assert_eq!((again.get(&stat(4, 8)), again.get(&stat(4, 7))), (Some(facts(40)), None));
+        again.save().expect("saved");
+        let third = FileCache::open(&path);
+        assert_eq!([1, 3].map(|inode| third.get(&stat(inode, 7))), [1, 3].map(|n| Some(facts(n))));
+        assert_eq!(third.get(&stat(4, 8)), Some(facts(40)));
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[20] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        assert_eq!(FileCache::open(&path).get(&stat(3, 7)), None, "damaged");
+    }
+
+    #[test]
+    fn what_changed_just_now_is_not_kept() {
+        let cache = FileCache::open(Path::new("/nowhere"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
+        let young = stat(1, now.as_secs() as i64 + 1);
+        cache.put(&young, Facts { content: [0; 32], plain: true });
+        assert_eq!(cache.get(&young), None);
+    }
 }

@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 
 use super::Execution;
 use super::keys::Selected;
-use crate::cache::{Key, Record};
-use crate::context::content::hex;
+use crate::cache::{Key, Part, Record};
 use crate::context::tree::{Node, Tree};
 use crate::error::{Error, Result};
 use crate::graph::{Action, CopyAction, Input, Plan, Root, StepId};
+use crate::inputs::Opened;
 use crate::pack;
 use crate::snapshot::{self, Layers, Snapshot};
 use crate::steps::copy::Target;
@@ -99,13 +99,13 @@ impl<'a> Execution<'a> {
             blocks: self.cache.blocks(&record.blob, self.settings.packing.encoding),
             ..Earlier::default()
         };
-        let (was, others) = last.below_label("file");
+        let ((was, others), (now, same_others)) = (last.below_label("file"), key.below_label("file"));
         // With several sources a file's name in the layer doesn't tell which one it is from.
-        if selected.sources.len() == 1 && others == key.below_label("file").1 {
+        if selected.sources.len() == 1 && others == same_others {
             let was: HashMap<&str, &str> =
-                was.iter().map(|(label, value)| (&label["file ".len()..], value.as_str())).collect();
-            let same = |(label, value): &(String, String)| was.get(label.as_str()) == Some(&value.as_str());
-            earlier.same = selected.contents.lines.iter().map(same).collect();
+                was.iter().map(|(label, value)| (label.as_str(), value.as_str())).collect();
+            let same = |(label, value): &&Part| was.get(label.as_str()) == Some(&value.as_str());
+            earlier.same = now.iter().map(same).collect();
             earlier.tree = snapshot::tree_of(self.store, &record.diff_id);
         }
         earlier
@@ -155,18 +155,23 @@ fn write_file(
         Some((growing, same)) => growing.file(entry, *same)?,
         None => None,
     };
-    let mut tee = Tee { from: tree.open_file(&node.path)?, to, hasher: Sha256::new() };
-    layer.put(entry, &mut tee)?;
-    let found: [u8; 32] = tee.hasher.finalize().into();
     let name = || String::from_utf8_lossy(&node.path);
-    match selected.contents.files.get(&node.path) {
-        Some(wanted) if wanted.content == found => {}
-        Some(wanted) => {
-            let (wanted, found) = (hex(&wanted.content), hex(&found));
-            let text = format!("{} changed while it was read ({wanted} became {found})", name());
-            return Err(Error::fact(text));
-        }
-        None => return Err(Error::fact(format!("{} was not read before", name()))),
+    let wanted = selected.contents.files.get(&node.path);
+    let wanted = wanted.ok_or_else(|| Error::fact(format!("{} was not read before", name())))?;
+    let from = tree.open_file(&node.path)?;
+    let cache = selected.opened.as_ref().and_then(Opened::cache);
+    // A file whose change time says that it is as it was when it was hashed need not be hashed again.
+    let is_known = |file: &File| {
+        let facts = cache.and_then(|cache| cache.get(&rustix::fs::fstat(file).ok()?));
+        facts.is_some_and(|facts| facts.content == wanted.content)
+    };
+    let hasher = (!is_known(&from)).then(Sha256::new);
+    let mut tee = Tee { from, to, hasher };
+    layer.put(entry, &mut tee)?;
+    match tee.hasher.take().map(|hasher| <[u8; 32]>::from(hasher.finalize())) {
+        None if is_known(&tee.from) => {}
+        Some(found) if found == wanted.content => {}
+        _ => return Err(Error::fact(format!("{} changed while it was read", name()))),
     }
     match (growing, tee.to) {
         (Some((growing, _)), Some(file)) => growing.filled(&file, entry),
@@ -174,17 +179,19 @@ fn write_file(
     }
 }
 
-/// Reads, hashes what it read, and writes it to the tree.
+/// Reads, hashes what it read where that is needed, and writes it to the tree.
 struct Tee {
     from: File,
     to: Option<File>,
-    hasher: Sha256,
+    hasher: Option<Sha256>,
 }
 
 impl Read for Tee {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
         if let Some(to) = &mut self.to {
             to.write_all(&buffer[..count])?;
         }

@@ -82,12 +82,12 @@ impl<'a> Execution<'a> {
         let memo = self.memo(input, wanted)?;
         let opened = self.open(input)?;
         let sources = select::select(opened.tree(), wanted)?;
-        let contents = content::describe(opened.tree(), &sources, opened.cache())?;
-        key.parts(label, &contents.lines);
+        let mut contents = content::describe(opened.tree(), &sources, opened.cache())?;
         if let Some(memo) = memo {
             self.cache.keep_selection(&memo, &contents.lines)?;
         }
-        Ok(Selected { opened: Some(opened), sources, contents, fetched: Vec::new() })
+        key.take_parts(label, std::mem::take(&mut contents.lines));
+        Ok(Selected { opened: Some(opened), sources, contents, ..Selected::default() })
     }
 
     /// Under which name a selection is remembered: layers never change, so neither does what is selected of them.

@@ -1,6 +1,6 @@
 //! What the blocks of a compressed archive are, so that a later archive that is alike in part takes their members over.
 //!
-//! A member is found by the digest of its block and held against its own digest: a damaged archive is never copied on.
+//! A member is found by the digest of its block and held against its own checksum: a damaged archive is not copied on.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
-const MAGIC: &[u8; 8] = b"hullbk01";
-const RECORD: usize = 32 + 32 + 4;
+const MAGIC: &[u8; 8] = b"hullbk02";
+const RECORD: usize = 32 + 4 + 4;
 /// Longest member that is believed in, in bytes: a block that did not shrink, and its frame.
 const LONGEST: u32 = (1 << 20) + (64 << 10);
 
@@ -19,7 +19,7 @@ type Sum = [u8; 32];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     content: Sum,
-    member: Sum,
+    member: u32,
     length: u32,
 }
 
@@ -30,7 +30,7 @@ impl Recorded {
 
     pub(crate) fn new(content: Sum, member: &[u8]) -> Self {
         let length = u32::try_from(member.len()).unwrap_or(u32::MAX);
-        Self { content, member: Sha256::digest(member).into(), length }
+        Self { content, member: libdeflater::crc32(member), length }
     }
 }
 
@@ -41,7 +41,7 @@ pub fn encode(level: i32, records: &[Recorded]) -> Vec<u8> {
     bytes.extend_from_slice(&level.to_le_bytes());
     for record in records {
         bytes.extend_from_slice(&record.content);
-        bytes.extend_from_slice(&record.member);
+        bytes.extend_from_slice(&record.member.to_le_bytes());
         bytes.extend_from_slice(&record.length.to_le_bytes());
     }
     bytes
@@ -51,7 +51,7 @@ pub fn encode(level: i32, records: &[Recorded]) -> Vec<u8> {
 #[derive(Debug)]
 pub struct Known {
     archive: File,
-    blocks: HashMap<Sum, (u64, u32, Sum)>,
+    blocks: HashMap<Sum, (u64, u32, u32)>,
 }
 
 impl Known {
@@ -65,8 +65,8 @@ impl Known {
         let mut offset = 0u64;
         for record in records.chunks_exact(RECORD) {
             let content: Sum = record[..32].try_into().ok()?;
-            let member: Sum = record[32..64].try_into().ok()?;
-            let length = u32::from_le_bytes(record[64..].try_into().ok()?);
+            let member = u32::from_le_bytes(record[32..36].try_into().ok()?);
+            let length = u32::from_le_bytes(record[36..].try_into().ok()?);
             if length > LONGEST {
                 return None;
             }
@@ -81,7 +81,7 @@ impl Known {
         let (offset, length, wanted) = self.blocks.get(content)?;
         let mut member = vec![0; *length as usize];
         self.archive.read_exact_at(&mut member, *offset).ok()?;
-        (Sum::from(Sha256::digest(&member)) == *wanted).then_some(member)
+        (libdeflater::crc32(&member) == *wanted).then_some(member)
     }
 }
 
