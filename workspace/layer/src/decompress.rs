@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 
 use crate::error::{Error, Result};
 
@@ -12,6 +14,8 @@ use crate::error::{Error, Result};
 const FREE: u64 = 64 << 20;
 /// The largest window a zstd frame may ask for: 32 MiB.
 const MAX_WINDOW_LOG: u32 = 25;
+/// The most memory that an xz stream may ask for, in KiB: what its highest level needs, and little more.
+const MAX_XZ_MEMORY: u32 = 72 << 10;
 
 /// Reads a stream that may be compressed with gzip or zstd (by its first bytes, not by what anybody says).
 pub struct Decompressor<'a> {
@@ -25,6 +29,15 @@ impl<'a> Decompressor<'a> {
     /// Reads `source`; more than `ratio` times what was taken from it is refused after the first 64 MiB (0: never).
     /// Zeros do not count: they become holes of files, and logs of databases have gigabytes of them.
     pub fn new(source: impl Read + 'a, ratio: u64) -> Result<Self> {
+        Self::of(source, ratio, false)
+    }
+
+    /// The same for archives that are no layers: bzip2 and xz, too.
+    pub fn archive(source: impl Read + 'a, ratio: u64) -> Result<Self> {
+        Self::of(source, ratio, true)
+    }
+
+    fn of(source: impl Read + 'a, ratio: u64, archive: bool) -> Result<Self> {
         let taken = Rc::new(Cell::new(0));
         let counted = Counted { inner: source, count: Rc::clone(&taken) };
         let mut source = BufReader::with_capacity(64 << 10, counted);
@@ -36,6 +49,10 @@ impl<'a> Decompressor<'a> {
                 let mut decoder = zstd::Decoder::with_buffer(source).map_err(fail)?;
                 decoder.window_log_max(MAX_WINDOW_LOG).map_err(fail)?;
                 Box::new(decoder)
+            }
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] if archive => Box::new(MultiBzDecoder::new(source)),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if archive => {
+                Box::new(XzReader::new_mem_limit(source, true, MAX_XZ_MEMORY))
             }
             _ => Box::new(source),
         };
