@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hull_image::{ImageConfig, Store};
 
+use crate::build::source::Unpacked;
 use crate::context::file_cache::FileCache;
 use crate::context::tree::Tree;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(crate) struct Inputs {
     pub(crate) context: Option<Directory>,
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) images: BTreeMap<String, Base>,
+    /// Contexts by name that were fetched; removed at the end.
+    pub(crate) unpacked: Vec<Unpacked>,
 }
 
 impl Directory {

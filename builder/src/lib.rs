@@ -15,6 +15,7 @@ mod context;
 pub mod dockerfile;
 mod error;
 mod execute;
+mod git;
 mod graph;
 mod inputs;
 mod pack;

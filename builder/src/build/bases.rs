@@ -1,6 +1,6 @@
 //! The images that a Dockerfile names.
 
-use hull_image::{Image, Platform, Reference, Store};
+use hull_image::{Descriptor, Image, Platform, Reference, Store, annotation};
 
 use super::options;
 use crate::commands::build::Arguments;
@@ -18,8 +18,11 @@ pub(crate) fn find(
     name: &str,
 ) -> Result<Base> {
     let wanted = options.images.get(name).map_or(name, String::as_str);
-    let reference: Reference = wanted.parse()?;
     let platform: Platform = platform(&options.platform);
+    if let Some(place) = wanted.strip_prefix("oci-layout://") {
+        return from_layout(store, place, &platform);
+    }
+    let reference: Reference = wanted.parse()?;
     let known = if arguments.accepted.pull { None } else { store.resolve(&reference)? };
     let image = match known {
         Some(descriptor) => store.image(&descriptor, Some(&platform))?,
@@ -28,6 +31,45 @@ pub(crate) fn find(
     let layers =
         Layers { diff_ids: image.config.rootfs.diff_ids.clone(), blobs: image.manifest.layers.clone() };
     Ok(Base { name: reference.to_string(), digest: image.descriptor.digest, config: image.config, layers })
+}
+
+/// An image of somebody else's layout: `DIRECTORY[:TAG][@DIGEST]`, the only one without either.
+fn from_layout(store: &Store, place: &str, platform: &Platform) -> Result<Base> {
+    let (rest, digest) = place.split_once('@').map_or((place, None), |(rest, digest)| (rest, Some(digest)));
+    let (directory, tag) = match rest.rsplit_once(':') {
+        Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
+        _ => (rest, None),
+    };
+    let layout = Store::open_foreign(std::path::Path::new(directory))?;
+    let has_tag = |entry: &Descriptor, tag: &str| {
+        let name = entry.annotations.get(annotation::REF_NAME);
+        name.is_some_and(|name| name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag))
+    };
+    let mut fits: Vec<Descriptor> = layout.index()?.manifests;
+    fits.retain(|entry| {
+        digest.is_none_or(|digest| entry.digest.as_str() == digest)
+            && tag.is_none_or(|tag| has_tag(entry, tag))
+    });
+    let descriptor = match fits.as_slice() {
+        [one] => one,
+        [] => return Err(Error::fact(format!("the layout {directory} has no such image"))),
+        _ => {
+            let text =
+                format!("the layout {directory} has {} such images: name a tag or a digest", fits.len());
+            return Err(Error::fact(text));
+        }
+    };
+    let image = layout.image(descriptor, Some(platform))?;
+    let documents = [&image.descriptor, &image.manifest.config];
+    for blob in image.manifest.layers.iter().chain(documents) {
+        if !store.has_blob(blob) {
+            store.put_expected_blob(blob, &mut layout.blob(blob)?)?;
+        }
+    }
+    let layers =
+        Layers { diff_ids: image.config.rootfs.diff_ids.clone(), blobs: image.manifest.layers.clone() };
+    let name = format!("oci-layout://{place}");
+    Ok(Base { name, digest: image.descriptor.digest, config: image.config, layers })
 }
 
 /// An image that the store hasn't, or may have of old.

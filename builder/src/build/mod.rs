@@ -5,7 +5,7 @@ mod describe;
 mod options;
 mod output;
 mod report;
-mod source;
+pub(crate) mod source;
 mod verify;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hull_layer::Encoding;
 
+use super::source;
 use crate::audit::Audit;
 use crate::commands::build::{Arguments, LimitArguments};
 use crate::dockerfile::mount::size;
@@ -103,9 +104,10 @@ pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options>
     options.build_args.remove("SOURCE_DATE_EPOCH");
     for given in &arguments.build_context {
         let (name, value) = named_context(given)?;
-        match value.strip_prefix("docker-image://") {
-            Some(image) => drop(options.images.insert(name.to_owned(), image.to_owned())),
-            None => drop(options.directories.insert(name.to_owned())),
+        let image = value.strip_prefix("docker-image://").unwrap_or(value);
+        match context_kind(value)? {
+            ContextKind::Image => drop(options.images.insert(name.to_owned(), image.to_owned())),
+            _ => drop(options.directories.insert(name.to_owned())),
         }
     }
     for granted in arguments.allow.iter().flat_map(|list| list.split(',')) {
@@ -134,17 +136,39 @@ fn check_platform(arguments: &Arguments, native: &str) -> Result<()> {
 
 /// `name=value` of --build-context.
 pub(crate) fn named_context(given: &str) -> Result<(&str, &str)> {
-    let (name, value) = given
+    given
         .split_once('=')
-        .ok_or_else(|| Error::fact(format!("--build-context \"{given}\" must be name=value")))?;
-    let known = value.starts_with("docker-image://") || !value.contains("://");
-    match known {
-        true => Ok((name, value)),
-        false => Err(Error::fact(format!("this kind of --build-context is not supported yet: {value}"))),
+        .ok_or_else(|| Error::fact(format!("--build-context \"{given}\" must be name=value")))
+}
+
+/// What a context given by name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ContextKind {
+    Image,
+    Directory,
+    Remote,
+}
+
+/// Tells by the value of --build-context.
+pub(crate) fn context_kind(value: &str) -> Result<ContextKind> {
+    match value {
+        _ if ["docker-image://", "oci-layout://"].iter().any(|scheme| value.starts_with(scheme)) => {
+            Ok(ContextKind::Image)
+        }
+        _ if source::is_remote(value) => Ok(ContextKind::Remote),
+        _ if value.contains("://") => {
+            Err(Error::fact(format!("this kind of --build-context is not known: {value}")))
+        }
+        _ => Ok(ContextKind::Directory),
     }
 }
 
-fn build_args(arguments: &Arguments) -> Result<BTreeMap<String, String>> {
+/// The socket of the default agent, for git.
+pub(crate) fn agent(arguments: &Arguments) -> Result<Option<PathBuf>> {
+    Ok(granted(arguments)?.agents.remove("default"))
+}
+
+pub(crate) fn build_args(arguments: &Arguments) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for path in &arguments.build_arg_file {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;

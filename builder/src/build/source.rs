@@ -4,13 +4,16 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::options::ContextKind;
 use crate::cache::Cache;
 use crate::commands::build::Arguments;
 use crate::context::file_cache::FileCache;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::lines::MAX_BYTES;
 use crate::error::{Error, Result};
+use crate::git::Repository;
 use crate::inputs::{Directory, Inputs, ignore_rules};
 use crate::pattern::ignore::Ignore;
 
@@ -24,17 +27,20 @@ pub(crate) struct Source {
     path: Option<PathBuf>,
     /// The context directory, if there is one.
     pub(crate) context: Option<PathBuf>,
-    /// Keeps a context that came through standard input.
-    _unpacked: Option<Unpacked>,
+    /// Keeps a context that was no directory of the host.
+    unpacked: Option<Unpacked>,
 }
 
-/// A directory that is removed at the end.
-struct Unpacked(PathBuf);
+/// A directory that is removed at the end, and what it was made from.
+pub(crate) struct Unpacked {
+    directory: PathBuf,
+    origin: String,
+}
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
         // What stays behind lies in the system's own temporary directory.
-        drop(fs::remove_dir_all(&self.0));
+        drop(fs::remove_dir_all(&self.directory));
     }
 }
 
@@ -49,10 +55,8 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Source> {
         }
         return stdin_context(arguments);
     }
-    if is_url(&context) {
-        return Err(Error::fact(
-            "a context from a URL is not supported yet: fetch it and give its directory",
-        ));
+    if let Some(url) = context.to_str().filter(|text| is_remote(text)) {
+        return remote_context(arguments, url);
     }
     if !context.is_dir() {
         return Err(Error::fact(format!("the context {} is not a directory", context.display())));
@@ -64,7 +68,7 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Source> {
             dockerfile,
             path: None,
             context: Some(context),
-            _unpacked: None,
+            unpacked: None,
         });
     }
     in_directory(arguments, context, None)
@@ -81,7 +85,7 @@ fn in_directory(arguments: &Arguments, context: PathBuf, unpacked: Option<Unpack
     let dockerfile = text_of(&mut file, &path.display().to_string())?;
     let name =
         path.file_name().map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    Ok(Source { name, dockerfile, path: Some(path), context: Some(context), _unpacked: unpacked })
+    Ok(Source { name, dockerfile, path: Some(path), context: Some(context), unpacked })
 }
 
 fn default_file(context: &Path) -> Result<PathBuf> {
@@ -95,25 +99,105 @@ fn stdin_context(arguments: &Arguments) -> Result<Source> {
     let mut head = Vec::new();
     let mut stdin = std::io::stdin();
     (&mut stdin).take(512).read_to_end(&mut head).map_err(Error::io("read", "-"))?;
-    let is_archive = head.len() == 512
-        && (head.starts_with(&[0x1f, 0x8b])
-            || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-            || head[257..262] == *b"ustar");
+    let is_archive = is_archive(&head);
     let mut whole = std::io::Cursor::new(head).chain(stdin);
-    if !is_archive {
-        let dockerfile = text_of(&mut whole, "-")?;
-        return Ok(Source { name: "-".into(), dockerfile, path: None, context: None, _unpacked: None });
+    if is_archive {
+        let unpacked = Unpacked::archive("-", whole)?;
+        return in_directory(arguments, unpacked.directory.clone(), Some(unpacked));
     }
-    let directory = std::env::temp_dir().join(format!("hull-build-context-{}", std::process::id()));
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().mode(0o700).create(&directory).map_err(Error::io("make directory", &directory))?;
-    let unpacked = Unpacked(directory.clone());
-    let options =
-        hull_layer::Extractor { whiteouts: hull_layer::Whiteouts::Refuse, ..hull_layer::Extractor::layer() };
-    let root = crate::snapshot::open_directory(&directory)?;
-    use std::os::fd::AsFd;
-    hull_layer::extract(hull_layer::Decompressor::new(whole, 200)?, root.as_fd(), &options)?;
-    in_directory(arguments, directory, Some(unpacked))
+    let dockerfile = text_of(&mut whole, "-")?;
+    Ok(Source { name: "-".into(), dockerfile, path: None, context: None, unpacked: None })
+}
+
+/// A repository, an archive or a Dockerfile from elsewhere.
+fn remote_context(arguments: &Arguments, url: &str) -> Result<Source> {
+    if Repository::is_meant(url) {
+        let (unpacked, context) = Unpacked::repository(arguments, url)?;
+        return in_directory(arguments, context, Some(unpacked));
+    }
+    let (mut file, is_archive) = fetched(url)?;
+    if is_archive {
+        let unpacked = Unpacked::archive(url, file)?;
+        return in_directory(arguments, unpacked.directory.clone(), Some(unpacked));
+    }
+    let dockerfile = text_of(&mut file, url)?;
+    Ok(Source { name: url.into(), dockerfile, path: None, context: None, unpacked: None })
+}
+
+/// A file without a name that holds what a URL gives, and whether that is an archive.
+fn fetched(url: &str) -> Result<(fs::File, bool)> {
+    use std::io::Seek;
+    let temporary = std::env::temp_dir();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let mut file = rustix::fs::open(&temporary, flags, mode)
+        .map(fs::File::from)
+        .map_err(|errno| Error::io("make a temporary file in", &temporary)(errno.into()))?;
+    crate::steps::add::download(url, &mut file)?;
+    let mut head = Vec::new();
+    file.rewind().map_err(Error::io("read", url))?;
+    (&mut file).take(512).read_to_end(&mut head).map_err(Error::io("read", url))?;
+    file.rewind().map_err(Error::io("read", url))?;
+    Ok((file, is_archive(&head)))
+}
+
+fn is_archive(head: &[u8]) -> bool {
+    let compressed = [&[0x1f, 0x8b][..], &[0x28, 0xb5, 0x2f, 0xfd], b"BZh", b"\xfd7zXZ\0"];
+    compressed.iter().any(|magic| head.starts_with(magic)) || head.len() == 512 && head[257..262] == *b"ustar"
+}
+
+impl Unpacked {
+    /// A new directory that only this user sees.
+    fn make(origin: &str) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            std::env::temp_dir().join(format!("hull-build-context-{}-{count}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(Error::io("make directory", &directory))?;
+        Ok(Self { directory, origin: origin.to_owned() })
+    }
+
+    fn archive(origin: &str, archive: impl Read) -> Result<Self> {
+        use std::os::fd::AsFd;
+        let unpacked = Self::make(origin)?;
+        let options = hull_layer::Extractor {
+            whiteouts: hull_layer::Whiteouts::Refuse,
+            ..hull_layer::Extractor::layer()
+        };
+        let root = crate::snapshot::open_directory(&unpacked.directory)?;
+        hull_layer::extract(hull_layer::Decompressor::archive(archive, 200)?, root.as_fd(), &options)?;
+        Ok(unpacked)
+    }
+
+    /// Checks a repository out; the directory of it that is meant.
+    fn repository(arguments: &Arguments, url: &str) -> Result<(Self, PathBuf)> {
+        let repository = Repository::parse(url)?;
+        let unpacked = Self::make(&repository.to_string())?;
+        let agent = super::options::agent(arguments)?;
+        let keep = super::options::build_args(arguments)?
+            .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
+            .is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+        let commit = repository.resolve(agent.as_deref())?;
+        let place = unpacked.directory.join("checkout");
+        let directory = repository.check_out(&commit, &place, keep, agent.as_deref())?;
+        Ok((unpacked, directory))
+    }
+
+    /// A context by name from a URL: a repository or an archive.
+    fn named(arguments: &Arguments, url: &str) -> Result<(Self, PathBuf)> {
+        if Repository::is_meant(url) {
+            return Self::repository(arguments, url);
+        }
+        let (file, is_archive) = fetched(url)?;
+        if !is_archive {
+            return Err(Error::fact(format!("the context {url} is no archive")));
+        }
+        let unpacked = Self::archive(url, file)?;
+        let directory = unpacked.directory.clone();
+        Ok((unpacked, directory))
+    }
 }
 
 fn text_of(from: &mut dyn Read, name: &str) -> Result<String> {
@@ -122,11 +206,9 @@ fn text_of(from: &mut dyn Read, name: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::fact(format!("{name} is not UTF-8 text")))
 }
 
-fn is_url(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"]
-        .iter()
-        .any(|start| text.starts_with(start))
+/// Whether a context is fetched: a URL, or a repository.
+pub(crate) fn is_remote(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|start| text.starts_with(start)) || Repository::is_meant(text)
 }
 
 /// Opens the context and the directories given by name.
@@ -142,11 +224,17 @@ pub(crate) fn open_directories(
     }
     for given in &arguments.build_context {
         let (name, value) = super::options::named_context(given)?;
-        if !value.contains("://") {
-            let path = PathBuf::from(value);
-            let ignore = ignore_rules(&[path.join(".dockerignore")])?;
-            inputs.directories.insert(name.to_owned(), open(&path, ignore, cache)?);
-        }
+        let path = match super::options::context_kind(value)? {
+            ContextKind::Image => continue,
+            ContextKind::Directory => PathBuf::from(value),
+            ContextKind::Remote => {
+                let (unpacked, directory) = Unpacked::named(arguments, value)?;
+                inputs.unpacked.push(unpacked);
+                directory
+            }
+        };
+        let ignore = ignore_rules(&[path.join(".dockerignore")])?;
+        inputs.directories.insert(name.to_owned(), open(&path, ignore, cache)?);
     }
     Ok(())
 }
@@ -171,6 +259,9 @@ impl Source {
 
     /// What stays the same from build to build of one thing.
     pub(crate) fn place(&self) -> String {
+        if let Some(unpacked) = &self.unpacked {
+            return format!("{} {}", unpacked.origin, self.name);
+        }
         let context = self.context.as_ref().and_then(|path| fs::canonicalize(path).ok());
         format!("{} {}", context.unwrap_or_default().display(), self.name)
     }

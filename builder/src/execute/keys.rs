@@ -4,7 +4,8 @@ use super::Execution;
 use crate::cache::Key;
 use crate::context::content::{self, Contents};
 use crate::context::select::{self, Source, Wanted};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::git::Repository;
 use crate::graph::{Action, CopyAction, Input, MountSource, Root, RunAction, Step};
 use crate::inputs::Opened;
 use crate::snapshot::Layers;
@@ -18,6 +19,8 @@ pub(super) struct Selected<'a> {
     pub(super) contents: Contents,
     /// What ADD fetched.
     pub(super) fetched: Vec<Fetched>,
+    /// What ADD checks out: repositories and their commits.
+    pub(super) repositories: Vec<(Repository, String)>,
 }
 
 impl<'a> Execution<'a> {
@@ -74,7 +77,21 @@ impl<'a> Execution<'a> {
             key.part(format!("url {url}"), fetched.identity());
             selected.fetched.push(fetched);
         }
+        for text in &copy.repositories {
+            let repository = Repository::parse(text)?;
+            let commit = repository.resolve(self.git_agent())?;
+            if let Some(wanted) = copy.checksum.as_ref().filter(|wanted| !commit.starts_with(&***wanted)) {
+                return Err(Error::fact(format!("the commit of {repository} is {commit}, not {wanted}")));
+            }
+            key.part(format!("repository {repository}"), format!("{commit} {}", copy.keep_git_directory));
+            selected.repositories.push((repository, commit));
+        }
         Ok(selected)
+    }
+
+    /// The agent that git may ask: the default one of the command line.
+    pub(super) fn git_agent(&self) -> Option<&std::path::Path> {
+        self.settings.secrets.agents.get("default").map(std::path::PathBuf::as_path)
     }
 
     /// Selects files and puts their description into the key.

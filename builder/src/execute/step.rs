@@ -123,6 +123,15 @@ impl<'a> Execution<'a> {
         for fetched in &selected.fetched {
             add::place_fetched(&destination, copy, fetched)?;
         }
+        for (repository, commit) in &selected.repositories {
+            let place = self.store.temporary_path();
+            let outcome = repository
+                .check_out(commit, &place, copy.keep_git_directory, self.git_agent())
+                .and_then(|directory| add::place_directory(&destination, copy, &directory));
+            // What stays behind is collected with the store's temporary files.
+            drop(std::fs::remove_dir_all(&place));
+            outcome?;
+        }
         pack::commit(self.store, snapshot, base, self.settings.packing)
     }
 

@@ -2,9 +2,10 @@
 
 use super::resolve::Names;
 use super::stage::{Reading, State};
-use super::{Action, CopyAction};
+use super::{Action, CopyAction, Input};
 use crate::dockerfile::ast::Copy;
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::git::Repository;
 use crate::pattern::path;
 
 impl Reading<'_> {
@@ -31,7 +32,8 @@ impl Reading<'_> {
             inline.push((heredoc.name.clone(), body));
         }
         let is_remote = |source: &&String| copy.add && is_url(source);
-        let urls: Vec<String> = all.iter().filter(is_remote).cloned().collect();
+        let (repositories, urls): (Vec<String>, Vec<String>) =
+            all.iter().filter(is_remote).cloned().partition(|url| Repository::is_meant(url));
         let sources: Vec<String> = all.iter().filter(|source| !is_remote(source)).cloned().collect();
         let destination = destination(&state.config.config.working_dir, &wanted);
         let many = all.len() + inline.len() > 1;
@@ -39,15 +41,7 @@ impl Reading<'_> {
             let text = format!("{name} with more than one source needs a destination that ends with /");
             return Err(Diagnostic::new(span, text).at(&copy.destination));
         }
-        if let Some(url) = urls.iter().find(|url| is_git(url)) {
-            return Err(Diagnostic::new(span, "ADD of a git repository is not supported yet").at(url));
-        }
-        if checksum.is_some() && urls.is_empty() {
-            return Err(Diagnostic::new(span, "--checksum can only be used with a URL").at("--checksum"));
-        }
-        if checksum.is_some() && urls.len() > 1 {
-            return Err(Diagnostic::new(span, "--checksum can only be used with one URL").at("--checksum"));
-        }
+        check_remote(span, checksum.as_deref(), &urls, &repositories)?;
         let input = names.input(copy.from.as_deref(), span)?;
         let text = describe(
             name,
@@ -61,6 +55,8 @@ impl Reading<'_> {
             sources,
             inline,
             urls,
+            repositories,
+            keep_git_directory: copy.keep_git_dir,
             destination,
             chown,
             chmod,
@@ -74,6 +70,17 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// FROM a directory: a copy of all of it.
+    pub(super) fn directory(&mut self, state: &mut State, span: Span, name: &str) {
+        let action = CopyAction {
+            input: Input::Directory(name.to_owned()),
+            sources: vec![".".to_owned()],
+            ..CopyAction::plain()
+        };
+        let text = format!("COPY --from={name} . /");
+        self.push_step(state, span, text.clone(), text, Action::Copy(Box::new(action)));
+    }
+
     /// Variables in a heredoc: quotes are text, only `$` and the escape mean something.
     fn heredoc_body(&mut self, state: &State, span: Span, body: &str) -> Result<String, Diagnostic> {
         // Inside double quotes only `"` would end the text: hide it behind the escape, as the lexer undoes that.
@@ -81,6 +88,24 @@ impl Reading<'_> {
         let quoted = format!("\"{}\"", body.replace('"', &format!("{escape}\"")));
         self.word(state, span, &quoted)
     }
+}
+
+/// Repositories must have names that mean one, and a checksum is for one thing that is fetched.
+fn check_remote(
+    span: Span,
+    checksum: Option<&str>,
+    urls: &[String],
+    repositories: &[String],
+) -> Result<(), Diagnostic> {
+    for repository in repositories {
+        Repository::parse(repository).map_err(|e| Diagnostic::new(span, e.to_string()))?;
+    }
+    let text = match (checksum, urls.len() + repositories.len()) {
+        (None, _) | (Some(_), 1) => return Ok(()),
+        (Some(_), 0) => "--checksum can only be used with a URL",
+        (Some(_), _) => "--checksum can only be used with one URL",
+    };
+    Err(Diagnostic::new(span, text).at("--checksum"))
 }
 
 fn destination(workdir: &str, wanted: &str) -> String {
@@ -93,12 +118,8 @@ fn destination(workdir: &str, wanted: &str) -> String {
 }
 
 fn is_url(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
-}
-
-fn is_git(url: &str) -> bool {
-    let plain = url.split('#').next().unwrap_or(url);
-    !url.starts_with("http") || plain.ends_with(".git")
+    let schemes = ["http://", "https://"];
+    schemes.iter().any(|scheme| source.starts_with(scheme)) || Repository::is_meant(source)
 }
 
 fn describe(name: &str, copy: &Copy, sources: &[String], destination: &str) -> String {

@@ -33,7 +33,7 @@ pub(crate) struct Options {
     pub(crate) platform: String,
     /// Names of directories given as `--build-context`.
     pub(crate) directories: BTreeSet<String>,
-    /// Images given as `--build-context name=docker-image://...`.
+    /// Images given as `--build-context`, by name: `oci-layout://...`, or a reference.
     pub(crate) images: BTreeMap<String, String>,
     /// `--label`.
     pub(crate) labels: Vec<(String, String)>,
@@ -178,6 +178,10 @@ pub(crate) struct CopyAction {
     pub(crate) inline: Vec<(String, String)>,
     /// What ADD fetches.
     pub(crate) urls: Vec<String>,
+    /// The repositories that ADD checks out.
+    pub(crate) repositories: Vec<String>,
+    /// Whether a repository's `.git` stays.
+    pub(crate) keep_git_directory: bool,
     /// Absolute path; a trailing slash says directory.
     pub(crate) destination: String,
     /// `user[:group]`.
@@ -242,6 +246,8 @@ impl CopyAction {
             sources: Vec::new(),
             inline: Vec::new(),
             urls: Vec::new(),
+            repositories: Vec::new(),
+            keep_git_directory: false,
             destination: "/".into(),
             chown: None,
             chmod: None,

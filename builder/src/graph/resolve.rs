@@ -236,6 +236,9 @@ impl Context<'_> {
         let name = self.stage_name(index);
         let mut reading =
             Reading { options: self.options, globals: self.globals, lexer, stage: name, steps, warnings };
+        if let Meaning::Directory = self.meaning(&self.froms[index], index, false) {
+            reading.directory(&mut state, stage.span, &self.froms[index]);
+        }
         let triggers = self.triggers(index)?;
         state.config.config.on_build.clear();
         for Located { span, node } in triggers.iter().chain(&stage.instructions) {
@@ -261,10 +264,8 @@ impl Context<'_> {
                 let config = self.bases[from].clone();
                 Ok(State::begin(Root::Image(from.clone()), Some(from.clone()), config))
             }
-            Meaning::Directory => {
-                let text = format!("FROM the directory context \"{from}\" is not supported yet");
-                Err(Diagnostic::new(self.file.stages[index].span, text).at(from))
-            }
+            // Its files come by a COPY of their own.
+            Meaning::Directory => Ok(State::begin(Root::Scratch, None, self.empty())),
         }
     }
 

@@ -191,7 +191,7 @@ fn refusals_name_the_line() {
         ("FROM scratch\nSTOPSIGNAL SIGFOO", 2, "invalid signal \"SIGFOO\""),
         ("FROM scratch\nEXPOSE 80/foo", 2, "invalid port \"80/foo\""),
         ("FROM scratch\nEXPOSE 9-8", 2, "invalid port \"9-8\""),
-        ("FROM scratch\nADD git@x:y.git /", 2, "ADD of a git repository is not supported yet"),
+        ("FROM scratch\nADD git@x:y.git#-x /", 2, "the repository git@x:y.git#-x: no reference has this name"),
         ("FROM scratch\nADD --checksum=sha256:0 a /", 2, "--checksum can only be used with a URL"),
         ("FROM scratch\nRUN --mount=type=tmpfs,target=/ x", 2, "a mount's target can't be the root"),
     ];

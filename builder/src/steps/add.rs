@@ -2,17 +2,18 @@
 
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hull_image::Store;
 use hull_layer::{Decompressor, Extractor, Whiteouts};
 
 use super::copy::Destination;
-use crate::context::content::Contents;
-use crate::context::select::Source;
+use crate::context::content::{self, Contents};
+use crate::context::select::{self, Source, Wanted};
 use crate::context::tree::{Node, Tree};
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
+use crate::pattern::ignore::Ignore;
 use crate::registry;
 
 /// How much larger than compressed an archive may be, after the first 64 MiB.
@@ -44,7 +45,7 @@ fn is_archive(tree: &Tree, node: &Node) -> Result<bool> {
         return Ok(false);
     }
     let file = tree.open_file(&node.path)?;
-    let Ok(reader) = Decompressor::new(file, RATIO) else { return Ok(false) };
+    let Ok(reader) = Decompressor::archive(file, RATIO) else { return Ok(false) };
     let mut block = Vec::new();
     let read = reader.take(512).read_to_end(&mut block);
     Ok(read.is_ok() && is_header(&block))
@@ -71,7 +72,7 @@ fn unpack(destination: &Destination<'_>, tree: &Tree, node: &Node) -> Result<()>
     file.rewind().map_err(Error::io("read", String::from_utf8_lossy(&node.path).as_ref()))?;
     let directory = destination.directory()?;
     let options = Extractor { whiteouts: Whiteouts::Refuse, ..Extractor::layer() };
-    hull_layer::extract(Decompressor::new(file, RATIO)?, directory.as_fd(), &options)?;
+    hull_layer::extract(Decompressor::archive(file, RATIO)?, directory.as_fd(), &options)?;
     Ok(())
 }
 
@@ -98,14 +99,25 @@ impl Fetched {
 
 /// Fetches a URL; no credential is sent anywhere.
 pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched> {
+    let path = store.temporary_path();
+    let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
+    let mut fetched = Fetched { path, name: name_of(url)?, digest: String::new() };
+    fetched.digest = download(url, &mut file)?;
+    match checksum {
+        Some(wanted) if wanted != fetched.digest => {
+            Err(Error::fact(format!("the checksum of the file is {}, not {wanted}", fetched.digest)))
+        }
+        _ => Ok(fetched),
+    }
+}
+
+/// Fetches a URL into a file, and gives the digest of what came.
+pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<String> {
     let wrong = |error: registry::Error| Error::fact(format!("fetch: {}", causes(&error)));
     let options = registry::Options::default();
     let origin = registry::Origin::of(url).map_err(wrong)?;
     let wire = registry::Wire::new(&origin, &options).map_err(wrong)?;
     let mut answer = wire.send_alone(&registry::Request::new("GET", url)).map_err(wrong)?;
-    let path = store.temporary_path();
-    let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
-    let mut fetched = Fetched { path, name: name_of(url)?, digest: String::new() };
     let mut hasher = hull_image::Hasher::new();
     let mut body = answer.reader().take(MAX_FETCHED);
     let mut buffer = vec![0; 256 << 10];
@@ -117,17 +129,11 @@ pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<
         }
         total += count as u64;
         hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(Error::io("write", &fetched.path))?;
+        file.write_all(&buffer[..count]).map_err(Error::io("write what was fetched from", url))?;
     }
-    if total == MAX_FETCHED {
-        return Err(Error::fact(format!("what ADD fetches must be smaller than {MAX_FETCHED} bytes")));
-    }
-    fetched.digest = hasher.finish().to_string();
-    match checksum {
-        Some(wanted) if wanted != fetched.digest => {
-            Err(Error::fact(format!("the checksum of the file is {}, not {wanted}", fetched.digest)))
-        }
-        _ => Ok(fetched),
+    match total {
+        MAX_FETCHED => Err(Error::fact(format!("what is fetched must be smaller than {MAX_FETCHED} bytes"))),
+        _ => Ok(hasher.finish().to_string()),
     }
 }
 
@@ -152,11 +158,21 @@ pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &F
     let mut file = std::fs::File::open(&fetched.path).map_err(Error::io("open", &fetched.path))?;
     if copy.unpack == Some(true) {
         let options = Extractor { whiteouts: Whiteouts::Refuse, ..Extractor::layer() };
-        hull_layer::extract(Decompressor::new(file, RATIO)?, to.directory()?.as_fd(), &options)?;
+        hull_layer::extract(Decompressor::archive(file, RATIO)?, to.directory()?.as_fd(), &options)?;
         return Ok(());
     }
     let (directory, name) = to.for_file(fetched.name.as_bytes())?;
     to.write_new(directory.as_fd(), &name, &mut file, 0o600)
+}
+
+/// Puts what is in a directory of the host, which nobody else writes to, in its place.
+pub(crate) fn place_directory(to: &Destination<'_>, copy: &CopyAction, directory: &Path) -> Result<()> {
+    let tree = Tree::new(crate::snapshot::open_directory(directory)?, Ignore::default(), false);
+    let everything = [".".to_owned()];
+    let wanted = Wanted { sources: &everything, exclude: &copy.exclude, parents: false };
+    let sources = select::select(&tree, &wanted)?;
+    let contents = content::describe(&tree, &sources, None)?;
+    to.copy(&tree, &sources, &contents)
 }
 
 #[cfg(test)]
