@@ -36,9 +36,6 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
     for (_, flag) in later.iter().filter(|(given, _)| *given) {
         eprintln!("hull-build: {flag} is not done yet and has no effect");
     }
-    if accepted.push {
-        return Err(Error::fact("--push is not done yet: build with -t, then hull-build push"));
-    }
     match arguments.call.as_deref() {
         None | Some("build" | "check") => Ok(()),
         Some(other) => Err(Error::fact(format!("--call {other} is not supported: build and check are"))),

@@ -5,15 +5,16 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use hull_image::{Image, Store};
+use hull_image::{Image, Reference, Store};
 use hull_layer::{TarWriter, TimeRule};
 use serde_json::json;
 
 use super::describe::Built;
 use super::options;
 use crate::commands::build::Arguments;
-use crate::commands::save;
+use crate::commands::{pull, save};
 use crate::error::{Error, Result};
+use crate::registry;
 use crate::snapshot::open_directory;
 
 /// One `--output`.
@@ -21,6 +22,8 @@ use crate::snapshot::open_directory;
 enum Output {
     /// The store, which has it anyway.
     Store,
+    /// A registry: under these names, or those of the build.
+    Push(Vec<String>),
     /// An archive that is an image layout and Docker's format at once; `-` is standard output.
     Archive(PathBuf),
     /// An image layout in a directory.
@@ -33,7 +36,17 @@ enum Output {
 
 /// Refuses an `--output` that can't be written, before anything is built.
 pub(crate) fn check(arguments: &Arguments) -> Result<()> {
-    arguments.output.iter().try_for_each(|text| Output::parse(text).map(drop))
+    let outputs = arguments.output.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>>>()?;
+    let pushed = outputs.iter().any(|output| *output == Output::Push(Vec::new()));
+    if (pushed || arguments.accepted.push) && arguments.tag.is_empty() {
+        return Err(Error::fact("to push, the image needs a name: -t REGISTRY/NAME"));
+    }
+    for name in
+        outputs.iter().flat_map(|output| if let Output::Push(names) = output { &names[..] } else { &[] })
+    {
+        name.parse::<Reference>()?;
+    }
+    Ok(())
 }
 
 /// Writes everything that the command line asks for, and tells the image's id.
@@ -42,7 +55,13 @@ pub(crate) fn hand_over(arguments: &Arguments, store: &Store, built: &Built) -> 
     for text in &arguments.output {
         let output = Output::parse(text)?;
         to_stdout |= output.is_stdout();
-        output.write(store, built, options::epoch(arguments)?)?;
+        match output {
+            Output::Push(names) => push(arguments, store, built, &names)?,
+            output => output.write(store, built, options::epoch(arguments)?)?,
+        }
+    }
+    if arguments.accepted.push {
+        push(arguments, store, built, &[])?;
     }
     let id = built.config.digest.to_string();
     if let Some(path) = &arguments.iidfile {
@@ -81,9 +100,8 @@ impl Output {
             place.ok_or_else(|| Error::fact(format!("--output {text} has no dest")))
         };
         match field("type").as_deref() {
-            Some("image" | "registry") if field("push").as_deref() == Some("true") => {
-                Err(Error::fact("pushing from --output is not done yet: build, then hull-build push"))
-            }
+            Some("registry") => Ok(Self::Push(names(text))),
+            Some("image") if field("push").as_deref() == Some("true") => Ok(Self::Push(names(text))),
             Some("image" | "cacheonly" | "none") => Ok(Self::Store),
             Some("docker") if field("dest").is_none() => Ok(Self::Store),
             Some("oci") if field("tar").as_deref() == Some("false") => Ok(Self::Layout(place()?)),
@@ -91,7 +109,7 @@ impl Output {
             Some("tar") => Ok(Self::Tar(place()?)),
             Some("local") => Ok(Self::Local(place()?)),
             Some(other) => Err(Error::fact(format!(
-                "unknown output \"{other}\": oci, docker, tar, local, image or cacheonly"
+                "unknown output \"{other}\": oci, docker, tar, local, image, registry or cacheonly"
             ))),
             None => Err(Error::fact(format!("--output {text} has no type"))),
         }
@@ -107,7 +125,7 @@ impl Output {
         let name =
             built.names.first().map_or_else(|| built.config.digest.encoded().to_owned(), ToString::to_string);
         match self {
-            Self::Store => Ok(()),
+            Self::Store | Self::Push(_) => Ok(()),
             Self::Archive(path) => save::archive(store, &name, path).map_err(|e| Error::fact(e.to_string())),
             Self::Layout(path) => layout(store, &image, built, path),
             Self::Local(path) => {
@@ -124,6 +142,32 @@ impl Output {
             }
         }
     }
+}
+
+/// What `name=` says; a comma in it parts names, as Docker writes it in quotes.
+fn names(text: &str) -> Vec<String> {
+    let mut fields = text.split(',').skip_while(|field| !field.trim_start_matches('"').starts_with("name="));
+    let first = fields.next().map(|field| field.trim_matches('"').trim_start_matches("name=").to_owned());
+    let more =
+        fields.take_while(|field| !field.contains('=')).map(|field| field.trim_matches('"').to_owned());
+    first.into_iter().chain(more).filter(|name| !name.is_empty()).collect()
+}
+
+/// Sends the image to where these names are, or those that it has.
+fn push(arguments: &Arguments, store: &Store, built: &Built, names: &[String]) -> Result<()> {
+    let given = names.iter().map(|name| name.parse()).collect::<std::result::Result<Vec<Reference>, _>>()?;
+    let options = options::registry(arguments);
+    let image = store.image(&built.manifest, None)?;
+    for target in if given.is_empty() { &built.names } else { &given } {
+        let from = pull::sources(store, &image, target);
+        let sent = registry::push(store, &built.manifest, target, &from, &options);
+        sent.map_err(|error| Error::fact(format!("push {target}: {}", super::with_causes(&error))))?;
+        pull::remember(store, &image, target);
+        if !arguments.quiet {
+            eprintln!("pushed {target}@{}", built.manifest.digest);
+        }
+    }
+    Ok(())
 }
 
 /// The files of an image, all layers applied, as one archive.
@@ -194,7 +238,12 @@ mod tests {
             ("type=oci", None),
             ("type=magic,dest=x", None),
             ("dest=x", None),
-            ("type=image,push=true", None),
+            ("type=image,push=true", Some(Output::Push(Vec::new()))),
+            ("type=registry,name=h/a:1", Some(Output::Push(vec!["h/a:1".into()]))),
+            (
+                "type=image,\"name=h/a:1,h/b\",push=true",
+                Some(Output::Push(vec!["h/a:1".into(), "h/b".into()])),
+            ),
         ];
         for (text, wanted) in rows {
             assert_eq!(Output::parse(text).ok(), wanted, "{text}");

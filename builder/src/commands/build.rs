@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// File of NAME=VALUE lines
     #[arg(long)]
     pub(crate) build_arg_file: Vec<PathBuf>,
-    /// NAME=PATH or NAME=docker-image://IMAGE
+    /// NAME=PATH, URL, docker-image://IMAGE or oci-layout://PATH[:TAG]
     #[arg(long)]
     pub(crate) build_context: Vec<String>,
     /// KEY=VALUE
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// Platform to build for: only this machine's
     #[arg(long)]
     pub(crate) platform: Option<String>,
-    /// type=oci|docker|tar|local|image|cacheonly,dest=PATH, or a PATH
+    /// type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH, or a PATH
     #[arg(short, long)]
     pub(crate) output: Vec<String>,
     /// Do every step again
@@ -123,7 +123,7 @@ pub(crate) struct Arguments {
     pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) accepted: AcceptedArguments,
-    /// The context: a directory, or - for a tar archive on standard input
+    /// The context: a directory, a URL of an archive or a git repository, or - for a tar archive on standard input
     pub(crate) context: Option<PathBuf>,
 }
 
@@ -211,7 +211,8 @@ pub(crate) struct AcceptedArguments {
     pub(crate) squash_all: bool,
     #[arg(long, hide = true)]
     pub(crate) security_opt: Vec<String>,
-    #[arg(long, hide = true)]
+    /// Push the image under its names
+    #[arg(long)]
     pub(crate) push: bool,
     /// Ask the registry for images that the store has
     #[arg(long)]
