@@ -4,6 +4,7 @@ mod copy;
 mod finish;
 mod keys;
 mod mounts;
+mod relay;
 mod step;
 
 use std::collections::BTreeSet;

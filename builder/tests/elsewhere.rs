@@ -261,3 +261,28 @@ fn contexts_by_name_are_bases_and_sources() {
     let unknown = build(&scratch.join("second"), &user, &["--build-context", "layout=ftp://host/x"]);
     unknown.failed(1, "this kind of --build-context is not known");
 }
+
+#[test]
+fn a_step_has_a_socket_of_its_own_in_front_of_the_agent() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("agent");
+    let agent = scratch.join("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o600)).unwrap();
+    let look = "[\"/bin/busybox\", \"sh\", \"-c\", \"/bin/busybox stat -c '%a %u:%g %F %n' $SSH_AUTH_SOCK >> /seen\"]";
+    let text = format!(
+        "RUN --mount=type=ssh {look}\nRUN --mount=type=ssh,mode=0666,uid=5,gid=6,target=/run/a {look}\n"
+    );
+    let context = context(&scratch, "c", &text);
+    let given = format!("default={}", agent.display());
+    let (outcome, local) = files(&scratch, "s", &context, &["--ssh", &given]);
+    outcome.done();
+    let seen = fs::read_to_string(local.join("seen")).unwrap();
+    let wanted = "600 0:0 socket /run/buildkit/ssh_agent.0\n666 5:6 socket /run/a\n";
+    assert_eq!(seen, wanted);
+    assert_eq!(fs::metadata(&agent).unwrap().permissions().mode() & 0o7777, 0o600, "the agent's own");
+    drop(listener);
+    fs::remove_file(&agent).unwrap();
+    build(&scratch.join("s"), &context, &["--no-cache", "--ssh", &given])
+        .failed(1, "there is no agent's socket");
+}

@@ -13,6 +13,7 @@ use sha2::Digest as _;
 
 use super::Execution;
 use super::keys::Selected;
+use super::relay::Relay;
 use super::step::missing_input;
 use crate::context::content::{self, hex};
 use crate::context::select::{self, Wanted};
@@ -271,20 +272,19 @@ impl Execution<'_> {
     }
 
     fn agent(&self, action: &MountAction, at: &Path, mounts: &mut Mounts) -> Result<()> {
-        let MountSource::Ssh { id, required, .. } = &action.kind else { return Err(missing_input()) };
+        let MountSource::Ssh { id, required, mode, owner } = &action.kind else {
+            return Err(missing_input());
+        };
         let Some(socket) = self.settings.secrets.agents.get(id) else {
             return match required {
                 true => Err(Error::fact(format!("the agent \"{id}\" is required: give it with --ssh {id}"))),
                 false => Ok(()),
             };
         };
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let fd = rustix::fs::open(socket, flags, rustix::fs::Mode::empty())
-            .map_err(|e| Error::io("open the agent's socket", socket)(e.into()))?;
         let shown = at.join("agent");
-        let attached = workspace::attach(fd.as_fd(), false, &shown)?;
+        let relay = Relay::listen(&shown, socket, *mode, *owner)?;
         mounts.env.push(("SSH_AUTH_SOCK".into(), action.target.clone()));
-        mounts.push(action, shown, false, false, vec![Box::new(attached)]);
+        mounts.push(action, shown, false, false, vec![Box::new(relay)]);
         Ok(())
     }
 }
