@@ -1,6 +1,7 @@
 //! The build, from the command line to the image: read, parse, resolve, carry out, describe, hand over.
 
 mod bases;
+mod call;
 mod describe;
 mod options;
 mod output;
@@ -18,6 +19,7 @@ use crate::commands::host;
 use crate::dockerfile;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::diagnostic::Diagnostic;
+use crate::dockerfile::lint;
 use crate::error::{Error, Result};
 use crate::execute::{Execution, Settings};
 use crate::graph::{self, Plan, Resolved};
@@ -40,6 +42,9 @@ pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<
     if options::only_checks(arguments) {
         return check(arguments, &text, &file);
     }
+    if let Some(call) = arguments.call.as_deref().filter(|call| *call != "build") {
+        return Ok(call::tell(call, arguments, &file)?);
+    }
     match whole_build(arguments, &text, &file) {
         Err(Error::Dockerfile(error)) => Ok(text.complain(&error)),
         Err(error) => Err(error.into()),
@@ -54,6 +59,11 @@ fn check(
     file: &Dockerfile,
 ) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
     let mut warnings = file.warnings.clone();
+    if let Some(ignore) = text.ignore(arguments)? {
+        let policy = lint::Policy::of(file);
+        warnings
+            .extend(lint::check_ignored(file, &ignore).into_iter().filter(|warning| policy.wants(warning)));
+    }
     let options = options::graph(arguments, options::epoch(arguments)?)?;
     match graph::resolve(file, &options, &graph::Bases::new()) {
         Ok(Resolved::Plan(plan)) => warnings.extend(plan.warnings),
@@ -77,6 +87,11 @@ fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Resul
     let graph_options = options::graph(arguments, epoch)?;
     let (mut inputs, plan) = resolve(arguments, file, &graph_options, &store)?;
     text.warn_unless_quiet(arguments, &file.warnings, &plan.warnings);
+    let findings = file.warnings.len() + plan.warnings.len();
+    if findings > 0 && lint::Policy::of(file).error {
+        let text = format!("the check directive makes errors of findings, of which there are {findings}");
+        return Err(Error::fact(text));
+    }
     source::open_directories(arguments, text, &cache, &mut inputs)?;
     let id = match carry_out(arguments, (&store, &cache), &workspace, text, &plan, &inputs)? {
         Ok(layers) => describe::describe(arguments, &store, &plan, &inputs, &layers, epoch)?,

@@ -37,8 +37,10 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
         eprintln!("hull-build: {flag} is not done yet and has no effect");
     }
     match arguments.call.as_deref() {
-        None | Some("build" | "check") => Ok(()),
-        Some(other) => Err(Error::fact(format!("--call {other} is not supported: build and check are"))),
+        None | Some("build" | "check" | "outline" | "targets") => Ok(()),
+        Some(other) => {
+            Err(Error::fact(format!("--call {other} is not known: build, check, outline or targets")))
+        }
     }
 }
 

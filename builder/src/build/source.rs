@@ -245,6 +245,12 @@ fn open(path: &Path, ignore: Ignore, cache: &Cache<'_>) -> Result<Directory> {
 }
 
 impl Source {
+    /// The ignore rules of the context, if there is one.
+    pub(crate) fn ignore(&self, arguments: &Arguments) -> Result<Option<Ignore>> {
+        let rules = |context: &PathBuf| ignore_rules(&self.ignore_files(arguments, context));
+        self.context.as_ref().map(rules).transpose()
+    }
+
     fn ignore_files(&self, arguments: &Arguments, context: &Path) -> Vec<PathBuf> {
         if let Some(given) = &arguments.ignorefile {
             return vec![given.clone()];

@@ -1,5 +1,7 @@
 //! What a Dockerfile says, before any variable is expanded.
 
+use std::collections::BTreeMap;
+
 use super::diagnostic::{Diagnostic, Span};
 use super::heredoc::Heredoc;
 use super::lines::Directives;
@@ -16,6 +18,15 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// Findings of the parser that are no errors.
     pub warnings: Vec<Diagnostic>,
+    /// Comments right before an instruction, by its first line.
+    pub comments: BTreeMap<usize, String>,
+}
+
+impl Dockerfile {
+    /// What the comment before the instruction at `line` says of `name`: `# name description`.
+    pub fn description(&self, line: usize, name: &str) -> Option<&str> {
+        self.comments.get(&line)?.strip_prefix(name)?.strip_prefix(' ').map(str::trim)
+    }
 }
 
 /// Something and the lines it stands on.

@@ -30,6 +30,8 @@ pub struct Logical {
     pub heredocs: Vec<Heredoc>,
     /// Whether an empty line stood inside a continuation.
     pub empty_continuation: bool,
+    /// The comment on the line before it, without its mark.
+    pub comment: Option<String>,
 }
 
 /// Splits a Dockerfile into its directives and logical lines.
@@ -105,7 +107,9 @@ impl Cursor<'_> {
         while self.next < self.lines.len() {
             let first = self.next + 1;
             if let Some((text, empty_continuation)) = self.joined() {
-                return self.logical(first, &text, empty_continuation).map(Some);
+                let mut logical = self.logical(first, &text, empty_continuation)?;
+                logical.comment = first.checked_sub(2).and_then(|before| comment(self.lines[before]));
+                return Ok(Some(logical));
             }
         }
         Ok(None)
@@ -157,7 +161,7 @@ impl Cursor<'_> {
             self.read_body(first, heredoc)?;
         }
         let span = Span { first, last: self.next };
-        Ok(Logical { span, name: name.to_owned(), rest, heredocs, empty_continuation })
+        Ok(Logical { span, name: name.to_owned(), rest, heredocs, empty_continuation, comment: None })
     }
 
     fn read_body(&mut self, first: usize, heredoc: &mut Heredoc) -> Result<(), Diagnostic> {
@@ -171,6 +175,12 @@ impl Cursor<'_> {
         let text = format!("unterminated heredoc: no line holds only `{}`", heredoc.name);
         Err(Diagnostic::new(Span { first, last: first }, text).at(&heredoc.name))
     }
+}
+
+/// The text of a comment line that is no directive.
+fn comment(line: &str) -> Option<String> {
+    let text = line.trim().strip_prefix('#')?.trim().to_owned();
+    directive(line).is_none().then_some(text).filter(|text| !text.is_empty())
 }
 
 fn trim_newline(line: &str) -> &str {

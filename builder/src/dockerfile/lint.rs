@@ -1,8 +1,47 @@
 //! Findings that are no errors: the rules of `--check`, under the names that Docker's build checks gave them.
 
 use super::ast::{Dockerfile, Instruction, Located, Stage};
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Span};
 use super::lines::Logical;
+use crate::pattern::ignore::Ignore;
+use crate::pattern::path;
+
+/// What the `check` directive asks for: `skip=RULE,...;error=true;experimental=RULE,...`, where `all` is every rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    skip: Vec<String>,
+    experimental: Vec<String>,
+    /// Whether a finding fails the build.
+    pub error: bool,
+}
+
+/// Rules that only those have who ask for them.
+const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
+
+impl Policy {
+    /// Reads the directive of a file; what it says beyond the known is passed over.
+    pub fn of(file: &Dockerfile) -> Self {
+        let mut policy = Self::default();
+        for part in file.directives.check.iter().flat_map(|text| text.split(';')) {
+            let Some((name, value)) = part.split_once('=') else { continue };
+            let list = || value.split(',').map(|rule| rule.trim().to_lowercase()).collect();
+            match name.trim() {
+                "skip" => policy.skip = list(),
+                "experimental" => policy.experimental = list(),
+                "error" => policy.error = value.trim() == "true",
+                _ => {}
+            }
+        }
+        policy
+    }
+
+    /// Whether a finding is to be told.
+    pub fn wants(&self, finding: &Diagnostic) -> bool {
+        let Some(rule) = finding.rule else { return true };
+        let has = |list: &[String]| list.iter().any(|name| name == "all" || *name == rule.to_lowercase());
+        !has(&self.skip) && (!EXPERIMENTAL.contains(&rule) || has(&self.experimental))
+    }
+}
 
 /// Rules about how lines are written.
 pub(super) fn check_lines(lines: &[Logical]) -> Vec<Diagnostic> {
@@ -44,13 +83,59 @@ fn from_casing(line: &Logical) -> Option<Diagnostic> {
 /// Rules about what the file says.
 pub(super) fn check_file(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    for argument in &file.global_args {
+        found.extend(description(file, argument.span, argument.node.iter().map(|one| one.name.as_str())));
+    }
     for (index, stage) in file.stages.iter().enumerate() {
+        found.extend(description(file, stage.span, stage.name.as_deref().into_iter()));
         found.extend(stage_name(stage, &file.stages[..index]));
         found.extend(stage_platform(stage));
         found.extend(repeated(stage));
         let mut absolute = false;
         for instruction in &stage.instructions {
+            if let Instruction::Arg(list) = &instruction.node {
+                found.extend(description(file, instruction.span, list.iter().map(|one| one.name.as_str())));
+            }
             found.extend(one_instruction(instruction, &mut absolute, &stage.from));
+        }
+    }
+    found
+}
+
+/// A comment right before a stage or an argument is its description and begins with its name.
+fn description<'a>(
+    file: &Dockerfile,
+    span: Span,
+    mut names: impl Iterator<Item = &'a str>,
+) -> Option<Diagnostic> {
+    file.comments.get(&span.first)?;
+    let first = names.next()?;
+    let described =
+        std::iter::once(first).chain(names).any(|name| file.description(span.first, name).is_some());
+    (!described).then(|| {
+        let text = format!("the comment before it should be a description: # {first} <description>");
+        Diagnostic::new(span, text).rule("InvalidDefinitionDescription")
+    })
+}
+
+/// COPY and ADD of what the ignore file leaves out.
+pub(crate) fn check_ignored(file: &Dockerfile, ignore: &Ignore) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        let Instruction::Copy(copy) = &instruction.node else { continue };
+        for source in copy.sources.iter().filter(|_| copy.from.is_none()) {
+            let plain = path::relative(source);
+            let verdict = ignore.judge_path(&plain);
+            let Some(rule) = verdict.rule.filter(|_| verdict.ignored && !source.contains("://")) else {
+                continue;
+            };
+            if !ignore.must_enter(&plain) {
+                let text = format!(
+                    "\"{source}\" is left out by the ignore file (line {}: {})",
+                    rule.line, rule.text
+                );
+                found.push(Diagnostic::new(instruction.span, text).at(source).rule("CopyIgnoredFile"));
+            }
         }
     }
     found

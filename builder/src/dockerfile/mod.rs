@@ -28,8 +28,14 @@ const MAX_STAGES: usize = 1000;
 pub fn parse(source: &str) -> Result<Dockerfile, Diagnostic> {
     let (directives, lines) = lines::split(source)?;
     let escape = directives.escape;
-    let mut file =
-        Dockerfile { directives, global_args: Vec::new(), stages: Vec::new(), warnings: Vec::new() };
+    let comments = lines.iter().filter_map(|line| Some((line.span.first, line.comment.clone()?))).collect();
+    let mut file = Dockerfile {
+        directives,
+        global_args: Vec::new(),
+        stages: Vec::new(),
+        warnings: Vec::new(),
+        comments,
+    };
     for line in &lines {
         add_line(&mut file, line, escape)?;
     }
@@ -44,6 +50,8 @@ pub fn parse(source: &str) -> Result<Dockerfile, Diagnostic> {
     }
     file.warnings.extend(lint::check_lines(&lines));
     file.warnings.extend(lint::check_file(&file));
+    let policy = lint::Policy::of(&file);
+    file.warnings.retain(|warning| policy.wants(warning));
     file.warnings.sort_by_key(|warning| warning.span.first);
     Ok(file)
 }

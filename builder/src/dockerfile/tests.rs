@@ -221,3 +221,20 @@ fn the_parser_never_panics_on_cut_input() {
     let deep = format!("FROM scratch\nRUN {}", "[".repeat(100_000));
     assert!(parse(&deep).is_ok());
 }
+
+#[test]
+fn the_check_directive_skips_rules_and_asks_for_others() {
+    let rules = |source: &str| -> Vec<&str> {
+        parse(source).unwrap().warnings.iter().filter_map(|warning| warning.rule).collect()
+    };
+    let body = "FROM scratch\nMAINTAINER x\n# odd\nARG token\n";
+    assert_eq!(rules(body), ["MaintainerDeprecated", "SecretsUsedInArgOrEnv"]);
+    assert_eq!(rules(&format!("# check=skip=maintainerdeprecated\n{body}")), ["SecretsUsedInArgOrEnv"]);
+    assert_eq!(rules(&format!("# check=skip=all\n{body}")), [] as [&str; 0]);
+    let asked = rules(&format!("# check=skip=SecretsUsedInArgOrEnv;experimental=all\n{body}"));
+    assert_eq!(asked, ["MaintainerDeprecated", "InvalidDefinitionDescription"]);
+    let good =
+        "# check=experimental=all\nFROM scratch\n# token what it is\nARG token\n\n# a remark\n\nARG other\n";
+    assert_eq!(rules(good), ["SecretsUsedInArgOrEnv"]);
+    assert!(lint::Policy::of(&parse("# check=error=true\nFROM scratch\n").unwrap()).error);
+}

@@ -11,6 +11,7 @@ use crate::dockerfile;
 use crate::dockerfile::ast::{Dockerfile, Instruction, Located, Stage};
 use crate::dockerfile::diagnostic::{Diagnostic, Span, did_you_mean};
 use crate::dockerfile::expand::Lexer;
+use crate::dockerfile::lint::Policy;
 
 /// Configurations of images, by the name that the Dockerfile uses.
 pub(crate) type Bases = BTreeMap<String, ImageConfig>;
@@ -19,13 +20,42 @@ pub(crate) type Bases = BTreeMap<String, ImageConfig>;
 pub(crate) fn resolve(file: &Dockerfile, options: &Options, bases: &Bases) -> Result<Resolved, Diagnostic> {
     let target = target_index(file, options)?;
     let globals = Globals::read(file, options, &file.stages[target])?;
-    let froms = expand_froms(file, options, &globals)?;
+    let mut warnings = Vec::new();
+    let froms = expand_froms(file, options, &globals, &mut warnings)?;
+    warnings.extend(bad_defaults(file, options)?);
     let context = Context { file, options, bases, globals: &globals, froms: &froms };
     let needed = match context.needed_stages(target)? {
         Needed::Stages(stages) => stages,
         Needed::Images(images) => return Ok(Resolved::NeedsImages(images)),
     };
-    context.plan(target, &needed).map(|plan| Resolved::Plan(Box::new(plan)))
+    let mut plan = context.plan(target, &needed)?;
+    plan.warnings.append(&mut warnings);
+    let policy = Policy::of(file);
+    plan.warnings.retain(|warning| policy.wants(warning));
+    Ok(Resolved::Plan(Box::new(plan)))
+}
+
+/// FROMs that name nothing when no argument is given on the command line.
+fn bad_defaults(file: &Dockerfile, options: &Options) -> Result<Vec<Diagnostic>, Diagnostic> {
+    let plain = Options { build_args: BTreeMap::new(), ..options.clone() };
+    let last = &file.stages[file.stages.len() - 1];
+    let globals = Globals::read(file, &plain, last)?;
+    let lexer = Lexer::new(file.directives.escape);
+    let bad = |stage: &&Stage| {
+        let expanded = arguments::expand(lexer, &stage.from, &|name: &str| globals.get(name));
+        let is_name = |text: &str| {
+            let stages = file.stages.iter().filter_map(|stage| stage.name.as_deref());
+            stages.into_iter().any(|name| name == text.to_lowercase())
+                || options.directories.contains(text)
+                || text.parse::<hull_image::Reference>().is_ok()
+        };
+        stage.from.contains('$') && !expanded.is_ok_and(|expanded| is_name(&expanded.text))
+    };
+    let told = |stage: &Stage| {
+        let text = format!("the defaults of the arguments in {} name no image", stage.from);
+        Diagnostic::new(stage.span, text).at(&stage.from).rule("InvalidDefaultArgInFrom")
+    };
+    Ok(file.stages.iter().filter(bad).map(told).collect())
 }
 
 fn target_index(file: &Dockerfile, options: &Options) -> Result<usize, Diagnostic> {
@@ -42,13 +72,18 @@ fn target_index(file: &Dockerfile, options: &Options) -> Result<usize, Diagnosti
 }
 
 /// Each stage's FROM with the global arguments expanded.
-fn expand_froms(file: &Dockerfile, options: &Options, globals: &Globals) -> Result<Vec<String>, Diagnostic> {
+fn expand_froms(
+    file: &Dockerfile,
+    options: &Options,
+    globals: &Globals,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Vec<String>, Diagnostic> {
     let lexer = Lexer::new(file.directives.escape);
     let lookup = |name: &str| globals.get(name);
     let expand = |stage: &Stage, text: &str| {
         arguments::expand(lexer, text, &lookup).map_err(|e| Diagnostic::new(stage.span, e).at(text))
     };
-    let one = |stage: &Stage| {
+    let mut one = |stage: &Stage| {
         if let Some(text) = &stage.platform {
             let wanted = expand(stage, text)?.text;
             check_platform(stage, &wanted, &options.platform)?;
@@ -62,9 +97,15 @@ fn expand_froms(file: &Dockerfile, options: &Options, globals: &Globals) -> Resu
                 .map(|name| format!("ARG {name} needs a default or --build-arg {name}=..."));
             return Err(Diagnostic::new(stage.span, text).at(&stage.from).hint(hint));
         }
+        for name in &from.undefined {
+            let text = format!("FROM argument '{name}' is not declared");
+            let known = file.global_args.iter().flat_map(|line| &line.node).map(|one| one.name.as_str());
+            let warning = Diagnostic::new(stage.span, text).at(&stage.from).hint(did_you_mean(name, known));
+            warnings.push(warning.rule("UndefinedArgInFrom"));
+        }
         Ok(from.text)
     };
-    file.stages.iter().map(one).collect()
+    file.stages.iter().map(&mut one).collect()
 }
 
 fn check_platform(stage: &Stage, wanted: &str, native: &str) -> Result<(), Diagnostic> {
@@ -232,6 +273,7 @@ impl Context<'_> {
         let stage = &self.file.stages[index];
         let names = Names { context: self, stage: index, roots: states };
         let mut state = self.begin(index, states)?;
+        warnings.extend(self.other_platform(index, &state.config));
         let lexer = Lexer::new(self.file.directives.escape);
         let name = self.stage_name(index);
         let mut reading =
@@ -267,6 +309,20 @@ impl Context<'_> {
             // Its files come by a COPY of their own.
             Meaning::Directory => Ok(State::begin(Root::Scratch, None, self.empty())),
         }
+    }
+
+    /// A base for another machine than the one that is built for.
+    fn other_platform(&self, index: usize, config: &ImageConfig) -> Option<Diagnostic> {
+        let from = &self.froms[index];
+        let Meaning::Image = self.meaning(from, index, false) else { return None };
+        let (os, architecture, _) = platform::parts(&self.options.platform);
+        (config.os != os || config.architecture != architecture).then(|| {
+            let text = format!(
+                "the base image {from} is for {}/{}, expected {os}/{architecture}",
+                config.os, config.architecture
+            );
+            Diagnostic::new(self.file.stages[index].span, text).at(from).rule("InvalidBaseImagePlatform")
+        })
     }
 
     fn empty(&self) -> ImageConfig {

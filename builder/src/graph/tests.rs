@@ -191,7 +191,11 @@ fn refusals_name_the_line() {
         ("FROM scratch\nSTOPSIGNAL SIGFOO", 2, "invalid signal \"SIGFOO\""),
         ("FROM scratch\nEXPOSE 80/foo", 2, "invalid port \"80/foo\""),
         ("FROM scratch\nEXPOSE 9-8", 2, "invalid port \"9-8\""),
-        ("FROM scratch\nADD git@x:y.git#-x /", 2, "the repository git@x:y.git#-x: no reference has this name"),
+        (
+            "FROM scratch\nADD git@x:y.git#-x /",
+            2,
+            "the repository git@x:y.git#-x: no reference has this name",
+        ),
         ("FROM scratch\nADD --checksum=sha256:0 a /", 2, "--checksum can only be used with a URL"),
         ("FROM scratch\nRUN --mount=type=tmpfs,target=/ x", 2, "a mount's target can't be the root"),
     ];
@@ -210,4 +214,33 @@ fn undefined_variables_are_warned_of_and_growth_is_bounded() {
     assert_eq!((found[0].rule, found[0].span.first), (Some("UndefinedVar"), 2));
     let doubling = format!("FROM scratch\nENV a=xxxxxxxxxx\n{}", "ENV a=$a$a\n".repeat(40));
     assert!(plan_with(&doubling, &options(), &Bases::new()).unwrap_err().message.contains("longer than"));
+}
+
+#[test]
+fn froms_that_need_arguments_are_warned_of() {
+    let rules = |source: &str, given: &[(&str, &str)]| -> Vec<&'static str> {
+        let mut options = options();
+        options.build_args = given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let bases = Bases::from([
+            (
+                "good:1".to_owned(),
+                ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() },
+            ),
+            (
+                "other:1".to_owned(),
+                ImageConfig { os: "linux".into(), architecture: "arm64".into(), ..ImageConfig::default() },
+            ),
+        ]);
+        plan_with(source, &options, &bases)
+            .unwrap()
+            .warnings
+            .iter()
+            .filter_map(|warning| warning.rule)
+            .collect()
+    };
+    assert_eq!(rules("ARG V=1\nFROM good:$V\n", &[]), [] as [&str; 0]);
+    assert_eq!(rules("ARG V\nFROM good:$V\n", &[("V", "1")]), ["InvalidDefaultArgInFrom"]);
+    assert_eq!(rules("FROM good:1$V\n", &[]), ["UndefinedArgInFrom"]);
+    assert_eq!(rules("FROM other:1\n", &[]), ["InvalidBaseImagePlatform"]);
+    assert_eq!(rules("ARG B=good:1\nFROM scratch AS s\nFROM $B\n", &[]), [] as [&str; 0]);
 }
