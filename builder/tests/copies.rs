@@ -7,11 +7,12 @@ mod making;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use hull_testkit::{Scratch, gate, needs};
+use hull_testkit::{Scratch, call, gate, needs, place};
 
-use making::{build, context};
+use making::{LIMIT, build, context};
 
 /// A context whose COPY makes an archive of many blocks.
 fn full_context(scratch: &Scratch, dockerfile: &str) -> PathBuf {
@@ -128,4 +129,25 @@ fn own_times_are_kept_when_they_shall_be() {
         fs::metadata(local.join("to/f")).unwrap().mtime()
     });
     assert_eq!(times, [981_173_106, 315_532_800]);
+}
+
+#[test]
+fn what_no_image_needs_is_kept_up_to_a_size() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("prune");
+    let context = full_context(&scratch, "COPY tree /src\nRUN [\"/bin/busybox\", \"true\"]\n");
+    let store = scratch.join("s");
+    build(&store, &context, &[]).done();
+    let prune = |flags: &[&str]| {
+        let mut command = Command::new(place::program("hull-build"));
+        call(command.env("HULL_ROOT", &store).arg("prune").args(flags), LIMIT).done();
+    };
+    let count = |directory: &str| fs::read_dir(store.join(directory)).unwrap().count();
+    prune(&["-a", "--keep-storage", "10g"]);
+    let again = build(&store, &context, &[]);
+    assert_eq!(again.stderr.matches("CACHED").count(), 4, "{}", again.stderr);
+    prune(&["-a", "--max-used-space", "1k"]);
+    assert_eq!((count("blobs/sha256"), count("layers")), (0, 0));
+    assert_eq!([count("cache/steps"), count("cache/blocks"), count("cache/last")], [0; 3]);
+    build(&store, &context, &[]).done();
 }

@@ -5,6 +5,7 @@
 
 mod explain;
 mod list;
+mod sweep;
 
 use std::fs;
 use std::path::PathBuf;

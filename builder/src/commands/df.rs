@@ -1,5 +1,6 @@
 //! `df`: what takes space in the store; one accounting, equal to what the file system counts.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -43,9 +44,10 @@ fn rows(store: &Store, exact: bool) -> hull_image::Result<Vec<Value>> {
     let kept = store.reachable()?;
     let show = |bytes: u64| if exact { bytes.to_string() } else { host::size(bytes) };
     let row = |kind: &str, count: usize, bytes: u64, free: u64| json!({"Type": kind, "TotalCount": count.to_string(), "Size": show(bytes), "Reclaimable": show(free)});
+    let mut seen = HashSet::new();
     let (mut count, mut bytes, mut free) = (0, 0, 0);
     for digest in store.blobs()? {
-        let size = on_disk(&store.blob_path(&digest));
+        let size = on_disk(&store.blob_path(&digest), &mut seen);
         count += 1;
         bytes += size;
         free += if kept.contains(&digest) { 0 } else { size };
@@ -53,29 +55,33 @@ fn rows(store: &Store, exact: bool) -> hull_image::Result<Vec<Value>> {
     let blobs = row("Blobs", count, bytes, free);
     let (mut count, mut bytes, mut free) = (0, 0, 0);
     for (dir, record) in store.layers()? {
-        let size = on_disk(&dir);
+        let size = on_disk(&dir, &mut seen);
         count += 1;
         bytes += size;
         free += if record.is_some_and(|record| kept.contains(&record.diff_id)) { 0 } else { size };
     }
     let layers = row("Layers", count, bytes, free);
-    let part = |kind: &str, name: &str| {
+    let mut part = |kind: &str, name: &str| {
         let dir = store.dir().join(name);
-        row(kind, fs::read_dir(&dir).map_or(0, Iterator::count), on_disk(&dir), 0)
+        row(kind, fs::read_dir(&dir).map_or(0, Iterator::count), on_disk(&dir, &mut seen), 0)
     };
     Ok(vec![blobs, layers, part("Containers", "containers"), part("Build Cache", "cache")])
 }
 
-/// Bytes of all blocks of a tree; what cannot be read counts as nothing. Mounts are not entered.
-fn on_disk(path: &Path) -> u64 {
+/// Files with several names that were counted, by device and inode: layers share what is the same.
+pub(crate) type Seen = HashSet<(u64, u64)>;
+
+/// Bytes of all blocks of a tree that were not counted before; what cannot be read counts as nothing. Mounts are not
+/// entered.
+pub(crate) fn on_disk(path: &Path, seen: &mut Seen) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let below = |entries: fs::ReadDir| -> u64 {
-        let inside = entries.filter_map(Result::ok).map(|entry| entry.path());
-        inside
-            .filter(|path| fs::symlink_metadata(path).is_ok_and(|inner| inner.dev() == meta.dev()))
-            .map(|path| on_disk(&path))
-            .sum()
-    };
-    let inside = if meta.is_dir() { fs::read_dir(path).map_or(0, below) } else { 0 };
-    meta.blocks() * 512 + inside
+    if !meta.is_dir() {
+        let counted = meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino()));
+        return if counted { 0 } else { meta.blocks() * 512 };
+    }
+    let Ok(entries) = fs::read_dir(path) else { return meta.blocks() * 512 };
+    let here =
+        |path: &std::path::PathBuf| fs::symlink_metadata(path).is_ok_and(|inner| inner.dev() == meta.dev());
+    let inside = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(here);
+    meta.blocks() * 512 + inside.map(|path| on_disk(&path, seen)).sum::<u64>()
 }

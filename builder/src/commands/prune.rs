@@ -1,12 +1,16 @@
 //! `prune`: remove images without a name (or without use), and everything nobody needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Args;
-use hull_image::{Store, Tagged};
+use hull_image::{Digest, Store, Tagged};
 
-use super::{Outcome, containers, host, images};
+use super::{Outcome, containers, df, host, images};
+use crate::cache::Cache;
+use crate::dockerfile::mount::size;
 
 /// Arguments of `prune`.
 #[derive(Args)]
@@ -20,11 +24,21 @@ pub(crate) struct Arguments {
     /// Accepted: nothing is asked
     #[arg(short, long)]
     force: bool,
+    /// Keep the newest content that no image needs, up to this many bytes
+    #[arg(long, value_name = "BYTES", alias = "reserved-space")]
+    keep_storage: Option<String>,
+    /// Keep content that no image needs as long as the store takes no more than this
+    #[arg(long, value_name = "BYTES")]
+    max_used_space: Option<String>,
+    /// Keep content that no image needs as long as this much space is free
+    #[arg(long, value_name = "BYTES")]
+    min_free_space: Option<String>,
 }
 
 /// Removes images and content, and tells what became free.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     check(&arguments.filter)?;
+    let limits = Limits::of(arguments)?;
     let mut store = host::open_store()?;
     for tagged in store.images()? {
         if goes(&store, &tagged, arguments)? {
@@ -33,9 +47,74 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             println!("Deleted: {name}{}", tagged.descriptor.digest);
         }
     }
-    let freed = store.collect_garbage(&BTreeSet::new())?;
-    println!("Total reclaimed space: {}", host::size(freed.bytes));
+    let kept = limits.kept(&store)?;
+    let freed = store.collect_garbage(&kept)?;
+    let records = Cache::open(&store)?.sweep()?;
+    println!("Total reclaimed space: {}", host::size(freed.bytes + records));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of content that no image needs and that stays all the same.
+#[derive(Default)]
+struct Limits {
+    keep: Option<u64>,
+    used: Option<u64>,
+    free: Option<u64>,
+}
+
+impl Limits {
+    fn of(arguments: &Arguments) -> Result<Self, String> {
+        let bytes = |flag: &str, text: &Option<String>| {
+            let wrong = |text: &String| format!("{flag} {text:?} is no size like 10g");
+            text.as_ref().map(|text| size(text).ok_or_else(|| wrong(text))).transpose()
+        };
+        Ok(Self {
+            keep: bytes("--keep-storage", &arguments.keep_storage)?,
+            used: bytes("--max-used-space", &arguments.max_used_space)?,
+            free: bytes("--min-free-space", &arguments.min_free_space)?,
+        })
+    }
+
+    /// How much of `spare` bytes stays when `needed` others must and `left` are free on the disk.
+    fn room(&self, spare: u64, needed: u64, left: u64) -> u64 {
+        let used = self.used.map(|most| most.saturating_sub(needed));
+        let free = self.free.map(|wanted| spare.saturating_sub(wanted.saturating_sub(left)));
+        let most = used.into_iter().chain(free).min();
+        self.keep.unwrap_or(0).max(most.unwrap_or(0)).min(spare)
+    }
+
+    /// What stays beside what images need: the newest first.
+    fn kept(&self, store: &Store) -> Result<BTreeSet<Digest>, Box<dyn std::error::Error>> {
+        if (self.keep, self.used, self.free) == (None, None, None) {
+            return Ok(BTreeSet::new());
+        }
+        let needed = store.reachable()?;
+        let mut seen = HashSet::new();
+        let mut all = Vec::new();
+        for digest in store.blobs()? {
+            let path = store.blob_path(&digest);
+            all.push((fs::metadata(&path)?.modified()?, df::on_disk(&path, &mut seen), digest));
+        }
+        for (directory, record) in store.layers()? {
+            let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let digest = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
+            if let (Some(_), Ok(digest)) = (record, digest) {
+                let time = fs::metadata(directory.join("layer.json"))?.modified()?;
+                all.push((time, df::on_disk(&directory, &mut seen), digest));
+            }
+        }
+        let (must, mut may): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, id)| needed.contains(id));
+        may.sort_by_key(|(time, ..)| std::cmp::Reverse(*time));
+        let sum = |list: &[(SystemTime, u64, Digest)]| list.iter().map(|(_, size, _)| size).sum();
+        let disk = rustix::fs::statvfs(store.dir()).map_err(std::io::Error::from)?;
+        let mut room = self.room(sum(&may), sum(&must), disk.f_bavail * disk.f_frsize);
+        let fits = |(_, size, id): (SystemTime, u64, Digest)| {
+            let left = room.checked_sub(size)?;
+            room = left;
+            Some(id)
+        };
+        Ok(may.into_iter().map_while(fits).collect())
+    }
 }
 
 /// Refuses what is no filter before anything goes.
@@ -75,4 +154,29 @@ fn goes(store: &Store, tagged: &Tagged, arguments: &Arguments) -> Result<bool, S
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_leave_the_room_that_they_say() {
+        let limits = |keep, used, free| Limits { keep, used, free };
+        for (given, wanted) in [
+            (limits(None, None, None), 0),
+            (limits(Some(30), None, None), 30),
+            (limits(Some(300), None, None), 100),
+            // 40 bytes are needed by images.
+            (limits(None, Some(90), None), 50),
+            (limits(None, Some(10), None), 0),
+            // 20 bytes are free.
+            (limits(None, None, Some(20)), 100),
+            (limits(None, None, Some(50)), 70),
+            (limits(None, Some(90), Some(50)), 50),
+            (limits(Some(60), Some(90), None), 60),
+        ] {
+            assert_eq!(given.room(100, 40, 20), wanted);
+        }
+    }
 }
