@@ -146,6 +146,8 @@ fn nobody_else_may_write_to_the_store() {
     assert!(seen > 8, "{seen} files");
 }
 
+const RUNS_WITHOUT_RANGE: &str = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN id -u > /who && mkdir /d && echo x > /d/f\nWORKDIR /w\nCOPY Dockerfile .\nRUN cat /d/f Dockerfile > /both; rm /d/f\n";
+
 #[test]
 fn an_ordinary_user_builds_the_same_bytes() {
     needs!(gate::root(), gate::path("/bin/busybox"), gate::program("newuidmap"), gate::program("setpriv"));
@@ -172,9 +174,9 @@ fn an_ordinary_user_builds_the_same_bytes() {
     let outcome = run(&scratch.join("ranges"));
     outcome.done();
     assert_eq!(outcome.stdout.lines().collect::<Vec<_>>(), [&wanted, "0"], "{}", outcome.stderr);
-    // Without a range, only what belongs to root can be made.
+    // Without a range, only what belongs to root can be made, by RUN as well.
     fs::write(scratch.join("none"), "").unwrap();
-    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY busybox /b\n").unwrap();
+    fs::write(context.join("Dockerfile"), RUNS_WITHOUT_RANGE).unwrap();
     let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
     let outcome = run(&scratch.join("none"));
     assert!(outcome.stderr.contains("no range of ids for this user"), "{}", outcome.stderr);
