@@ -322,6 +322,38 @@ fn a_detached_container_is_seen_heard_entered_and_stopped() {
 }
 
 #[test]
+fn an_ended_container_starts_again_with_its_files() {
+    let Some(runtime) = runtime() else { return };
+    if program("conmon").is_none() {
+        return;
+    }
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    let script = "echo run >> /count; while :; do sleep 0.1; done";
+    let arguments = ["run", "-d", "--name", "again", "--network", "none", "--runtime", &runtime, "lab/a:1"];
+    bed.ok(&[&arguments[..], &["sh", "-c", script]].concat());
+    let count = || bed.ok(&["exec", "again", "cat", "/count"]);
+    let counted = |wanted: &str| {
+        (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            bed.run(&["exec", "again", "cat", "/count"]).stdout == wanted.as_bytes()
+        })
+    };
+    assert!(counted("run\n"));
+    assert_eq!(bed.ok(&["start", "again"]), "again\n", "it runs: nothing happens");
+    assert_eq!(count(), "run\n");
+    for wanted in ["run\nrun\n", "run\nrun\nrun\n"] {
+        bed.ok(&["stop", "-t", "1", "again"]);
+        bed.ok(&["start", "again"]);
+        assert_eq!(bed.ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "again running\n");
+        assert!(counted(wanted));
+    }
+    bed.ok(&["stop", "-t", "1", "again"]);
+    bed.ok(&["rm", "again"]);
+    assert!(bed.fails(&["start", "again"]).contains("no container again"));
+}
+
+#[test]
 fn a_published_port_is_served_once_and_no_rule_is_left() {
     let Some(runtime) = runtime() else { return };
     for name in ["conmon", "iptables-save", "ip", "busybox"] {

@@ -29,6 +29,7 @@ mod rmi;
 mod run;
 pub(crate) mod save;
 mod search;
+mod start;
 mod stop;
 pub(crate) mod table;
 mod tag;
@@ -95,6 +96,8 @@ pub(crate) enum ImageCommand {
     Save(save::Arguments),
     /// Find repositories
     Search(search::Arguments),
+    /// Run ended containers again
+    Start(start::Arguments),
     /// End containers
     Stop(stop::Arguments),
     /// Give an image one more name
@@ -138,6 +141,7 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
         ImageCommand::Ps(arguments) => ps::run(arguments),
         ImageCommand::Rm(arguments) => rm::run(arguments),
         ImageCommand::Run(arguments) => run::run(arguments),
+        ImageCommand::Start(arguments) => start::run(arguments),
         ImageCommand::Stop(arguments) => stop::run(arguments),
         ImageCommand::Unpack(arguments) => unpack::run(arguments),
         ImageCommand::Tag(arguments) => tag::run(arguments),

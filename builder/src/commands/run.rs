@@ -19,6 +19,7 @@ use super::{Outcome, host, network, pull};
 use crate::bundle;
 use crate::registry;
 use crate::steps::accounts::Accounts;
+pub(crate) use launch::hold;
 use launch::{background, foreground};
 use wishes::{binds, wishes};
 

@@ -37,27 +37,40 @@ pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
     Ok(ExitCode::from(code as u8))
 }
 
-/// Starts a monitor, which creates the container and holds its output; then starts the container.
+/// Starts a detached container; one that cannot run is removed.
 pub(super) fn background(place: &Place) -> Outcome {
+    match hold(place) {
+        Ok(()) => println!("{}", place.container.id),
+        Err(reason) => {
+            eprintln!("hull-build: run: {reason}");
+            discard(place);
+            return Ok(ExitCode::from(refusal_code(&reason) as u8));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a monitor, which creates the container and holds its output; then starts the container.
+///
+/// # Errors
+/// Why it did not start.
+pub(crate) fn hold(place: &Place) -> Result<(), String> {
     let monitor = containers::program("hull-monitor").or_else(|| containers::program("conmon"));
-    let monitor =
-        monitor.ok_or("run: there is neither hull-monitor nor conmon to hold a detached container")?;
-    let (reader, writer) = std::io::pipe()?;
-    let status = monitor_command(place, &monitor, &writer)?.status();
+    let monitor = monitor.ok_or("there is neither hull-monitor nor conmon to hold a detached container")?;
+    let (reader, writer) = std::io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
+    let command = monitor_command(place, &monitor, &writer);
+    let status = command.map_err(|e| e.to_string())?.status();
     drop(writer);
     if !status.map_err(|e| format!("start {}: {e}", monitor.display()))?.success() {
-        discard(place);
-        return Err("run: the monitor could not be started".into());
+        return Err("the monitor could not be started".into());
     }
-    if let Err(reason) = created(reader) {
-        return refused(place, &reason);
+    let said = |reason: String| complaint(place).unwrap_or(reason);
+    created(reader).map_err(said)?;
+    let output = place.ask(&["start", &place.container.id]).map_err(|e| e.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(said(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
-    let output = place.ask(&["start", &place.container.id])?;
-    if !output.status.success() {
-        return refused(place, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    println!("{}", place.container.id);
-    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime_log(place: &Place) -> String {
@@ -79,14 +92,6 @@ fn refusal_code(said: &str) -> i32 {
         true if has(&["ermission denied", "is a directory", "format error"]) => 126,
         _ => 125,
     }
-}
-
-/// Tells why a detached container did not start, and removes it.
-fn refused(place: &Place, reason: &str) -> Outcome {
-    let said = complaint(place).unwrap_or_else(|| reason.to_owned());
-    discard(place);
-    eprintln!("hull-build: run: {said}");
-    Ok(ExitCode::from(refusal_code(&said) as u8))
 }
 
 /// Removes a container that never ran; the error that led here is the one to tell.

@@ -1,0 +1,53 @@
+//! `start`: an ended container runs again, with the files that it has, under a monitor.
+
+use std::fs;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::containers::{self, Place};
+use super::run::hold;
+use super::{Outcome, host};
+
+/// Arguments of `start`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Starts each one; one that runs is no error.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    for name in &arguments.containers {
+        let store = host::open_store()?;
+        let place = containers::find(&store, name)?;
+        if !place.status()?.is_alive() {
+            let _lock = place.lock(&store)?;
+            make_ready(&store, &place)?;
+        }
+        // A long-lived container must not keep garbage collection from the store: its image is pinned.
+        drop(store);
+        if !place.status()?.is_alive() {
+            hold(&place).map_err(|reason| format!("start {name}: {reason}"))?;
+        }
+        println!("{name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes away what the last run left, and mounts the files again.
+fn make_ready(store: &hull_image::Store, place: &Place) -> Result<(), Box<dyn std::error::Error>> {
+    place.ask(&["delete", "--force", &place.container.id])?;
+    containers::unmount(&place.rootfs());
+    for name in ["pid", "runtime.log"] {
+        drop(fs::remove_file(place.dir.join(name)));
+    }
+    drop(fs::remove_file(place.dir.join("exits").join(&place.container.id)));
+    // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
+    let work = place.dir.join("work");
+    if work.exists() {
+        fs::remove_dir_all(&work)?;
+    }
+    place.mount(&place.lowers(store)?)
+}
