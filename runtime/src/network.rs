@@ -6,11 +6,15 @@ use crate::netlink::Netlink;
 use crate::step::Step;
 use hull_plan::{EntryScript, NamespaceKind, NetDevice};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
+use hull_sys::SysError;
 use hull_sys::fs::OFlags;
 use hull_sys::namespace::{CloneFlags, setns};
 use hull_sys::process::Child;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// errno(3): the name is in use.
+const EEXIST: i32 = 17;
 
 /// Brings `lo` up in a new network namespace, as every peer does.
 pub fn bring_up_loopback(entry: &EntryScript) -> Result<()> {
@@ -84,6 +88,11 @@ fn move_one(
     let done = || -> hull_sys::Result<()> {
         let index = outside.index_of(&device.host)?;
         let addresses = outside.addresses(index)?;
+        // The kernel moves first and renames then: under a name that is taken the device would be inside already, and
+        // end with the namespace of a create that failed.
+        if !device.name.contains('%') && inside.index_of(&device.name).is_ok() {
+            return Err(SysError::new("netlink", EEXIST));
+        }
         outside.move_into(index, namespace.as_raw_fd(), &device.name)?;
         // A template has become a name that only the index leads to.
         let index = if device.name.contains('%') { index } else { inside.index_of(&device.name)? };
