@@ -32,6 +32,15 @@ integration *ARGS:
 suites-vm *ARGS:
     HULL_VM_TIMEOUT=3600 integration/vm/tests --all {{ARGS}}
 
+# the conformance suite against any runtime: just conformance --runtime PATH [--filter ID]
+conformance *ARGS:
+    cargo build --release -p hull-conformance
+    target/{{target}}/release/hull-conformance {{ARGS}}
+
+# write docs/conformance.md from runs of hull, runc, crun and further runtimes given
+conformance-table *RUNTIMES:
+    conformance/table.sh {{RUNTIMES}}
+
 # compare with the installed peers: run, create, start, state, kill, delete, exec
 bench *ARGS:
     cargo build --release --bin hull --bin hull-bench --bin hull-probe

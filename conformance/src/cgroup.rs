@@ -110,7 +110,7 @@ fn below(mount: &Mount, path: &str) -> Option<PathBuf> {
     Some(mount.target.join(rest.trim_start_matches('/')))
 }
 
-/// The control groups whose name ends in `id`, in every hierarchy.
+/// The control groups that carry exactly this name, or systemd's form of it, in every hierarchy.
 #[must_use]
 pub fn named(id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ fn search(directory: &Path, id: &str, depth: u8, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.trim_end_matches(".scope").ends_with(id) {
+        if name == id || name == format!("conformance-{id}.scope") {
             found.push(entry.path());
         } else if depth < 2 {
             search(&entry.path(), id, depth + 1, found);
@@ -134,8 +134,9 @@ fn search(directory: &Path, id: &str, depth: u8, found: &mut Vec<PathBuf>) {
 
 /// Removes what a runtime has left of a container's control groups.
 pub fn remove_named(id: &str) {
-    for directory in named(id) {
-        remove_tree(&directory);
+    // Nothing but what this suite has named is ever removed.
+    for directory in named(id).iter().filter(|_| id.contains(crate::lab::PREFIX)) {
+        remove_tree(directory);
     }
 }
 

@@ -113,9 +113,21 @@ fn judge(suite: &Suite, id: &str, case: Case, limit: Duration) -> Verdict {
     match found {
         Ok(()) => Verdict::Passed,
         Err(Stop::Skip(why)) => Verdict::Skipped(why),
-        Err(Stop::Fail { expected, seen }) => Verdict::Failed { expected, seen },
+        Err(Stop::Fail { expected, seen }) => {
+            Verdict::Failed { expected: steady(suite, id, &expected), seen: steady(suite, id, &seen) }
+        }
         Err(Stop::Broken(why)) => Verdict::Failed { expected: "the suite can go on".into(), seen: why },
     }
+}
+
+/// Takes out what differs from run to run: the case's place, the number in names, the time of log lines.
+fn steady(suite: &Suite, id: &str, text: &str) -> String {
+    let place = suite.place.join(id).display().to_string();
+    let text = text.replace(&format!("--root {place}/state "), "").replace(&place, "");
+    let text = text.replace(&format!("-{}-", std::process::id()), "-");
+    let mut parts = text.split("time=\"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once("\" ").map_or("", |(_, rest)| rest))
 }
 
 fn reason(id: &str) -> String {

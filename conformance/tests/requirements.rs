@@ -27,3 +27,12 @@ fn cases_reasons_and_peers_name_requirements() {
     let strangers: Vec<&str> = peers::all().map(|known| known.id).filter(|id| !ids.contains(id)).collect();
     assert_eq!(strangers, Vec::<&str>::new());
 }
+
+#[test]
+fn what_must_or_should_be_has_a_case_or_a_reason() {
+    let optional = requirement::Level::May;
+    let reasons: Vec<&str> = requirement::reasons().iter().map(|(id, _)| *id).collect();
+    let open = requirement::all().into_iter().filter(|row| row.level != optional).map(|row| row.id);
+    let open: Vec<&str> = open.filter(|id| cases::case(id).is_none() && !reasons.contains(id)).collect();
+    assert_eq!(open, Vec::<&str>::new());
+}

@@ -43,7 +43,7 @@ fn all_kinds(lab: &Lab) -> Finding<Bundle> {
 
 /// Takes a container through its whole life.
 fn live(lab: &Lab, bundle: &Bundle) -> Finding {
-    lab.start(bundle)?;
+    lab.start_waiting(bundle)?;
     lab.stop(bundle)?;
     lab.call(&["delete", &bundle.id])?.done("delete")
 }

@@ -85,6 +85,7 @@ fn hooks_see_the_pid_of_their_namespace(lab: &Lab) -> Finding {
     lab.create(&bundle)?;
     let pid = lab.pid(&bundle)?;
     lab.call(&["start", &bundle.id])?.done("start")?;
+    lab.await_end(&bundle)?;
     let log = log(&bundle);
     same("the pid for a hook outside", &json!(pid), &entry(&log, "outside")?["state"]["pid"])?;
     same("the pid for a hook inside a pid namespace", &json!(1), &entry(&log, "inside")?["state"]["pid"])
@@ -155,9 +156,15 @@ fn ids_are_unique(lab: &Lab) -> Finding {
 
 fn unusable_ids_are_refused(lab: &Lab) -> Finding {
     let mut bundle = lab.bundle(|_| ())?;
+    let proper = bundle.id.clone();
     for id in ["", ".", "..", "a/b", "../escape", "/absolute", "with space", "new\nline"] {
         id.clone_into(&mut bundle.id);
-        lab.try_create(&bundle)?.refused(&format!("the id {id:?}"))?;
+        let output = lab.try_create(&bundle)?;
+        if output.succeeded() {
+            lab.call(&["delete", "--force", id])?;
+            cgroup::remove_named(&proper);
+        }
+        output.refused(&format!("the id {id:?}"))?;
     }
     holds("nothing outside the state directory", !lab.place.join("escape").exists(), "a file named escape")
 }

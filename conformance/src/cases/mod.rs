@@ -3,13 +3,20 @@
 use crate::lab::Lab;
 use crate::verdict::Finding;
 
+mod cgroups;
 mod configuration;
 mod devices;
+mod features;
 mod hooks;
 mod lifecycle;
+mod limits;
+mod mount_options;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod process;
+mod seccomp;
+mod security;
 
 /// Shows one requirement, or ends with what differs.
 pub type Case = fn(&Lab) -> Finding;
@@ -22,9 +29,16 @@ const ALL: &[Table] = &[
     lifecycle::CASES,
     hooks::CASES,
     mounts::CASES,
+    mount_options::CASES,
     process::CASES,
     namespaces::CASES,
     devices::CASES,
+    netdevices::CASES,
+    cgroups::CASES,
+    limits::CASES,
+    seccomp::CASES,
+    security::CASES,
+    features::CASES,
 ];
 
 /// The case of a requirement.

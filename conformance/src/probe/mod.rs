@@ -10,6 +10,7 @@
 //! | `hook FILE NAME [exit N \| sleep N]` | the same, with its standard input |
 //! | `hold TYPE...` | makes namespaces and keeps them until its standard input ends |
 //! | `enter PATH... -- PROGRAM...` | joins namespaces and becomes the program |
+//! | `blind -- PROGRAM...` | becomes the program where `/sys` is empty |
 
 pub mod act;
 mod hook;
@@ -39,6 +40,7 @@ pub fn main(words: &[String]) -> ExitCode {
         ("log", [file, name]) => return told(hook::log(file, name, String::new())),
         ("hook", [file, name, end @ ..]) => return hook::run(file, name, end),
         ("hold", kinds) => return told(hold(kinds)),
+        ("blind", words) => return told(blind(words)),
         ("enter", words) => return told(enter(words)),
         _ => return ExitCode::from(2),
     }
@@ -107,7 +109,19 @@ fn enter(words: &[String]) -> io::Result<()> {
         let namespace = File::open(path)?;
         rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), None)?;
     }
-    let [_, program, arguments @ ..] = program else { return Err(io::ErrorKind::InvalidInput.into()) };
+    become_program(program)
+}
+
+fn blind(words: &[String]) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", "/sys", "tmpfs", none, Option::<&std::ffi::CStr>::None)?;
+    become_program(words)
+}
+
+/// The words begin with `--`.
+fn become_program(words: &[String]) -> io::Result<()> {
+    let [_, program, arguments @ ..] = words else { return Err(io::ErrorKind::InvalidInput.into()) };
     Err(Command::new(program).args(arguments).exec())
 }
 
