@@ -5,8 +5,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='buildah busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
-  docker-registry docker.io iproute2 iptables musl-tools podman procps python3 runc skopeo strace tmux uidmap umoci util-linux'
+packages='buildah busybox-static bzip2 ca-certificates conmon containerd containernetworking-plugins crun curl debootstrap
+  docker-registry docker.io git iproute2 iptables musl-tools openssl podman procps python3 runc skopeo strace tmux uidmap
+  umoci util-linux xz-utils'
 # For the tests in a virtual machine, which are skipped where these cannot be had.
 machine='cpio e2fsprogs kmod mmdebstrap qemu-system-x86 xz-utils zstd'
 
