@@ -146,8 +146,14 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Long output, and names that differ from run to run, do not belong into a table.
+/// Long output is shown by its beginning, which has the command, and its end, which has the cause.
 fn short(text: &str) -> String {
+    const HEAD: usize = 90;
+    const TAIL: usize = 130;
     let all: Vec<char> = text.chars().collect();
-    if all.len() <= 160 { text.to_owned() } else { all[..157].iter().collect::<String>() + "..." }
+    if all.len() <= HEAD + TAIL {
+        return text.to_owned();
+    }
+    let (head, tail) = (&all[..HEAD], &all[all.len() - TAIL..]);
+    format!("{} ... {}", head.iter().collect::<String>(), tail.iter().collect::<String>())
 }

@@ -383,7 +383,12 @@ fn all_operations_serve_one_container(lab: &Lab) -> Finding {
 fn steps_come_in_the_order_of_the_lifecycle(lab: &Lab) -> Finding {
     let bundle = lab.bundle(|config| probe(config, &["log", "/log", "program"]))?;
     let kinds = ["poststop", "poststart", "startContainer", "createContainer", "createRuntime", "prestart"];
-    let bundle = hooked(bundle, lab, &kinds.map(|kind| (kind, kind)))?;
+    let mut bundle = hooked(bundle, lab, &kinds.map(|kind| (kind, kind)))?;
+    // A runtime that does not wait for it has the time to go on with the next step.
+    let slow = hook(lab, &bundle, "startContainer", "slow", &["sleep", "1"]);
+    let after = bundle.config["hooks"]["startContainer"][0].take();
+    bundle.config["hooks"]["startContainer"] = json!([slow, after]);
+    bundle.write()?;
     lab.create(&bundle)?;
     let create = ["prestart", "createRuntime", "createContainer"];
     same("what ran in create", &create[..], &names(&log(&bundle))[..])?;
@@ -392,7 +397,8 @@ fn steps_come_in_the_order_of_the_lifecycle(lab: &Lab) -> Finding {
     lab.call(&["delete", &bundle.id])?.done("delete")?;
     let all = names(&log(&bundle));
     // The program runs on its own from its first instruction: it may write before or after the poststart hooks.
-    let rest: Vec<&str> = all.iter().map(String::as_str).filter(|name| *name != "program").collect();
+    let rest: Vec<&str> =
+        all.iter().map(String::as_str).filter(|name| !["program", "slow"].contains(name)).collect();
     let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
     same("the order of the hooks", &hooks[..], &rest[..])?;
     let at = |name: &str| all.iter().position(|one| one == name);
