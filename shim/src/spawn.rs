@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use hull_sys::process::{self, CStrings, Child, CloneRequest};
+use hull_sys::process::{self, CStrings, Child};
 use hull_sys::{Result, SysError, fd, signal};
 
-/// Descriptors are moved out of the way above this number before they are put in their places.
+/// Descriptors that lie where others shall be are moved above this number first.
 const PARKING: RawFd = 64;
 /// `errno` values that need a name here.
 const EINVAL: i32 = 22;
@@ -22,7 +22,7 @@ pub struct Program<'fd> {
     pub path: PathBuf,
     /// Its arguments, the first being its name.
     pub args: Vec<String>,
-    /// Its whole environment.
+    /// What its environment has beside ours.
     pub env: Vec<(String, String)>,
     /// Its working directory, ours if none.
     pub directory: Option<PathBuf>,
@@ -35,8 +35,7 @@ pub struct Program<'fd> {
 impl<'fd> Program<'fd> {
     /// A program with our environment but for `NOTIFY_SOCKET`, which is ours alone.
     pub fn new(path: PathBuf, args: Vec<String>) -> Self {
-        let env = std::env::vars().filter(|(name, _)| name != "NOTIFY_SOCKET").collect();
-        Self { path, args, env, directory: None, fds: Vec::new(), dies_with_us: true }
+        Self { path, args, env: Vec::new(), directory: None, fds: Vec::new(), dies_with_us: true }
     }
 
     /// Lets it have `fd` under `number`.
@@ -46,24 +45,19 @@ impl<'fd> Program<'fd> {
     }
 
     /// Starts it in a session of its own, so that it and what it starts can be killed as a group.
+    ///
+    /// No memory is copied for it (vfork(2)): what it needs is prepared here, and the child makes system calls only.
     pub fn start(&self) -> Result<Child> {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(from_io)?;
-        let parked: Vec<(OwnedFd, RawFd)> = [0, 1, 2]
-            .into_iter()
-            .filter(|number| self.fds.iter().all(|(_, taken)| taken != number))
-            .map(|number| (null.as_fd(), number))
-            .chain(self.fds.iter().copied())
-            .map(|(source, number)| Ok((fd::dup_above(source, PARKING)?, number)))
-            .collect::<Result<_>>()?;
+        let places = self.places(null.as_fd());
+        let parked = parked(&places)?;
         let path = c_string(self.path.as_os_str().as_bytes())?;
         let args = self.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_>>()?;
-        let env =
-            self.env.iter().map(|(k, v)| c_string(format!("{k}={v}").as_bytes())).collect::<Result<_>>()?;
-        let (args, env) = (CStrings::new(args), CStrings::new(env));
+        let (args, env) = (CStrings::new(args), CStrings::new(self.environment()?));
         let directory =
             self.directory.as_ref().map(|dir| c_string(dir.as_os_str().as_bytes())).transpose()?;
         let parent = process::effective_pid();
-        process::spawn(&CloneRequest::default(), || {
+        process::spawn_program(|| {
             let failed = || -> Result<Infallible> {
                 signal::reset_dispositions()?;
                 signal::unblock_all()?;
@@ -79,8 +73,8 @@ impl<'fd> Program<'fd> {
                 }
                 // Whatever our own caller left open is not the program's.
                 fd::mark_cloexec_from(3)?;
-                for (source, number) in &parked {
-                    fd::dup_onto(source.as_fd(), *number)?;
+                for ((source, number), parked) in places.iter().zip(&parked) {
+                    fd::dup_onto(parked.as_ref().map_or(*source, AsFd::as_fd), *number)?;
                 }
                 Err(process::execve(&path, &args, &env))
             };
@@ -91,6 +85,37 @@ impl<'fd> Program<'fd> {
             }
         })
     }
+
+    /// What shall be under each number, `null` where 0, 1 or 2 has nothing else.
+    fn places<'a>(&self, null: BorrowedFd<'a>) -> Vec<(BorrowedFd<'a>, RawFd)>
+    where
+        'fd: 'a,
+    {
+        let free = |number: &RawFd| self.fds.iter().all(|(_, taken)| taken != number);
+        let nulls = [0, 1, 2].into_iter().filter(free).map(|number| (null, number));
+        nulls.chain(self.fds.iter().copied()).collect()
+    }
+
+    fn environment(&self) -> Result<Vec<CString>> {
+        let own = std::env::vars_os().filter(|(name, _)| name != "NOTIFY_SOCKET").map(|(name, value)| {
+            let mut pair = name.into_vec();
+            pair.push(b'=');
+            pair.extend_from_slice(value.as_bytes());
+            pair
+        });
+        let more = self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+        own.chain(more).map(|pair| CString::new(pair).map_err(|_| SysError::new("execve", EINVAL))).collect()
+    }
+}
+
+/// For each place a copy of its descriptor out of the way of all places, if it lies among them.
+fn parked(places: &[(BorrowedFd<'_>, RawFd)]) -> Result<Vec<Option<OwnedFd>>> {
+    let highest = places.iter().map(|(_, number)| *number).max().unwrap_or(0);
+    let lies_there = |source: &BorrowedFd<'_>| source.as_raw_fd() <= highest;
+    places
+        .iter()
+        .map(|(source, _)| lies_there(source).then(|| fd::dup_above(*source, PARKING)).transpose())
+        .collect()
 }
 
 /// Finds `name` as a shell would: as it is when it has a slash, else in the directories of PATH.

@@ -39,6 +39,52 @@ fn abort_in_the_child_ends_the_child_and_not_its_parent() {
 }
 
 #[test]
+fn a_child_in_borrowed_memory_has_what_else_a_process_has_to_itself() {
+    needs!(gate::alone());
+    let (ear, mouth) = fd::pipe().unwrap();
+    let path = CString::new("/bin/sh").unwrap();
+    let args = strings(&["sh", "-c", "pwd; exit 3"]);
+    let here = std::env::current_dir().unwrap();
+    let child = process::spawn_program(|| {
+        hull_sys::fs::chdir(c"/usr").unwrap();
+        hull_sys::signal::unblock_all().unwrap();
+        fd::dup_onto(mouth.as_fd(), 1).unwrap();
+        process::execve(&path, &args, &strings(&[]));
+        process::exit_now(127)
+    })
+    .unwrap();
+    drop(mouth);
+    assert_eq!(process::wait(child.pidfd.as_fd()).unwrap(), WaitStatus::Exited(3));
+    assert!(fd::is_cloexec(child.pidfd.as_fd()).unwrap());
+    let mut text = [0; 16];
+    let got = io::read(ear.as_fd(), &mut text).unwrap();
+    assert_eq!(&text[..got], b"/usr\n");
+    assert_eq!(std::env::current_dir().unwrap(), here);
+}
+
+#[test]
+fn end_of_a_child_in_borrowed_memory_is_its_own() {
+    needs!(gate::alone());
+    let mut seen = 0;
+    let child = process::spawn_program(|| {
+        seen = 5;
+        process::exit_now(7)
+    })
+    .unwrap();
+    assert_eq!(process::wait(child.pidfd.as_fd()).unwrap(), WaitStatus::Exited(7));
+    assert_eq!(seen, 5, "the caller waited for it");
+    let child = process::spawn_program(|| std::process::abort()).unwrap();
+    assert_eq!(process::wait(child.pidfd.as_fd()).unwrap(), WaitStatus::Signaled(libc::SIGABRT));
+    // Abort hits the id that libc remembers: the caller's again once the child has gone.
+    let child = process::spawn(&CloneRequest::default(), || {
+        process::spawn_program(|| process::exit_now(0)).unwrap();
+        std::process::abort()
+    })
+    .unwrap();
+    assert_eq!(process::wait(child.pidfd.as_fd()).unwrap(), WaitStatus::Signaled(libc::SIGABRT));
+}
+
+#[test]
 fn a_panic_in_the_child_does_not_unwind_into_the_parents_code() {
     needs!(gate::alone());
     let child = process::spawn(&CloneRequest::default(), || {

@@ -100,7 +100,7 @@ impl Drop for NeverUnwind {
     }
 }
 
-fn run(child: impl FnOnce() -> Infallible) -> ! {
+pub(super) fn run(child: impl FnOnce() -> Infallible) -> ! {
     let _guard = NeverUnwind;
     match child() {}
 }
@@ -133,7 +133,7 @@ fn illegal_instruction() -> ! {
 ///
 /// Neither musl nor glibc tells, and both believe the value for ever. The place is looked for by its content, among
 /// the words of the thread's control block that hold it in the versions there are.
-fn cached_thread_id() -> Option<*mut i32> {
+pub(super) fn cached_thread_id() -> Option<*mut i32> {
     #[cfg(target_env = "musl")]
     const OFFSETS: [usize; 2] = [0x30, 0x20];
     #[cfg(not(target_env = "musl"))]
