@@ -31,7 +31,14 @@ struct Connection {
     fd: OwnedFd,
     decoder: Decoder,
     unsent: Vec<u8>,
+    waits_for_room: bool,
     calls: usize,
+}
+
+impl Connection {
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, decoder: Decoder::default(), unsent: Vec::new(), waits_for_room: false, calls: 0 }
+    }
 }
 
 /// All clients, and whom each unanswered call belongs to.
@@ -73,9 +80,7 @@ impl Engine {
             let ready = fd::set_nonblocking(client.as_fd(), true)
                 .and_then(|()| self.poll.add(client.as_fd(), Token::Connection(id).into(), EventFlags::IN));
             if ready.is_ok() {
-                let connection =
-                    Connection { fd: client, decoder: Decoder::default(), unsent: Vec::new(), calls: 0 };
-                self.connections.open.insert(id, connection);
+                self.connections.open.insert(id, Connection::new(client));
             }
         }
     }
@@ -171,8 +176,12 @@ impl Engine {
         if connection.unsent.is_empty() {
             connection.unsent = Vec::new();
         }
-        let wanted =
-            if connection.unsent.is_empty() { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
+        let waits_for_room = !connection.unsent.is_empty();
+        if waits_for_room == connection.waits_for_room {
+            return;
+        }
+        connection.waits_for_room = waits_for_room;
+        let wanted = if waits_for_room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         // It fails only for an fd that is not in the set, and this one is.
         let _ = self.poll.modify(connection.fd.as_fd(), Token::Connection(id).into(), wanted);
     }

@@ -250,8 +250,8 @@ impl Engine {
         pid_file: Option<PathBuf>,
     ) -> Result<Running, Refusal> {
         let log = self.bundle_of(&ticket.key)?.file("log.json");
-        if let Some(stale) = &pid_file {
-            // Mostly there is none; one that cannot be removed shows when the runtime cannot write it either.
+        if let Some(stale) = pid_file.as_ref().filter(|_| ticket.key.is_init()) {
+            // An exec's goes with it. Mostly there is none; one that cannot be removed shows when the runtime cannot write it either.
             let _ = std::fs::remove_file(stale);
         }
         let log_from = self.log_length(&log);

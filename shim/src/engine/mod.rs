@@ -202,10 +202,14 @@ impl Engine {
         }
     }
 
-    /// Carries out effects until none is left; those that come meanwhile follow in order.
+    /// Carries out effects until none is left; those that come meanwhile follow in order. Events leave after the answers:
+    /// a client waits for its answer, nobody for an event.
     fn work(&mut self) {
         while let Some(effect) = self.todo.pop_front() {
             self.carry_out(effect);
+        }
+        if self.setup.publisher.has_news() {
+            self.publish();
         }
     }
 
@@ -217,7 +221,6 @@ impl Engine {
                 let now = self.clock.now();
                 let envelope = events::envelope(event, &self.setup.namespace, now);
                 self.setup.publisher.push(envelope);
-                self.publish();
             }
             Effect::Resize { key, width, height } => self.resize(&key, width, height),
             Effect::CloseStdin(key) => {

@@ -42,6 +42,10 @@ pub struct Publisher {
     in_flight: bool,
     stream: u32,
     pause: Duration,
+    /// Events were added since the queue was last moved on.
+    news: bool,
+    /// The loop waits for room to send.
+    waits_for_room: bool,
 }
 
 impl Publisher {
@@ -55,6 +59,11 @@ impl Publisher {
         self.queue.is_empty()
     }
 
+    /// True when events were added since the queue was last moved on.
+    pub fn has_news(&self) -> bool {
+        self.news
+    }
+
     /// Adds an event at the end of the queue.
     pub fn push(&mut self, envelope: Envelope) {
         if self.address.is_none() {
@@ -64,6 +73,7 @@ impl Publisher {
         let bytes = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
         self.size += bytes.len();
         self.queue.push_back(Kept { bytes, vital });
+        self.news = true;
         // The first may be in flight: it stays.
         while self.size > KEPT_LIMIT && self.queue.len() > 1 {
             let victim = self.queue.iter().skip(1).position(|kept| !kept.vital).map_or(1, |at| at + 1);
@@ -180,6 +190,7 @@ impl Engine {
     /// Moves the queue on. Between events the connection is kept but not waited on.
     pub(super) fn publish(&mut self) {
         let publisher = &mut self.setup.publisher;
+        publisher.news = false;
         if publisher.is_idle() && publisher.connection.is_none() {
             return;
         }
@@ -197,18 +208,25 @@ impl Engine {
                 }
             }
         }
-        if let Some((connection, _)) = &self.setup.publisher.connection {
-            let room =
-                if self.setup.publisher.unsent.is_empty() { EventFlags::empty() } else { EventFlags::OUT };
-            let flags = EventFlags::IN | room;
-            let waited = if was_connected {
-                self.poll.modify(connection.as_fd(), Token::Publisher.into(), flags)
-            } else {
-                self.poll.add(connection.as_fd(), Token::Publisher.into(), flags)
-            };
-            if let Err(error) = waited {
-                self.warn(format_args!("wait for the event service: {error}"));
-            }
+        self.wait_for_event_service(was_connected);
+    }
+
+    fn wait_for_event_service(&mut self, was_connected: bool) {
+        let publisher = &mut self.setup.publisher;
+        let Some((connection, _)) = &publisher.connection else { return };
+        let waits_for_room = !publisher.unsent.is_empty();
+        if was_connected && waits_for_room == publisher.waits_for_room {
+            return;
+        }
+        let flags = if waits_for_room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        publisher.waits_for_room = waits_for_room;
+        let waited = if was_connected {
+            self.poll.modify(connection.as_fd(), Token::Publisher.into(), flags)
+        } else {
+            self.poll.add(connection.as_fd(), Token::Publisher.into(), flags)
+        };
+        if let Err(error) = waited {
+            self.warn(format_args!("wait for the event service: {error}"));
         }
     }
 }
