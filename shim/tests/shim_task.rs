@@ -43,7 +43,7 @@ fn life_is_told_in_order_with_its_exit_code() {
 }
 
 #[test]
-fn address_is_bare_or_protobuf_as_the_caller_takes_it() {
+fn address_is_bare_json_or_protobuf_as_the_caller_takes_it() {
     needs!(root());
     let mut shim = Shim::start(sleeper());
     assert!(shim.address.starts_with("unix:///run/containerd/s/"), "{}", shim.address);
@@ -65,6 +65,21 @@ fn address_is_bare_or_protobuf_as_the_caller_takes_it() {
     let options = Any::pack("containerd.runc.v1.Options", &Options::default());
     let answer = action(&our_shim(), &shim.bundle, &shim.place, "start", &options.encode_to_vec());
     assert_eq!(String::from_utf8(answer.stdout).unwrap(), shim.address);
+
+    for (newest, version) in [("2", 2), ("3", 3)] {
+        let variables = [("MAX_SHIM_VERSION", newest)];
+        let answer = action_with(
+            &our_shim(),
+            &shim.bundle,
+            &shim.place,
+            "start",
+            &options.encode_to_vec(),
+            &variables,
+        );
+        let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let wanted = serde_json::json!({"version": version, "address": shim.address, "protocol": "ttrpc"});
+        assert_eq!(answer, wanted);
+    }
     shim.shut_down();
 }
 

@@ -23,14 +23,36 @@ const SOCKET_DIR: &str = "/run/containerd/s";
 const STDIN_LIMIT: u64 = 4 << 20;
 /// Longest path of a socket that clients can connect to.
 const PATH_LIMIT: usize = 106;
+/// The newest version of the Task service that is served; the older one is, on the same socket.
+const NEWEST: i32 = 3;
+const PROTOCOL: &str = "ttrpc";
 /// The descriptor under which the daemon finds its socket.
 pub const LISTENER: i32 = 3;
 
-/// What the caller of `start` sent on standard input.
+/// In which form the caller of `start` reads the answer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The address alone: containerd 1.6, which knows nothing else.
+    #[default]
+    Bare,
+    /// JSON, for the newest version of the Task service that the caller knows.
+    Json(i32),
+    /// A protobuf message, as the caller sent one: containerd 2.3.
+    Protobuf,
+}
+
+/// The answer as JSON.
+#[derive(serde::Serialize)]
+struct Answer<'a> {
+    version: i32,
+    address: &'a str,
+    protocol: &'a str,
+}
+
+/// What the caller of `start` sent on standard input and in the environment.
 #[derive(Debug, Default, PartialEq)]
 struct Caller {
-    /// It takes a protobuf answer.
-    takes_protobuf: bool,
+    form: Form,
     /// Where it wants the socket.
     socket_dir: Option<String>,
     /// Runtime options, if any.
@@ -44,7 +66,8 @@ pub fn start(flags: &Flags) -> Result<(), String> {
         .take(STDIN_LIMIT)
         .read_to_end(&mut input)
         .map_err(|error| format!("read standard input: {error}"))?;
-    let caller = Caller::read(&input, &flags.id);
+    let newest = std::env::var("MAX_SHIM_VERSION").ok().and_then(|version| version.parse().ok());
+    let caller = Caller::read(&input, &flags.id, newest);
     let directory = std::env::current_dir().map_err(|error| format!("find the bundle: {error}"))?;
     let bundle = Bundle::new(directory);
     let config = bundle.config().map_err(|error| format!("read config.json: {error}"))?;
@@ -57,21 +80,41 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let address = format!("unix://{}", path.display());
     write_private(&bundle.file("address"), address.as_bytes())
         .map_err(|error| format!("write address: {error}"))?;
-    let answer = caller.answer(address);
+    let answer = caller.form.answer(address);
     std::io::stdout().write_all(&answer).map_err(|error| format!("print the address: {error}"))
+}
+
+impl Form {
+    /// containerd names the newest version that it takes from 1.7 on; 1.6 would take JSON for an address.
+    fn of_version(newest: Option<i32>) -> Self {
+        newest.filter(|version| *version >= 2).map_or(Self::Bare, |version| Self::Json(version.min(NEWEST)))
+    }
+
+    fn answer(self, address: String) -> Vec<u8> {
+        match self {
+            Self::Bare => address.into_bytes(),
+            Self::Json(version) => {
+                let answer = Answer { version, address: &address, protocol: PROTOCOL };
+                serde_json::to_vec(&answer).expect("a number and two texts are JSON")
+            }
+            Self::Protobuf => {
+                BootstrapResult { version: NEWEST, address, protocol: PROTOCOL.to_owned() }.encode_to_vec()
+            }
+        }
+    }
 }
 
 impl Caller {
     /// Recognises containerd 2.3 by its parameters. An `Any`, which older ones send, decodes as parameters too, with
     /// the type for the name: only the right name tells them apart.
-    fn read(input: &[u8], id: &str) -> Self {
+    fn read(input: &[u8], id: &str, newest: Option<i32>) -> Self {
         if let Ok(params) = BootstrapParams::decode(input)
             && params.instance_id == id
             && !params.containerd_version.is_empty()
         {
             let is_options = |any: &Any| any.name().ends_with(".Options");
             return Self {
-                takes_protobuf: true,
+                form: Form::Protobuf,
                 socket_dir: Some(params.socket_dir).filter(|dir| dir.starts_with('/')),
                 options: params
                     .extensions
@@ -80,15 +123,8 @@ impl Caller {
                     .find(is_options),
             };
         }
-        Self { options: Any::decode(input).ok().filter(|any| !any.type_url.is_empty()), ..Self::default() }
-    }
-
-    /// The bare address is what every containerd before 2.3 takes.
-    fn answer(&self, address: String) -> Vec<u8> {
-        if !self.takes_protobuf {
-            return address.into_bytes();
-        }
-        BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned() }.encode_to_vec()
+        let options = Any::decode(input).ok().filter(|any| !any.type_url.is_empty());
+        Self { form: Form::of_version(newest), options, socket_dir: None }
     }
 }
 
@@ -213,7 +249,7 @@ mod tests {
     use crate::api::Extension;
 
     #[test]
-    fn only_matching_parameters_are_answered_in_protobuf() {
+    fn caller_is_known_by_its_parameters_and_the_newest_version_it_names() {
         let options =
             Any::pack("containerd.runc.v1.Options", &Options { systemd_cgroup: true, ..Default::default() });
         let params = BootstrapParams {
@@ -223,24 +259,36 @@ mod tests {
             socket_dir: "/run/s".into(),
             ..BootstrapParams::default()
         };
-        let caller = Caller::read(&params.encode_to_vec(), "c1");
+        let caller = Caller::read(&params.encode_to_vec(), "c1", Some(2));
         let wanted = Caller {
-            takes_protobuf: true,
+            form: Form::Protobuf,
             socket_dir: Some("/run/s".into()),
             options: Some(options.clone()),
         };
         assert_eq!(caller, wanted);
-        let result = BootstrapResult::decode(caller.answer("unix:///x".into()).as_slice()).unwrap();
+        let result = BootstrapResult::decode(caller.form.answer("unix:///x".into()).as_slice()).unwrap();
         assert_eq!(
             (result.version, result.address.as_str(), result.protocol.as_str()),
             (3, "unix:///x", "ttrpc")
         );
 
-        let older = Caller::read(&options.encode_to_vec(), "c1");
-        assert_eq!(older, Caller { options: Some(options), ..Caller::default() });
-        assert_eq!(older.answer("unix:///x".into()), b"unix:///x");
-        assert_eq!(Caller::read(b"", "c1"), Caller::default());
-        assert!(!Caller::read(&params.encode_to_vec(), "c2").takes_protobuf);
+        let older = |newest| Caller::read(&options.encode_to_vec(), "c1", newest);
+        assert_eq!(older(None), Caller { options: Some(options.clone()), ..Caller::default() });
+        assert_eq!(older(Some(2)).options, Some(options.clone()));
+        assert_eq!(Caller::read(b"", "c1", None), Caller::default());
+        assert_eq!(Caller::read(&params.encode_to_vec(), "c2", None).form, Form::Bare);
+    }
+
+    #[test]
+    fn answer_has_the_form_that_the_caller_reads() {
+        let forms =
+            [(None, Form::Bare), (Some(1), Form::Bare), (Some(2), Form::Json(2)), (Some(9), Form::Json(3))];
+        for (newest, form) in forms {
+            assert_eq!(Form::of_version(newest), form);
+        }
+        assert_eq!(Form::Bare.answer("unix:///x".into()), b"unix:///x");
+        let json = Form::Json(2).answer("unix:///x".into());
+        assert_eq!(json, br#"{"version":2,"address":"unix:///x","protocol":"ttrpc"}"#);
     }
 
     #[test]

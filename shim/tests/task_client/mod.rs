@@ -216,8 +216,21 @@ pub fn action(
     verb: &str,
     input: &[u8],
 ) -> std::process::Output {
+    action_with(program, bundle, place, verb, input, &[])
+}
+
+/// The same with more in its environment.
+pub fn action_with(
+    program: &PathBuf,
+    bundle: &Bundle,
+    place: &Scratch,
+    verb: &str,
+    input: &[u8],
+    variables: &[(&str, &str)],
+) -> std::process::Output {
     let mut command = Command::new(program);
     command.current_dir(bundle.path()).env("TTRPC_ADDRESS", place.join("events.sock"));
+    command.env_remove("MAX_SHIM_VERSION").envs(variables.iter().copied());
     command.args(["-namespace", "testkit", "-address"]).arg(place.join("c.sock"));
     command.args(["-publish-binary", "/bin/false", "-id", &bundle.id]);
     if verb == "delete" {
