@@ -1,23 +1,25 @@
-//! The loop: output to the log and to clients, input from clients, sizes, signals, the end.
+//! The loop: output to the log and to clients, sizes, signals, the end.
+
+mod clients;
+mod launch;
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hull_sys::event::{Epoll, EventFlags, Ready};
+use hull_sys::fd;
 use hull_sys::process::{self, Pid, WaitStatus};
 use hull_sys::signal::{self, SignalSet};
 use hull_sys::tty::{self, WindowSize};
-use hull_sys::{fd, io};
 
 use crate::bundle::read_pid;
 use crate::cgroup::{OomWatch, Place};
 use crate::io::ConsoleSocket;
-use crate::spawn::Program;
 
 use super::args::Args;
-use super::attach::{AttachSocket, Client, Received};
+use super::attach::{AttachSocket, Client};
 use super::control::{ControlFifo, Request};
 use super::ending;
 use super::log::{Logs, Source};
@@ -34,12 +36,9 @@ const FULL_PIPE: usize = 64 << 10;
 const GROWN_PIPE: usize = 1 << 20;
 /// Most bytes of a failed runtime's words that are passed on.
 const WORDS_LIMIT: usize = 16 << 10;
-/// Most bytes of input that wait for the container to read them.
-const INPUT_LIMIT: usize = 1 << 20;
 /// Signals that are passed on to the container: SIGINT, SIGQUIT, SIGTERM.
 const PASSED_ON: [i32; 3] = [2, 3, 15];
 const SIGCHLD: i32 = 17;
-const EAGAIN: i32 = 11;
 
 const SIGNALS: u64 = 0;
 const CONSOLE: u64 = 1;
@@ -198,96 +197,6 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn start_runtime(&mut self) -> Result<(), String> {
-        let text = |error: hull_sys::SysError| error.to_string();
-        let mut fds = self.open_streams()?;
-        let preserved = (3..3 + self.args.preserved_fds()).map(|number| Ok((fd::adopt(number)?, number)));
-        fds.extend(preserved.collect::<hull_sys::Result<Vec<_>>>().map_err(text)?);
-        let mut program = Program::new(self.args.runtime.clone(), self.runtime_words());
-        program.fds = fds.iter().map(|(fd, number)| (fd.as_fd(), *number)).collect();
-        let child =
-            program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
-        self.runtime = Some(child.pid.as_raw());
-        Ok(())
-    }
-
-    /// The runtime's ends of the streams, by number.
-    fn open_streams(&mut self) -> Result<Vec<(OwnedFd, i32)>, String> {
-        let text = |error: hull_sys::SysError| error.to_string();
-        let mut fds: Vec<(OwnedFd, i32)> = Vec::new();
-        if self.args.terminal {
-            let name = if self.args.exec { "exec" } else { "init" };
-            let socket = ConsoleSocket::new(&self.args.bundle, name)
-                .map_err(|error| format!("console socket: {error}"))?;
-            self.poll.add(socket.listener().as_fd(), CONSOLE, EventFlags::IN).map_err(text)?;
-            self.console = Some(socket);
-            let (read, write) = fd::pipe().map_err(text)?;
-            self.keep_output(1, read)?;
-            fds.push((write, 2));
-        } else if !self.logs.passthrough {
-            if self.args.stdin {
-                let (read, write) = fd::pipe().map_err(text)?;
-                fd::set_nonblocking(write.as_fd(), true).map_err(text)?;
-                self.stdin = Some(write);
-                fds.push((read, 0));
-            }
-            for index in 0..2 {
-                let (read, write) = fd::pipe().map_err(text)?;
-                self.keep_output(index, read)?;
-                fds.push((write, i32::from(index == 1) + 1));
-            }
-        } else {
-            let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-            for (own, number) in [(stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)] {
-                fds.push((fd::dup_above(own, 3).map_err(text)?, number));
-            }
-        }
-        Ok(fds)
-    }
-
-    fn keep_output(&mut self, index: usize, read: OwnedFd) -> Result<(), String> {
-        let text = |error: hull_sys::SysError| error.to_string();
-        fd::set_nonblocking(read.as_fd(), true).map_err(text)?;
-        let token = if index == 0 { STDOUT } else { STDERR };
-        self.poll.add(read.as_fd(), token, EventFlags::IN).map_err(text)?;
-        self.outputs[index] = Some(read);
-        self.reading = true;
-        Ok(())
-    }
-
-    fn runtime_words(&self) -> Vec<String> {
-        let args = self.args;
-        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let mut words = vec![path(&args.runtime)];
-        words.extend(args.runtime_args.iter().cloned());
-        if args.systemd_cgroup {
-            words.push("--systemd-cgroup".to_owned());
-        }
-        let pid_file = args.container_pid_file.clone().unwrap_or_else(|| args.bundle.join("pidfile"));
-        let mut add = |all: &[&str]| words.extend(all.iter().map(|word| (*word).to_owned()));
-        if args.exec {
-            let process = args.exec_process.as_deref().map(path).unwrap_or_default();
-            add(&["exec", "--pid-file", &path(&pid_file), "--process", &process, "--detach"]);
-        } else if let Some(image) = &args.restore {
-            add(&["restore", "--bundle", &path(&args.bundle), "--pid-file", &path(&pid_file), "--detach"]);
-            add(&["--image-path", image, "--work-path", &path(&args.bundle)]);
-        } else {
-            add(&["create", "--bundle", &path(&args.bundle), "--pid-file", &path(&pid_file)]);
-        }
-        if args.no_pivot && !args.exec {
-            add(&["--no-pivot"]);
-        }
-        if args.no_new_keyring && !args.exec {
-            add(&["--no-new-keyring"]);
-        }
-        if let Some(console) = &self.console {
-            add(&["--console-socket", &path(&console.path())]);
-        }
-        words.extend(args.runtime_opts.iter().cloned());
-        words.push(args.container.clone());
-        words
-    }
-
     /// Watches until the container has ended and its output is logged; gives the exit code.
     pub fn until_the_end(&mut self) -> Result<i32, String> {
         if self.args.start {
@@ -317,26 +226,6 @@ impl<'a> Watch<'a> {
             self.step(Some(deadline))?;
         }
         Ok(code)
-    }
-
-    /// By hand nobody else starts it.
-    fn start_container(&mut self) -> Result<(), String> {
-        let mut words = vec![self.args.runtime.to_string_lossy().into_owned()];
-        words.extend(self.args.runtime_args.iter().cloned());
-        words.extend(["start".to_owned(), self.args.container.clone()]);
-        let program = Program::new(self.args.runtime.clone(), words);
-        let child =
-            program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
-        (self.runtime, self.runtime_ended) = (Some(child.pid.as_raw()), None);
-        let deadline = Instant::now() + RUNTIME_LIMIT;
-        while self.runtime_ended.is_none() && Instant::now() < deadline {
-            self.step(Some(deadline))?;
-        }
-        if self.runtime_ended == Some(0) {
-            Ok(())
-        } else {
-            Err("the runtime could not start the container".to_owned())
-        }
     }
 
     /// Waits once and handles what happened.
@@ -369,24 +258,6 @@ impl<'a> Watch<'a> {
                 }
             }
             client => self.serve(client, ready.flags),
-        }
-    }
-
-    /// Output waits while an attached client is far behind; what it has not read is bounded by that.
-    fn pause_or_resume(&mut self) {
-        let reading = !self.clients.values().any(Client::is_behind);
-        if reading == self.reading {
-            return;
-        }
-        self.reading = reading;
-        for (output, token) in self.outputs.iter().zip([STDOUT, STDERR]) {
-            if let Some(output) = output {
-                // It fails only for an fd that is not in the set, or twice in it.
-                let _ = match reading {
-                    true => self.poll.add(output.as_fd(), token, EventFlags::IN),
-                    false => self.poll.remove(output.as_fd()),
-                };
-            }
         }
     }
 
@@ -502,93 +373,9 @@ impl<'a> Watch<'a> {
         }
         for (token, client) in &self.clients {
             if client.has_unsent() {
-                want(&self.poll, client.fd().as_fd(), *token, EventFlags::IN | EventFlags::OUT);
+                clients::want(&self.poll, client.fd().as_fd(), *token, EventFlags::IN | EventFlags::OUT);
             }
         }
         true
     }
-
-    fn take_clients(&mut self) {
-        const CLIENTS_LIMIT: usize = 256;
-        while let Some(client) = self.attach.as_ref().and_then(|attach| Client::accept(attach.listener())) {
-            if self.clients.len() >= CLIENTS_LIMIT {
-                continue;
-            }
-            let token = self.next_client;
-            self.next_client += 1;
-            if self.poll.add(client.fd().as_fd(), token, EventFlags::IN).is_ok() {
-                self.clients.insert(token, client);
-            }
-        }
-    }
-
-    fn serve(&mut self, token: u64, flags: EventFlags) {
-        let Some(client) = self.clients.get_mut(&token) else { return };
-        if flags.contains(EventFlags::OUT) {
-            if !client.flush() {
-                return drop(self.clients.remove(&token));
-            }
-            if !client.has_unsent() {
-                let input = if client.sends { EventFlags::IN } else { EventFlags::empty() };
-                want(&self.poll, client.fd().as_fd(), token, input);
-            }
-        }
-        if flags.intersects(EventFlags::ERR | EventFlags::HUP) && !flags.contains(EventFlags::IN) {
-            return drop(self.clients.remove(&token));
-        }
-        if !flags.contains(EventFlags::IN) || !client.sends {
-            return;
-        }
-        match client.receive() {
-            Received::Input(bytes) => {
-                // A client that sends faster than the container reads loses input rather than memory being lost.
-                if self.stdin.is_some() && self.input.len() + bytes.len() <= INPUT_LIMIT {
-                    self.input.extend(bytes);
-                }
-                self.write_input();
-            }
-            Received::EndOfInput => {
-                want(&self.poll, client.fd().as_fd(), token, EventFlags::empty());
-                if !self.args.leave_stdin_open && !self.args.terminal {
-                    self.input_ends = true;
-                    self.write_input();
-                }
-            }
-            Received::Nothing => {}
-            Received::Gone => drop(self.clients.remove(&token)),
-        }
-    }
-
-    /// Gives the container what its clients sent, as fast as it reads.
-    fn write_input(&mut self) {
-        let Some(stdin) = &self.stdin else { return };
-        while !self.input.is_empty() {
-            match io::write(stdin.as_fd(), &self.input) {
-                Ok(written) => drop(self.input.drain(..written)),
-                Err(error) if error.is(EAGAIN) => {
-                    if !self.stdin_waits {
-                        self.stdin_waits = self.poll.add(stdin.as_fd(), STDIN, EventFlags::OUT).is_ok();
-                    }
-                    return;
-                }
-                Err(_) => {
-                    self.input.clear();
-                    self.input_ends = !self.args.terminal;
-                }
-            }
-        }
-        if self.stdin_waits {
-            // It was added above.
-            let _ = self.poll.remove(stdin.as_fd());
-            self.stdin_waits = false;
-        }
-        if self.input_ends {
-            self.stdin = None;
-        }
-    }
-}
-
-fn want(poll: &Epoll, fd: BorrowedFd<'_>, token: u64, flags: EventFlags) {
-    // It fails only for an fd that is not in the set, and every client's is.
-    let _ = poll.modify(fd, token, flags);
 }
