@@ -165,6 +165,23 @@ fn a_json_log_has_level_message_and_time() {
 }
 
 #[test]
+fn a_binary_that_cannot_be_sealed_is_told_in_the_log() {
+    needs!(gate::root(), gate::program("unshare"));
+    let runtime = Runtime::under_test();
+    let log = runtime.beside("log");
+    let exec = ["--log", log.to_str().expect("UTF-8"), "--log-format", "json", "exec", "x", "true"];
+    let exec = runtime.command(&exec);
+    // Without procfs the runtime does not find its own binary.
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$@\"", "sh"]);
+    let status = command.arg(exec.get_program()).args(exec.get_args()).status().expect("run");
+    assert_eq!(status.code(), Some(255));
+    let text = fs::read_to_string(&log).expect("read the log");
+    let line: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert!(line["msg"].as_str().is_some_and(|text| text.contains("seal the runtime's binary")), "{line}");
+}
+
+#[test]
 fn spec_writes_a_configuration_once() {
     needs!(gate::root(), gate::program("busybox"));
     let runtime = Runtime::under_test();

@@ -106,9 +106,6 @@ fn start(arguments: Vec<OsString>) -> Result<u8> {
         commands::usage::print_help(&name);
         return Ok(0);
     };
-    if !sealed && enters_a_container(&command) {
-        exe_seal::seal(&plain)?;
-    }
     let globals = match Globals::from_options(&cli.global, name) {
         Ok(globals) => globals,
         Err(error) => {
@@ -117,7 +114,8 @@ fn start(arguments: Vec<OsString>) -> Result<u8> {
         }
     };
     let is_exec = matches!(command, Command::Exec(_));
-    Ok(commands::run(command, &globals).unwrap_or_else(|error| {
+    let ready = if !sealed && enters_a_container(&command) { exe_seal::seal(&plain) } else { Ok(()) };
+    Ok(ready.and_then(|()| commands::run(command, &globals)).unwrap_or_else(|error| {
         globals.log.error(&error);
         if is_exec { EXEC_FAILURE } else { 1 }
     }))
