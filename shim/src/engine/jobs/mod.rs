@@ -1,5 +1,7 @@
 //! Jobs: most are one call of the runtime, started here and ended when it is reaped; none is waited for.
 
+mod outcomes;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,19 +10,18 @@ use hull_sys::process::{self, Pid};
 use prost::Message;
 
 use crate::api::{CheckpointOptions, CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest};
-use crate::bundle::{Bundle, options_from, read_pid, write_private};
-use crate::cgroup::{self, OomWatch, Place};
+use crate::bundle::{Bundle, options_from, write_private};
+use crate::cgroup;
 use crate::io::Output;
-use crate::runtime::{Runtime, Streams, outcome_text, output_file, plain_text, read_output, words};
+use crate::runtime::{Runtime, Streams, output_file, words};
 use crate::task::{Job, Key, Outcome, Stdio, Ticket};
 use crate::ttrpc::{Code, Refusal};
 
-use super::rootfs::{mount_all, unmount_all};
+use super::rootfs::mount_all;
 use super::{Engine, Site, Timer, Watched};
 
 const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
-const KILL: i32 = 9;
 /// A runtime's log that is longer than this is begun anew before the next call.
 const LOG_LIMIT: u64 = 1 << 20;
 
@@ -286,163 +287,6 @@ impl Engine {
         Ok(())
     }
 
-    /// A runtime call takes too long: it is killed with what it started, and fails.
-    pub(super) fn job_overdue(&mut self, pid: i32) {
-        if let Some(Watched::Job(running)) = self.children.get_mut(&pid) {
-            running.timed_out = true;
-            // It may have ended just now; then it is reaped next.
-            let _ = process::kill_group(Pid::from_raw(pid), KILL);
-            let _ = process::kill(Pid::from_raw(pid), KILL);
-        }
-    }
-
-    /// A runtime call has ended.
-    pub(super) fn job_ended(&mut self, pid: i32, mut running: Box<Running>, status: i32) {
-        self.timers.stop(&Timer::Job(pid));
-        let key = running.ticket.key.clone();
-        if let Some(refusal) = running.clears_up.take() {
-            let refusal = self.undo_create(&key, refusal);
-            return self.end(running.ticket, Outcome::Failed(refusal));
-        }
-        let output = running.output.as_ref().map(read_output).unwrap_or_default();
-        if status == 0 && !running.timed_out {
-            return self.job_succeeded(running, &output);
-        }
-        let refusal = self.refusal(&running, status, &output);
-        match running.ticket.job {
-            Job::Create(_) if running.timed_out || status > 128 => self.clear_up(running, refusal),
-            Job::Create(_) => {
-                let refusal = self.undo_create(&key, refusal);
-                self.end(running.ticket, Outcome::Failed(refusal));
-            }
-            Job::Exec(_) => {
-                self.remove_exec_files(&running);
-                self.forget(&key);
-                self.end(running.ticket, Outcome::Failed(refusal));
-            }
-            Job::Delete => self.runtime_deleted(running.ticket, Err(refusal)),
-            _ => self.end(running.ticket, Outcome::Failed(refusal)),
-        }
-    }
-
-    fn job_succeeded(&mut self, mut running: Box<Running>, output: &[u8]) {
-        let key = running.ticket.key.clone();
-        let outcome = match &running.ticket.job {
-            Job::Create(_) | Job::Restore | Job::Exec(_) => match self.process_born(&mut running) {
-                Ok(pid) => Outcome::Pid(pid),
-                Err(refusal) if matches!(running.ticket.job, Job::Create(_)) => {
-                    return self.clear_up(running, refusal);
-                }
-                Err(refusal) => Outcome::Failed(refusal),
-            },
-            Job::Ps => match serde_json::from_slice::<Option<Vec<u32>>>(output) {
-                Ok(pids) => Outcome::Pids(pids.unwrap_or_default()),
-                Err(error) => Outcome::Failed(Refusal::unknown(format!("OCI runtime ps failed: {error}"))),
-            },
-            Job::Delete => return self.runtime_deleted(running.ticket, Ok(())),
-            _ => Outcome::Done,
-        };
-        let pid = if let Outcome::Pid(pid) = outcome { Some(pid) } else { None };
-        self.end(running.ticket, outcome);
-        if let Some(pid) = pid {
-            self.claim(pid, &key);
-        }
-    }
-
-    /// The runtime has left us a process: watch it, and put its streams to work.
-    fn process_born(&mut self, running: &mut Running) -> Result<u32, Refusal> {
-        let key = running.ticket.key.clone();
-        let file = running.pid_file.clone().unwrap_or_default();
-        let pid = read_pid(&file).map_err(|error| {
-            Refusal::unknown(format!("failed to retrieve OCI runtime pid from {}: {error}", file.display()))
-        })?;
-        if key.is_init() {
-            self.watch_cgroup(&key.container, pid);
-        } else {
-            self.remove_exec_files(running);
-        }
-        // The terminal may lie in the socket still.
-        if let Some(id) = self.held.get(&key).and_then(|held| Some(held.console.as_ref()?.0)) {
-            self.take_console(id);
-        }
-        for (input, output) in std::mem::take(&mut running.flows) {
-            self.add_flow(&key, input, output);
-        }
-        Ok(pid)
-    }
-
-    fn remove_exec_files(&self, running: &Running) {
-        let Ok(bundle) = self.bundle_of(&running.ticket.key) else { return };
-        // They are in the bundle, which goes as a whole at the latest.
-        let _ = std::fs::remove_file(bundle.file(&format!("exec-{}.json", running.ticket.key.exec)));
-        if let Some(file) = &running.pid_file {
-            let _ = std::fs::remove_file(file);
-        }
-    }
-
-    fn watch_cgroup(&mut self, container: &str, pid: u32) {
-        use std::os::fd::AsFd;
-        let id = self.fresh_id();
-        let Ok(place) = Place::of(pid) else { return };
-        let watch = OomWatch::new(&place).ok();
-        let watch = watch.filter(|watch| {
-            let token = super::Token::Oom(id).into();
-            self.poll.add(watch.signal().as_fd(), token, hull_sys::event::EventFlags::IN).is_ok()
-        });
-        if let Some(site) = self.sites.get_mut(container) {
-            site.place = Some(place);
-            site.oom = watch.map(|watch| (id, watch));
-        }
-    }
-
-    /// A creation that was cut off may have left anything: the runtime is told to remove it.
-    fn clear_up(&mut self, running: Box<Running>, refusal: Refusal) {
-        let key = running.ticket.key.clone();
-        let verb = Runtime::delete(&key.container, true);
-        let started = self.running(&running.ticket, None, None).and_then(|mut clearing| {
-            clearing.clears_up = Some(refusal.clone());
-            self.launch(clearing, verb, &Streams::default())
-        });
-        if started.is_err() {
-            let refusal = self.undo_create(&key, refusal);
-            self.end(running.ticket, Outcome::Failed(refusal));
-        }
-    }
-
-    /// Takes back what a creation did before it failed.
-    fn undo_create(&mut self, key: &Key, mut refusal: Refusal) -> Refusal {
-        if let Some(site) = self.sites.get(&key.container)
-            && let Err(left) = unmount_all(&site.bundle.file("rootfs"))
-        {
-            refusal.text = format!("{} ({left})", refusal.text);
-        }
-        self.forget(key);
-        self.sites.remove(&key.container);
-        refusal
-    }
-
-    fn refusal(&self, running: &Running, status: i32, output: &[u8]) -> Refusal {
-        let name = self
-            .runtime_of(&running.ticket.key)
-            .map_or_else(|_| "runtime".to_owned(), |r| r.name().to_owned());
-        let prefix = prefix(&running.ticket.job);
-        if running.timed_out {
-            let text = format!("{prefix}: {name} did not end in time and was killed");
-            return Refusal::new(Code::DeadlineExceeded, text);
-        }
-        let plain = match status {
-            126 | 127 if running.output.is_none() => {
-                format!("{name} could not be executed (status {status})")
-            }
-            _ => plain_text(&name, status, output),
-        };
-        let text = outcome_text(prefix, &plain, &running.log, running.log_from);
-        match running.ticket.job {
-            Job::Kill { .. } => kill_refusal(&format!("{text} {plain}"), &plain),
-            _ => Refusal::unknown(text),
-        }
-    }
-
     fn statistics(&self, key: &Key) -> Outcome {
         match self.sites.get(&key.container).and_then(|site| site.place.as_ref()) {
             Some(place) => Outcome::Any(cgroup::statistics(place)),
@@ -486,18 +330,6 @@ fn send_signal(pid: u32, signal: u32) -> Outcome {
             Outcome::Failed(Refusal::unknown(format!("exec kill error: unknown error after kill: {error}")))
         }
     }
-}
-
-/// What the texts of the runtimes mean for a kill.
-fn kill_refusal(said: &str, plain: &str) -> Refusal {
-    let gone = ["os: process already finished", "container not running", "not running"];
-    if gone.iter().any(|text| said.contains(text)) || said.to_ascii_lowercase().contains("no such process") {
-        return Refusal::not_found("process already finished: not found");
-    }
-    if said.contains("does not exist") {
-        return Refusal::not_found("no such container: not found");
-    }
-    Refusal::unknown(format!("unknown error after kill: {plain}"))
 }
 
 fn prefix(job: &Job) -> &'static str {
