@@ -33,6 +33,11 @@ pub struct Shim {
     _log: fs::File,
 }
 
+/// A container that runs until it is killed.
+pub fn sleeper() -> Bundle {
+    Bundle::new(&["/bin/sleep", "1000"])
+}
+
 pub fn our_shim() -> PathBuf {
     place::program("containerd-shim-hull-v2")
 }

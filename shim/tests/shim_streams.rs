@@ -1,0 +1,188 @@
+//! The streams of a process: readers and writers that come and go, terminals, files, loggers.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
+
+mod task_client;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use hull_shim::api::*;
+use hull_testkit::call::eventually;
+use hull_testkit::gate::root;
+use hull_testkit::{Bundle, needs};
+use task_client::*;
+
+#[test]
+fn output_of_a_reader_that_is_away_is_kept_in_order() {
+    needs!(root());
+    let bytes = 10 << 20;
+    let script = format!(
+        "i=0; while [ $i -lt {} ]; do echo $i; i=$((i+1)); done | head -c {bytes}; exit 4",
+        bytes / 4
+    );
+    let mut shim = Shim::start(Bundle::shell(&script));
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { stdout: stdout.clone(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    // Nobody reads, and still the container comes to its end.
+    assert_eq!(shim.wait(""), 4);
+    let mut text = String::new();
+    fs::File::open(&stdout).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text.len(), bytes);
+    for (line, number) in text.lines().take(bytes / 8).zip(0..) {
+        assert_eq!(line, format!("{number}"));
+        if number > 1_000_000 {
+            break;
+        }
+    }
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
+fn reader_that_comes_and_goes_loses_nothing() {
+    needs!(root());
+    let mut shim =
+        Shim::start(Bundle::shell("i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.01; done"));
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { stdout: stdout.clone(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    let mut text = Vec::new();
+    for _ in 0..3 {
+        let mut reader = fs::File::open(&stdout).unwrap();
+        let mut some = [0; 64];
+        let got = reader.read(&mut some).unwrap();
+        text.extend_from_slice(&some[..got]);
+        drop(reader);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    fs::File::open(&stdout).unwrap().read_to_end(&mut text).unwrap();
+    let wanted: String = (0..300).map(|number| format!("{number}\n")).collect();
+    assert_eq!(String::from_utf8(text).unwrap(), wanted);
+    assert_eq!(shim.wait(""), 0);
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
+fn input_reaches_the_container_until_it_is_closed() {
+    needs!(root());
+    let mut shim = Shim::start(Bundle::new(&["/bin/cat"]));
+    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
+    let request = CreateTaskRequest { stdin: stdin.clone(), stdout: stdout.clone(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    let reader = std::thread::spawn(move || fs::read_to_string(stdout).unwrap());
+    for text in ["one\n", "two\n"] {
+        // Each writer's end is not the input's end.
+        fs::File::options().write(true).open(&stdin).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+    let close = CloseIoRequest { id: shim.bundle.id.clone(), stdin: true, ..CloseIoRequest::default() };
+    shim.call("CloseIO", &close).unwrap();
+    assert_eq!(shim.wait(""), 0);
+    shim.delete();
+    assert_eq!(reader.join().unwrap(), "one\ntwo\n");
+    shim.shut_down();
+}
+
+#[test]
+fn terminal_has_the_size_that_was_asked_for() {
+    needs!(root());
+    let bundle = Bundle::shell("while [ \"$(stty size)\" != '33 111' ]; do sleep 0.05; done; tty; exit 8")
+        .with(|config| config["process"]["terminal"] = true.into());
+    let mut shim = Shim::start(bundle);
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { terminal: true, stdout: stdout.clone(), ..shim.create_request() };
+    let reader = std::thread::spawn(move || fs::read_to_string(stdout).unwrap());
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    let resize = ResizePtyRequest {
+        id: shim.bundle.id.clone(),
+        width: 111,
+        height: 33,
+        ..ResizePtyRequest::default()
+    };
+    shim.call("ResizePty", &resize).unwrap();
+    assert_eq!(shim.wait(""), 8);
+    shim.delete();
+    let text = reader.join().unwrap();
+    assert!(text.trim_end().ends_with("/dev/pts/0"), "{text:?}");
+    shim.shut_down();
+}
+
+#[test]
+fn file_and_logger_take_both_streams() {
+    needs!(root());
+    let mut shim = Shim::start(Bundle::shell("echo out; echo err >&2"));
+    let log = shim.place.join("log");
+    let uri = format!("file://{}", log.display());
+    let request = CreateTaskRequest { stdout: uri.clone(), stderr: uri, ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    shim.wait("");
+    shim.delete();
+    let mut lines: Vec<String> = fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["err", "out"]);
+    shim.shut_down();
+
+    let mut shim = Shim::start(Bundle::shell("echo out; echo err >&2"));
+    let (logger, log) = (shim.place.join("logger"), shim.place.join("log"));
+    let script = "#!/bin/sh\nexec 5>&-\n{ cat <&3; cat <&4; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $1 $2\"; } >$2\n";
+    fs::write(&logger, script).unwrap();
+    fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).unwrap();
+    let uri = format!("binary://{}?to={}", logger.display(), log.display());
+    let request = CreateTaskRequest { stdout: uri.clone(), stderr: uri, ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    shim.wait("");
+    shim.delete();
+    let wanted = format!("out\nerr\n{} testkit to {}\n", shim.bundle.id, log.display());
+    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|text| text == wanted)));
+    shim.shut_down();
+}
+
+#[test]
+fn resize_storm_and_abandoned_waits_cost_no_memory() {
+    needs!(root());
+    let bundle = sleeper().with(|config| config["process"]["terminal"] = true.into());
+    let mut shim = Shim::start(bundle);
+    let request = CreateTaskRequest { terminal: true, ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    let pid = shim.pid();
+    let before = (descriptors(pid), anonymous_kb(pid));
+    for number in 0..20_000 {
+        let resize = ResizePtyRequest {
+            id: shim.bundle.id.clone(),
+            width: 80 + number % 50,
+            height: 24,
+            ..ResizePtyRequest::default()
+        };
+        shim.call("ResizePty", &resize).unwrap();
+    }
+    for _ in 0..200 {
+        let mut client = Client::connect(&shim.address);
+        for _ in 0..10 {
+            client.send("containerd.task.v3.Task", "Wait", &named);
+        }
+    }
+    assert!(eventually(LIMIT, || descriptors(pid) <= before.0));
+    assert!(anonymous_kb(pid) <= before.1 + 256, "{} kB, before {}", anonymous_kb(pid), before.1);
+    shim.kill(9);
+    assert_eq!(shim.wait(""), 137);
+    shim.delete();
+    shim.shut_down();
+}
