@@ -233,6 +233,35 @@ mod tests {
     }
 
     #[test]
+    fn files_of_another_version_of_the_shim_are_read() {
+        let dir = std::env::temp_dir().join(format!("hull-shim-bundle-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        // As version 0.1 writes them, but for a key that it does not know and all that it leaves at their defaults.
+        let options = r#"{"binary_name":"/x/hull","root":"/r","systemd_cgroup":true,"of_the_future":[1]}"#;
+        for (name, text) in [
+            ("options.json", options),
+            ("init.exit", "7 1700000000 5\n"),
+            ("init.pid", "42"),
+            ("address", "unix:///run/containerd/s/abc"),
+        ] {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        let bundle = Bundle::new(&dir);
+        let wanted = Options {
+            binary_name: "/x/hull".into(),
+            root: "/r".into(),
+            systemd_cgroup: true,
+            ..Options::default()
+        };
+        assert_eq!(bundle.remembered(), wanted);
+        let at = Timestamp { seconds: 1_700_000_000, nanos: 5 };
+        assert_eq!(bundle.recorded_exit(), Some(Exit { status: 7, at }));
+        assert_eq!(bundle.pid("init.pid").unwrap(), 42);
+        assert_eq!(bundle.address().unwrap(), Path::new("/run/containerd/s/abc"));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn broken_options_are_refused() {
         for text in ["SystemdCgroup = maybe", "BinaryName = bare", "IoUid = -1", "nonsense"] {
             assert!(options_from_toml(text).is_err(), "{text}");
