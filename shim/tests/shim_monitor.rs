@@ -36,10 +36,7 @@ impl Held {
 
     fn monitor(&self, options: &[&str]) -> Outcome {
         let id = &self.bundle.id;
-        // The pipe on which the caller is told the pid.
-        let script = "exec 3>sync; export _OCI_SYNCPIPE=3; exec \"$@\"";
-        let mut command = Command::new("sh");
-        command.current_dir(self.place.path()).args(["-c", script, "sh"]).arg(place::program("hull-monitor"));
+        let mut command = self.program("sync");
         command.args(["--api-version", "1", "-c", id, "-u", id, "-n", "name", "-b"]).arg(self.bundle.path());
         command.arg("-r").arg(runtime::under_test()).arg("--full-attach");
         let files =
@@ -52,6 +49,66 @@ impl Held {
             command.arg("-l").arg(format!("k8s-file:{}", self.place.join("log").display()));
         }
         call(command.args(options).stdin(Stdio::null()), LIMIT)
+    }
+
+    /// The monitor with the pipe on which the caller is told something, which is a file here.
+    fn program(&self, sync: &str) -> Command {
+        let script = format!("exec 3>{sync}; export _OCI_SYNCPIPE=3; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .current_dir(self.place.path())
+            .args(["-c", &script, "sh"])
+            .arg(place::program("hull-monitor"));
+        command
+    }
+
+    /// Creates a container as CRI-O does: the older form of the protocol, and a log that names no driver.
+    fn create_for_cri_o(bundle: Bundle) -> Self {
+        let held = Self { bundle, place: Scratch::new("held") };
+        for name in ["exits", "persist", "sockets"] {
+            fs::create_dir(held.place.join(name)).unwrap();
+        }
+        let mut command = held.program("sync");
+        command.arg("-b").arg(held.bundle.path()).args(["-c", &held.bundle.id, "-u", &held.bundle.id]);
+        let files = [
+            ("--exit-dir", "exits"),
+            ("-l", "log"),
+            ("-P", "monitor.pid"),
+            ("-p", "pid"),
+            ("--persist-dir", "persist"),
+            ("--socket-dir-path", "sockets"),
+        ];
+        for (option, name) in files {
+            command.arg(option).arg(held.place.join(name));
+        }
+        command.arg("-r").arg(runtime::under_test()).arg("--runtime-arg").arg(held.root());
+        command.args(["--log-level", "info", "-n", "k8s_c_p", "--syslog", "--log-size-max", "16384"]);
+        call(command.stdin(Stdio::null()), LIMIT).done();
+        assert!(eventually(LIMIT, || held.read("sync").contains('\n')), "the caller is told nothing");
+        held
+    }
+
+    fn root(&self) -> String {
+        format!("--root={}", self.place.join("state").display())
+    }
+
+    /// An exec as CRI-O makes one, without a bundle: what it is told, and the log.
+    fn exec_for_cri_o(&self, name: &str, words: &[&str], options: &[&str]) -> (serde_json::Value, String) {
+        let mut process = self.bundle.config["process"].clone();
+        process["args"] = serde_json::json!(words);
+        process["terminal"] = options.contains(&"-t").into();
+        let file = |kind: &str| self.place.join(format!("{name}.{kind}"));
+        fs::write(file("json"), process.to_string()).unwrap();
+        let mut command = self.program(&format!("{name}.sync"));
+        command.args(["-c", &self.bundle.id, "-n", "k8s_c_p", "-r"]).arg(runtime::under_test());
+        command.arg("-p").arg(file("pid")).args(["-e", "-l"]).arg(file("log"));
+        command.arg("--socket-dir-path").arg(self.place.join("sockets")).args(["--log-level", "info"]);
+        command.args(["--sync", "--log-global-size-max", "16777216"]).args(options);
+        command.arg("--exec-process-spec").arg(file("json")).arg("--runtime-arg").arg(self.root());
+        // How it ends tells nothing: what the caller is told does.
+        call(command.stdin(Stdio::null()), LIMIT);
+        let told = serde_json::from_str(&self.read(&format!("{name}.sync"))).unwrap();
+        (told, self.read(&format!("{name}.log")))
     }
 
     fn runtime(&self, words: &[&str]) -> Outcome {
@@ -129,6 +186,38 @@ fn failed_creation_is_told_in_the_runtimes_words() {
     let told: serde_json::Value = serde_json::from_str(held.read("sync").trim()).unwrap();
     assert!(told["data"].as_i64().unwrap() < 0, "{told}");
     assert!(told["message"].as_str().unwrap().contains("missing"), "{told}");
+}
+
+#[test]
+fn cri_o_creates_a_container_and_execs_in_it() {
+    needs!(root());
+    let held = Held::create_for_cri_o(Bundle::shell("echo out; sleep 1000"));
+    let told: serde_json::Value = serde_json::from_str(&held.read("sync")).unwrap();
+    assert_eq!(told, serde_json::json!({"pid": held.read("pid").trim().parse::<u32>().unwrap()}));
+    assert!(held.place.join("sockets").join(&held.bundle.id).join("attach").exists());
+    held.start();
+    assert!(eventually(LIMIT, || without_times(&held.read("log")) == ["stdout F out"]));
+
+    let (told, log) =
+        held.exec_for_cri_o("done", &["/bin/sh", "-c", "echo a; echo b >&2; exit 3"], &["-T", "30"]);
+    assert_eq!(told, serde_json::json!({"exit_code": 3}));
+    let mut lines = without_times(&log);
+    lines.sort_unstable();
+    assert_eq!(lines, ["stderr F b", "stdout F a"]);
+
+    let (told, _) = held.exec_for_cri_o("long", &["/bin/sh", "-c", "sleep 1000 & sleep 1000"], &["-T", "1"]);
+    assert_eq!(told, serde_json::json!({"exit_code": -1, "message": "command timed out"}));
+
+    let (told, log) = held.exec_for_cri_o("terminal", &["/bin/sh", "-c", "test -t 1 && echo tty"], &["-t"]);
+    assert_eq!(told, serde_json::json!({"exit_code": 0}));
+    assert_eq!(without_times(&log), ["stdout F tty\r"]);
+
+    let (told, _) = held.exec_for_cri_o("missing", &["/bin/nothing"], &[]);
+    assert_eq!(told["exit_code"], -1, "{told}");
+    assert!(told["message"].as_str().unwrap().contains("/bin/nothing"), "{told}");
+
+    held.runtime(&["kill", &held.bundle.id, "KILL"]).done();
+    held.ends_with("137");
 }
 
 #[test]

@@ -17,11 +17,11 @@ pub struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Makes one under `base`, or under the system's run directory where the path would be too long: the runtime gets it
-    /// as a path.
+    /// Makes one under `base`, or under the system's run directory where there is no base or the path would be too long: the
+    /// runtime gets it as a path.
     pub fn new(base: &Path, name: &str) -> Result<Self, std::io::Error> {
         let mut directory = base.join(format!("pty-{name}"));
-        if directory.as_os_str().len() + "/s".len() > PATH_LIMIT {
+        if !base.is_absolute() || directory.as_os_str().len() + "/s".len() > PATH_LIMIT {
             directory = run_directory().join(format!("hull-pty-{}-{name}", std::process::id()));
         }
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;

@@ -54,9 +54,15 @@ impl Args {
     /// Reads the arguments after the program's name.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut args = Self { partial_flag: true, ..Self::default() };
-        let mut words = words;
+        let mut words = words.peekable();
         while let Some(word) = words.next() {
             if args.take_flag(&word) {
+                continue;
+            }
+            if word == "--api-version" {
+                // A flag to conmon's parser; podman gives a number after it.
+                let number = words.next_if(|next| next.parse::<u32>().is_ok());
+                args.api_version = number.and_then(|number| number.parse().ok()).unwrap_or(1);
                 continue;
             }
             let (name, inline) = match word.split_once('=') {
@@ -109,9 +115,9 @@ impl Args {
             "-n" | "--name" => self.name = value,
             "-r" | "--runtime" => self.runtime = PathBuf::from(value),
             "--runtime-arg" => self.runtime_args.push(value),
-            "--runtime-opt" => self.runtime_opts.push(value),
+            "--runtime-opt" | "--restore-arg" => self.runtime_opts.push(value),
             "-b" | "--bundle" => self.bundle = PathBuf::from(value),
-            "-p" | "--container-pidfile" => self.container_pid_file = path(),
+            "-p" | "--container-pidfile" | "--pidfile" => self.container_pid_file = path(),
             "-P" | "--conmon-pidfile" => self.own_pid_file = path(),
             "-l" | "--log-path" => self.logs.push(value),
             "--log-size-max" => self.log_size_max = positive(&value)?,
@@ -129,8 +135,7 @@ impl Args {
             "--restore" => self.restore = Some(value),
             "--exec-process-spec" => self.exec_process = path(),
             "-T" | "--timeout" => self.timeout = positive(&value)?,
-            // podman gives a number after it, other callers use it as a flag.
-            "--api-version" => self.api_version = value.parse().unwrap_or(1),
+            "--api-version" => self.api_version = u32::try_from(positive(&value)?).unwrap_or(1),
             "--log-level"
             | "--log-allowlist-dir"
             | "--seccomp-notify-socket"
@@ -150,10 +155,15 @@ impl Args {
         if self.runtime.as_os_str().is_empty() {
             return Err("Runtime path not provided. Use --runtime".to_owned());
         }
+        if self.exec && self.bundle.as_os_str().is_empty() && self.container_pid_file.is_none() {
+            return Err("Container PID file not provided. Use --container-pidfile".to_owned());
+        }
         if self.exec && self.exec_process.is_none() {
             return Err("Exec process spec path not provided. Use --exec-process-spec".to_owned());
         }
-        if !self.bundle.is_absolute() {
+        // CRI-O names no bundle for an exec.
+        let needs_bundle = !self.exec || !self.bundle.as_os_str().is_empty();
+        if needs_bundle && !self.bundle.is_absolute() {
             return Err("Bundle path must be absolute. Use --bundle".to_owned());
         }
         Ok(self)
@@ -197,11 +207,55 @@ mod tests {
     }
 
     #[test]
+    fn command_lines_of_cri_o_are_understood() {
+        let create = parse(
+            "-b /run/b -c abc --exit-dir /var/run/crio/exits -l /var/log/pods/p/c/0.log --log-level info -n k8s_c_p \
+             -P /run/b/conmon-pidfile -p /run/b/pidfile --persist-dir /var/lib/c/userdata -r /usr/bin/hull \
+             --runtime-arg --root=/run/hull --socket-dir-path /var/run/crio --syslog -u abc -s --log-size-max 16384 \
+             --no-sync-log --log-path journald: --no-pivot --leave-stdin-open -i --restore /var/lib/c/checkpoint \
+             --runtime-opt --lsm-profile=selinux:a:b:c",
+        )
+        .unwrap();
+        assert_eq!(create.logs, ["/var/log/pods/p/c/0.log", "journald:"]);
+        assert_eq!((create.api_version, create.log_size_max), (0, 16384));
+        assert_eq!(create.exit_dir, Some("/var/run/crio/exits".into()));
+        assert_eq!(create.persist_dir, Some("/var/lib/c/userdata".into()));
+        assert_eq!(create.own_pid_file, Some("/run/b/conmon-pidfile".into()));
+        assert_eq!(create.container_pid_file, Some("/run/b/pidfile".into()));
+        assert_eq!(create.socket_dir, Some("/var/run/crio".into()));
+        assert_eq!(create.runtime_args, ["--root=/run/hull"]);
+        assert_eq!(create.runtime_opts, ["--lsm-profile=selinux:a:b:c"]);
+        assert_eq!(create.restore.as_deref(), Some("/var/lib/c/checkpoint"));
+        assert!(create.systemd_cgroup && create.no_sync_log && create.no_pivot);
+        assert!(create.leave_stdin_open && create.stdin && !create.terminal);
+
+        let exec = parse(
+            "-c abc -n k8s_c_p -r /usr/bin/hull -p /tmp/pidfile1 -e -l /tmp/crio-log-abc1 --socket-dir-path /var/run/crio \
+             --log-level info --sync --log-global-size-max 16777216 -t -T 5 -s --exec-process-spec /tmp/exec-1 \
+             --runtime-arg --root=/run/hull",
+        )
+        .unwrap();
+        assert!(exec.exec && exec.sync && exec.terminal && exec.systemd_cgroup);
+        assert_eq!((exec.timeout, exec.log_size_total), (5, 16_777_216));
+        assert_eq!(exec.exec_process, Some("/tmp/exec-1".into()));
+    }
+
+    #[test]
+    fn version_of_the_protocol_is_a_flag_with_or_without_a_number() {
+        for (text, version) in [("--api-version 1", 1), ("--api-version", 1), ("--api-version=1", 1), ("", 0)]
+        {
+            let args = parse(&format!("{text} -c abc -r /r -b /b")).unwrap();
+            assert_eq!((args.api_version, args.container.as_str()), (version, "abc"), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert!(parse("-r /r -b /b").unwrap_err().contains("--cid"));
         assert!(parse("-c a -b /b").unwrap_err().contains("--runtime"));
         assert!(parse("-c a -r /r -b b").unwrap_err().contains("absolute"));
         assert!(parse("-c a -r /r -b /b -e").unwrap_err().contains("--exec-process-spec"));
+        assert!(parse("-c a -r /r -e --exec-process-spec /s").unwrap_err().contains("--container-pidfile"));
         assert!(parse("-c a --nonsense 1").unwrap_err().contains("Unknown option"));
         assert!(parse("--version").unwrap().version);
     }

@@ -7,7 +7,10 @@ use hull_sys::process::{self, CloneRequest};
 use super::args::Args;
 use super::ending;
 use super::sync::Pipes;
-use super::watch::Watch;
+use super::watch::{End, Watch};
+
+/// The text by which callers know that an exec took too long.
+const TIMED_OUT: &str = "command timed out";
 
 /// Starts the monitor; comes back in the caller's process once the background one is on its way.
 pub fn start(args: Args) -> Result<(), String> {
@@ -64,23 +67,34 @@ fn monitor(args: &Args, mut pipes: Pipes) -> Result<(), String> {
     }
     let watched = watch(args, &mut pipes);
     match watched {
-        Ok(code) => {
+        Ok(end) => {
             if args.exec {
-                let key = if args.api_version > 0 { "data" } else { "exit_code" };
-                pipes.report(key, i64::from(code), None);
+                match end {
+                    End::Code(code) => pipes.report(key(args), i64::from(code), None),
+                    End::TimedOut => pipes.report(key(args), -1, Some(TIMED_OUT)),
+                }
             }
             drop(pipes);
             ending::become_exit_command(args)
         }
         Err(text) => {
             // The one place where a failure before the container's start is told.
-            pipes.report(if args.api_version > 0 { "data" } else { "pid" }, -1, Some(&text));
+            pipes.report(key(args), -1, Some(&text));
             Err(text)
         }
     }
 }
 
-fn watch(args: &Args, pipes: &mut Pipes) -> Result<i32, String> {
+/// What a caller looks for the last number under; the older form has a name for each.
+fn key(args: &Args) -> &'static str {
+    match (args.api_version > 0, args.exec) {
+        (true, _) => "data",
+        (false, true) => "exit_code",
+        (false, false) => "pid",
+    }
+}
+
+fn watch(args: &Args, pipes: &mut Pipes) -> Result<End, String> {
     let mut watch = Watch::new(args)?;
     pipes.attach_is_ready()?;
     let pid = watch.create()?;

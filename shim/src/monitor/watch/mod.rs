@@ -52,6 +52,15 @@ const OOM: u64 = 8;
 const NOTIFY: u64 = 9;
 const FIRST_CLIENT: u64 = 16;
 
+/// How a container or exec ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this exit code.
+    Code(i32),
+    /// It was killed because its time was over.
+    TimedOut,
+}
+
 /// One container or exec and everything that is held for it.
 #[derive(Debug)]
 pub struct Watch<'a> {
@@ -96,7 +105,8 @@ impl<'a> Watch<'a> {
         let attaches = !logs.passthrough && (!args.exec || args.exec_attach);
         let host =
             args.sdnotify_socket.clone().or_else(|| Some(PathBuf::from(std::env::var_os("NOTIFY_SOCKET")?)));
-        let has_fifos = !logs.passthrough && (!args.exec || args.terminal);
+        let has_bundle = !args.bundle.as_os_str().is_empty();
+        let has_fifos = !logs.passthrough && has_bundle && (!args.exec || args.terminal);
         let fifo = |name| has_fifos.then(|| ControlFifo::new(&args.bundle, name)).transpose();
         let watch = Self {
             args,
@@ -197,8 +207,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Watches until the container has ended and its output is logged; gives the exit code.
-    pub fn until_the_end(&mut self) -> Result<i32, String> {
+    /// Watches until the container has ended and its output is logged.
+    pub fn until_the_end(&mut self) -> Result<End, String> {
         if self.args.start {
             self.start_container()?;
         }
@@ -208,7 +218,7 @@ impl<'a> Watch<'a> {
             self.step(limit.filter(|_| !overdue))?;
             if !overdue && limit.is_some_and(|at| Instant::now() >= at) {
                 overdue = true;
-                self.pass_on(9);
+                self.kill_all();
             }
         }
         // Complete before the exit file shows: managers rely on it.
@@ -225,7 +235,16 @@ impl<'a> Watch<'a> {
         while self.clients.values().any(Client::has_unsent) && Instant::now() < deadline {
             self.step(Some(deadline))?;
         }
-        Ok(code)
+        Ok(if overdue { End::TimedOut } else { End::Code(code) })
+    }
+
+    /// Kills what was started, with its process group if it leads one.
+    fn kill_all(&self) {
+        if let Some(pid) = self.pid.filter(|_| self.exit.is_none()) {
+            // Not reaped yet, so the number is still its own; a group it does not lead has another number.
+            let _ = process::kill_group(Pid::from_raw(pid), 9);
+            let _ = process::kill(Pid::from_raw(pid), 9);
+        }
     }
 
     /// Waits once and handles what happened.
