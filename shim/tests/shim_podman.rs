@@ -132,7 +132,9 @@ fn podman_attaches_a_terminal_and_leaves_it() {
     terminal.press("C-q");
     terminal.shows("status=0");
     assert_eq!(podman.call(&["inspect", &name, "--format", "{{.State.Status}}"]).text(), "running");
-    let inside = Terminal::start(&podman.line(&format!("exec -it {name} sh -c 'stty size; exit 9'")));
+    // podman tells the size when the process runs already.
+    let inside = "until stty size 2> /dev/null | grep -x \"30 100\"; do sleep 0.1; done; exit 9";
+    let inside = Terminal::start(&podman.line(&format!("exec -it {name} sh -c '{inside}'")));
     inside.shows("30 100");
     inside.shows("status=9");
 }
