@@ -9,7 +9,7 @@ use std::time::Duration;
 use containerd_daemon::{IMAGE, Manager, containerd};
 use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
-use hull_testkit::gate::program;
+use hull_testkit::gate::{Gate, program};
 use hull_testkit::needs;
 use hull_testkit::place::unique;
 
@@ -104,4 +104,40 @@ fn layers_are_mounted_by_the_overlay_snapshotter() {
     manager.ctr(&["task", "rm", "--force", &name]);
     manager.ctr(&["container", "rm", &name]).done();
     assert!(!manager.state_of(&name).exists());
+}
+
+/// CRIU 3 does not know the kernels that this is run on.
+fn criu() -> Gate {
+    program("criu")?;
+    let said = std::process::Command::new("criu").arg("--version").output().unwrap();
+    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or_default().to_owned();
+    let major = version.split([' ', '.']).find_map(|word| word.parse::<u32>().ok());
+    if major >= Some(4) { Ok(()) } else { Err(format!("CRIU 4 is needed, this is {version:?}")) }
+}
+
+#[test]
+fn container_is_checkpointed_and_goes_on_after_its_restore() {
+    needs!(containerd(), criu());
+    let manager = Manager::start();
+    let (name, checkpoint) = (unique("saved"), "localhost/checkpoint:latest");
+    let script = "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.1; done";
+    manager.run(&["-d"], &name, &["sh", "-c", script]).done();
+    let mut execs = 0;
+    let mut count = || {
+        execs += 1;
+        let inside = ["task", "exec", "--exec-id", &format!("e{execs}"), &name, "cat", "/dev/shm/count"];
+        manager.ctr(&inside).stdout.trim().parse::<u32>().unwrap_or(0)
+    };
+    assert!(eventually(LIMIT, || count() > 20));
+    let before = count();
+    manager.ctr(&["container", "checkpoint", "--task", "--image", "--rw", &name, checkpoint]).done();
+    manager.ctr(&["task", "rm", "--force", &name]);
+    manager.ctr(&["container", "rm", &name]).done();
+    manager.ctr(&["container", "restore", "--live", &name, checkpoint]).done();
+    assert_eq!(manager.status(&name), "RUNNING");
+    let after = count();
+    assert!(after >= before, "{after} after {before}: it began anew");
+    assert!(eventually(LIMIT, || count() > after), "it does not go on");
+    manager.ctr(&["task", "rm", "--force", &name]);
+    manager.ctr(&["container", "rm", &name]).done();
 }

@@ -276,6 +276,28 @@ fn container_is_restored_by_its_start() {
 }
 
 #[test]
+fn container_that_cannot_be_restored_has_ended() {
+    needs!(root());
+    let tools = Scratch::new("tools");
+    let program = scripted(&tools, "case \"$*\" in *' restore '*) exit 1;; esac; exec $REAL \"$@\"");
+    let mut shim = Shim::start_with(our_shim(), Bundle::shell("exit 9"), program);
+    let request = CreateTaskRequest { checkpoint: "/images/c".into(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let named = shim.named("");
+    let wait = shim.client.send("containerd.task.v2.Task", "Wait", &named);
+    let (_, text) = shim.refused("Start", &named);
+    assert!(text.starts_with("OCI runtime restore failed: "), "{text}");
+    let waited = WaitResponse::decode(shim.client.receive(wait).unwrap().as_slice()).unwrap();
+    assert_eq!(waited.exit_status, 255);
+    assert_eq!(shim.state().status(), Status::Stopped);
+    // As `ctr task rm --force` does it.
+    let kill = KillRequest { id: shim.bundle.id.clone(), signal: 9, all: true, ..KillRequest::default() };
+    assert_eq!(shim.refused("Kill", &kill).0, 5);
+    assert_eq!(shim.delete().exit_status, 255);
+    shim.shut_down();
+}
+
+#[test]
 fn options_of_both_forms_reach_the_runtime() {
     needs!(root());
     let tools = Scratch::new("tools");

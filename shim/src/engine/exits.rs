@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    fn process_ended(&mut self, key: &Key, exit: Exit) {
+    pub(super) fn process_ended(&mut self, key: &Key, exit: Exit) {
         if key.is_init() {
             // The kill for lack of memory comes before the exit that it caused.
             let id = self.sites.get(&key.container).and_then(|site| Some(site.oom.as_ref()?.0));

@@ -14,12 +14,14 @@ use crate::bundle::{Bundle, options_from, write_private};
 use crate::cgroup;
 use crate::io::Output;
 use crate::runtime::{Runtime, Streams, output_file, words};
-use crate::task::{Job, Key, Outcome, Stdio, Ticket};
+use crate::task::{Exit, Job, Key, Outcome, Stdio, Ticket};
 use crate::ttrpc::{Code, Refusal};
 
 use super::rootfs::mount_all;
 use super::{Engine, Site, Timer, Watched};
 
+/// The exit status of a process that could not be restored.
+const NEVER_WAS: u32 = 255;
 const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
 /// A runtime's log that is longer than this is begun anew before the next call.
@@ -94,8 +96,15 @@ impl Engine {
 
     /// Gives a job's result to the state machine.
     pub(super) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        let fails_to_restore = ticket.job == Job::Restore && matches!(outcome, Outcome::Failed(_));
+        let never_was = fails_to_restore.then(|| ticket.key.clone());
         let effects = self.pod.done(ticket, outcome);
         self.todo.extend(effects);
+        if let Some(key) = never_was {
+            // There will be no process whose end could be awaited, and a client that removes the task awaits it.
+            let exit = Exit { status: NEVER_WAS, at: self.clock.now() };
+            self.process_ended(&key, exit);
+        }
     }
 
     fn begin_create(&mut self, ticket: &Ticket, request: &CreateTaskRequest) -> Begun {
