@@ -8,6 +8,7 @@ use crate::criu::messages::{DUMP, Features, Options, PRE_DUMP, PageServer, Reque
 use crate::criu::program::Criu;
 use crate::criu::worker::{Start, Streams, Worker};
 use crate::error::{Code, Context, Error, Result};
+use crate::files::read_text;
 use crate::globals::Globals;
 use crate::log::Level;
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
@@ -62,6 +63,9 @@ pub fn checkpoint(mut request: Request, directory: StateDir, globals: &Globals) 
     let images = at(Step::Checkpoint, || open_images(&request))?;
     let criu = at(Step::Checkpoint, || prepare_criu(&request, globals))?;
     let question = at(Step::Checkpoint, || question(&request, &images, init, &directory, &record))?;
+    if request.ends_the_container() {
+        warn_of_strangers(init, &record, globals);
+    }
     let dumped = at(Step::Checkpoint, || dump(&criu, &question, &images, &mut request));
     if let Err(error) = dumped {
         if status == Status::Running {
@@ -87,6 +91,36 @@ fn running(record: &Record, status: Status) -> Result<&ProcessIdentity> {
         )
         .object(record.id.clone())),
     }
+}
+
+/// CRIU saves the first process and its descendants. What `exec` left behind is a child of the outside, as that is where
+/// the kernel looks for a new parent, and ends with the container.
+fn warn_of_strangers(init: &ProcessIdentity, record: &Record, globals: &Globals) {
+    // A list that cannot be read is no reason to save nothing.
+    for pid in Cgroup::open(&record.cgroup).processes(true).unwrap_or_default() {
+        if !descends_from(pid, init.pid) {
+            let text =
+                format!("process {pid} was started by exec: it is not saved, and ends with the container");
+            globals.log.write(Level::Warning, &text);
+        }
+    }
+}
+
+fn descends_from(mut pid: i32, ancestor: i32) -> bool {
+    while pid > 1 && pid != ancestor {
+        match parent_of(pid) {
+            Some(parent) => pid = parent,
+            // Gone meanwhile: nothing is lost with it.
+            None => return true,
+        }
+    }
+    pid == ancestor
+}
+
+/// Field 4 of proc_pid_stat(5), counted from the end of the name.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = read_text(format!("/proc/{pid}/stat").as_str()).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn open_images(request: &Request) -> Result<Images> {
