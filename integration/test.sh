@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 integration/setup.sh
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 integration/prepare.sh
+integration/criu.sh
 
 cargo build --quiet --workspace --bins
 target=${CARGO_TARGET_DIR:-target}

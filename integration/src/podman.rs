@@ -44,6 +44,17 @@ impl Podman {
         call(self.command().args(arguments).stdin(Stdio::null()), Duration::from_secs(90))
     }
 
+    /// `podman ARGUMENTS...`, which finds programs in the directory of `program` first.
+    ///
+    /// # Panics
+    /// When `program` lies in no directory.
+    #[track_caller]
+    pub fn call_beside(&self, program: &Path, arguments: &[&str]) -> Outcome {
+        let directory = program.parent().expect("a program lies in a directory").display();
+        let path = format!("{directory}:{}", std::env::var("PATH").unwrap_or_default());
+        call(self.command().env("PATH", path).args(arguments).stdin(Stdio::null()), Duration::from_secs(90))
+    }
+
     /// `podman run OPTIONS... IMAGE ARGUMENTS...`. The limits are given because a machine may refuse podman's own.
     #[track_caller]
     pub fn run(&self, options: &[&str], arguments: &[&str]) -> Outcome {

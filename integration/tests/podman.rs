@@ -176,3 +176,29 @@ fn a_person_at_a_terminal_gets_a_shell() {
     terminal.press("Enter");
     terminal.shows("status=6");
 }
+
+#[test]
+fn a_checkpointed_container_counts_on_after_restore() {
+    needs!(podman());
+    let criu = match gate::criu() {
+        Ok(criu) => criu,
+        Err(why) => return gate::skipped(&why),
+    };
+    let podman = Podman::start();
+    let name = podman.name.clone();
+    let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
+    podman.detached(&[], &["sh", "-c", script]);
+    let numbers = || {
+        let logs = podman.call(&["logs", &name]);
+        logs.stdout.lines().filter_map(|line| line.parse().ok()).collect::<Vec<u32>>()
+    };
+    let last = || numbers().last().copied().unwrap_or(0);
+    assert!(eventually(PATIENCE, || last() >= 3));
+    podman.call_beside(&criu, &["container", "checkpoint", &name]).done();
+    assert_eq!(podman.call(&["inspect", "-f", "{{.State.Status}}", &name]).text(), "exited");
+    let saved = last();
+    podman.call_beside(&criu, &["container", "restore", &name]).done();
+    assert!(eventually(PATIENCE, || last() > saved), "{saved} is still the last number");
+    let all = numbers();
+    assert!(all.windows(2).all(|pair| pair[0] <= pair[1]), "it began again: {all:?}");
+}

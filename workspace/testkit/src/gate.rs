@@ -106,6 +106,25 @@ pub fn debian() -> Gate {
         .map_err(|_| "needs the Debian root file system of integration/prepare.sh".to_owned())
 }
 
+/// A CRIU that works on this kernel: the one that `integration/criu.sh` fetched, or the system's.
+///
+/// # Errors
+/// There is none.
+pub fn criu() -> Result<std::path::PathBuf, String> {
+    let works = |path: &std::path::PathBuf| {
+        let mut check = std::process::Command::new(path);
+        crate::call(check.arg("check").stdin(std::process::Stdio::null()), std::time::Duration::from_secs(60))
+            .code
+            == 0
+    };
+    let fetched = Some(place::cache_dir().join("criu/criu")).filter(|path| path.is_file());
+    [fetched, find("criu")]
+        .into_iter()
+        .flatten()
+        .find(works)
+        .ok_or_else(|| "needs a criu that works on this kernel: integration/criu.sh".to_owned())
+}
+
 /// Finds a program in PATH and in the directories of system programs.
 #[must_use]
 pub fn find(name: &str) -> Option<std::path::PathBuf> {
