@@ -20,10 +20,10 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// A stream that moved something so shortly before is busy: it is left alone for a moment, so that one turn moves what
 /// would have taken many.
 const BUSY: Duration = Duration::from_millis(1);
-/// How long a busy stream is left alone: at 3 GB/s less than half of a grown pipe is written in that time.
+/// How long a busy stream is left alone.
 const PAUSE: Duration = Duration::from_micros(100);
-/// Size of a pipe that nobody made larger (pipe(7)).
-const USUAL_PIPE: usize = 64 << 10;
+/// What moves so much in one turn gathers by itself: a pause would only let its pipe run full.
+const MUCH: usize = 32 << 10;
 /// A pipe that was full this many times is made larger.
 const FULL_BEFORE_GROWTH: u32 = 2;
 /// Size of a grown pipe (the kernel's default limit for unprivileged users).
@@ -80,9 +80,6 @@ pub struct Stream {
     away: bool,
     look: Duration,
     full: u32,
-    grown: bool,
-    /// How much the smaller one of its pipes holds.
-    capacity: usize,
     /// When it last moved something and found no more.
     last: Option<Instant>,
 }
@@ -100,8 +97,6 @@ impl Stream {
             away: false,
             look: FIRST_LOOK,
             full: 0,
-            grown: false,
-            capacity: USUAL_PIPE,
             last: None,
         }
     }
@@ -143,31 +138,11 @@ impl Stream {
         Turn::Again
     }
 
-    /// What a stream waits for that is up to date: for a moment to pass if it is busy, unless its pipe could be full
-    /// before the moment is over.
+    /// What a stream waits for that is up to date: for a moment to pass if it is busy with little at a time.
     fn wait_or_pause(&mut self, moved: usize) -> Turn {
         let now = Instant::now();
         let before = self.last.replace(now);
-        if !is_busy(before, now) {
-            return Turn::Input;
-        }
-        if moved < self.capacity / 2 {
-            return Turn::Look(PAUSE);
-        }
-        self.grow();
-        Turn::Input
-    }
-
-    /// Makes both pipes larger. Best effort: with the kernel's size it only takes more turns.
-    fn grow(&mut self) {
-        if std::mem::replace(&mut self.grown, true) {
-            return;
-        }
-        let grown =
-            [&self.input, self.output()].map(|pipe| rustix::pipe::fcntl_setpipe_size(pipe, GROWN_PIPE));
-        if grown.iter().all(Result::is_ok) {
-            self.capacity = GROWN_PIPE;
-        }
+        if is_busy(before, now) && moved < MUCH { Turn::Look(PAUSE) } else { Turn::Input }
     }
 
     fn step(&mut self) -> Result<Moved, SysError> {
@@ -253,7 +228,9 @@ impl Stream {
         }
         self.full += 1;
         if self.full == FULL_BEFORE_GROWTH {
-            self.grow();
+            // Best effort: with the kernel's size it only takes more turns.
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
+            let _ = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
         }
         Turn::Room
     }
@@ -378,13 +355,8 @@ mod tests {
             assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), 4, "taken at once");
         }
         assert_eq!(stream.take_turn(), Turn::Input);
-        // A pipe that may be full before the pause is over is not left alone, but made larger.
         stream.last = future();
-        io::write(writer.as_fd(), &[0; USUAL_PIPE / 2]).unwrap();
-        assert_eq!(stream.take_turn(), Turn::Input);
-        assert_eq!(
-            (stream.grown, rustix::pipe::fcntl_getpipe_size(&stream.input).unwrap()),
-            (true, stream.capacity)
-        );
+        io::write(writer.as_fd(), &[0; MUCH]).unwrap();
+        assert_eq!(stream.take_turn(), Turn::Input, "much is not held up");
     }
 }
