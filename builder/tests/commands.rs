@@ -348,6 +348,10 @@ fn an_ended_container_starts_again_with_its_files() {
         assert_eq!(bed.ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "again running\n");
         assert!(counted(wanted));
     }
+    // The monitor of the first run cleans up after it, so late that the container has been started again.
+    let id = bed.ok(&["ps", "-q", "--no-trunc"]);
+    bed.ok(&["after-exit", id.trim()]);
+    assert_eq!(count(), "run\nrun\nrun\n");
     bed.ok(&["stop", "-t", "1", "again"]);
     bed.ok(&["rm", "again"]);
     assert!(bed.fails(&["start", "again"]).contains("no container again"));

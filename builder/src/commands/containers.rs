@@ -3,7 +3,7 @@
 //! ```text
 //! container.json config.json             what the container is, and what the runtime is told
 //! upper work rootfs                      the overlay; `rootfs` is where it is mounted
-//! volumes/N log exits/ID pid hosts        data of volumes, output when detached, exit code, files bound in
+//! volumes/N log exits/RUN/ID pid hosts    data of volumes, output when detached, exit codes, files bound in
 //! ```
 
 use std::fs::{self, File};
@@ -50,6 +50,9 @@ pub(crate) struct Container {
     pub(crate) network: String,
     /// Published ports, `host:container/protocol`.
     pub(crate) ports: Vec<String>,
+    /// How often it was started again: who cleans up after a run must not take away what the next one uses.
+    #[serde(default)]
+    pub(crate) run: u32,
 }
 
 /// A container and where it is.
@@ -158,13 +161,20 @@ impl Place {
 
     /// The exit code that was noted.
     pub(crate) fn exit_code(&self) -> Option<i32> {
-        fs::read_to_string(self.dir.join("exits").join(&self.container.id)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.exits().join(&self.container.id)).ok()?.trim().parse().ok()
+    }
+
+    /// Where the exit code of this run is noted; a monitor may still write that of the last run.
+    pub(crate) fn exits(&self) -> PathBuf {
+        self.dir.join("exits").join(self.container.run.to_string())
     }
 
     /// Mounts the image's layers with the container's own on top.
     pub(crate) fn mount(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
-        for name in ["upper", "work", "rootfs"] {
-            fs::create_dir_all(self.dir.join(name))?;
+        for dir in
+            ["upper", "work", "rootfs"].map(|name| self.dir.join(name)).into_iter().chain([self.exits()])
+        {
+            fs::create_dir_all(dir)?;
         }
         let tree = overlay::mount(lowers, Some((&self.dir.join("upper"), &self.dir.join("work"))))?;
         let target = open_directory(&self.rootfs())?;
@@ -184,17 +194,37 @@ impl Place {
         Ok(store.snapshot(&self.container.diff_ids).ok_or_else(missing)?.layers)
     }
 
-    /// Held while the container is deleted: who removes its record must not overtake another's hooks, which read it.
+    /// Held while the container is started, cleaned up or deleted: who removes its record or its mounts must not
+    /// overtake another, whose hooks read the one and whose processes use the other.
     pub(crate) fn lock(&self, store: &Store) -> Result<Lock, Failure> {
         Ok(store.lock(&format!("container-{}", self.container.id))?)
+    }
+
+    /// What is to be done when this run has ended; nothing if the container was started again since.
+    pub(crate) fn clean_up(&self, store: &Store) -> Result<(), Failure> {
+        let _lock = self.lock(store)?;
+        let now = find(store, &self.container.id).map(|place| place.container.run);
+        match now.is_ok_and(|run| run == self.container.run) {
+            true if self.container.remove => self.erase(store),
+            true => {
+                self.ask(&["delete", "--force", &self.container.id])?;
+                unmount(&self.rootfs());
+                Ok(())
+            }
+            false => Ok(()),
+        }
     }
 
     /// Unmounts and removes everything, after the runtime has forgotten the container.
     pub(crate) fn remove(&self, store: &Store) -> Result<(), Failure> {
         let _lock = self.lock(store)?;
-        if !self.dir.join("container.json").exists() {
-            return Ok(());
+        match self.dir.join("container.json").exists() {
+            true => self.erase(store),
+            false => Ok(()),
         }
+    }
+
+    fn erase(&self, store: &Store) -> Result<(), Failure> {
         let output = self.ask(&["delete", "--force", &self.container.id])?;
         if self.status()?.is_alive() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -46,21 +46,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 pub(crate) struct AfterExit {
     /// Id of the container
     container: String,
+    /// Which of its runs has ended
+    #[arg(default_value_t = 0)]
+    run: u32,
 }
 
 /// Deletes the runtime's state, unmounts, and removes the container if that was asked for.
 pub(crate) fn after_exit(arguments: &AfterExit) -> Outcome {
     let store = host::open_store()?;
-    let Ok(place) = containers::find(&store, &arguments.container) else {
+    let Ok(mut place) = containers::find(&store, &arguments.container) else {
         // Somebody was quicker to remove it.
         return Ok(ExitCode::SUCCESS);
     };
-    let lock = place.lock(&store)?;
-    place.ask(&["delete", "--force", &place.container.id])?;
-    containers::unmount(&place.rootfs());
-    drop(lock);
-    if place.container.remove {
-        place.remove(&store)?;
-    }
+    place.container.run = arguments.run;
+    place.clean_up(&store)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Image, Reference, Store, Tagged};
+use hull_image::{Image, Lock, Reference, Store, Tagged};
 use hull_layer::Unpacker;
 
 use super::containers::{self, Container, Place};
@@ -117,9 +117,10 @@ fn start(arguments: &Arguments) -> Outcome {
     let (_, image) = obtain(&store, &arguments.image, &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
         .ok_or_else(|| format!("run: there is no runtime {}", arguments.runtime))?;
-    let place = make(&store, arguments, &image, runtime)?;
+    let (place, lock) = make(&store, arguments, &image, runtime)?;
     let prepared = prepare(&store, arguments, &image, &place);
     if let Err(error) = prepared {
+        drop(lock);
         // The first error is the one to tell.
         let _ = place.remove(&store);
         return Err(error);
@@ -127,8 +128,11 @@ fn start(arguments: &Arguments) -> Outcome {
     // A long-lived container must not keep garbage collection from the store: its image is pinned.
     drop(store);
     match arguments.detach {
-        true => background(&place),
-        false => foreground(&place, arguments),
+        true => background(&place, lock),
+        false => {
+            drop(lock);
+            foreground(&place, arguments)
+        }
     }
 }
 
@@ -155,9 +159,14 @@ pub(crate) fn obtain(
     Ok(found?)
 }
 
-/// Reserves the name and writes down what the container is.
-fn make(store: &Store, arguments: &Arguments, image: &Image, runtime: PathBuf) -> Result<Place, Failure> {
-    let _lock = store.lock("containers")?;
+/// Reserves the name and writes down what the container is; nobody else starts it before the lock is given up.
+fn make(
+    store: &Store,
+    arguments: &Arguments,
+    image: &Image,
+    runtime: PathBuf,
+) -> Result<(Place, Lock), Failure> {
+    let _all = store.lock("containers")?;
     let id = containers::new_id()?;
     let name = arguments.name.clone().unwrap_or_else(|| format!("hull-{}", &id[..8]));
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -186,9 +195,10 @@ fn make(store: &Store, arguments: &Arguments, image: &Image, runtime: PathBuf) -
         remove: arguments.rm,
         network,
         ports: arguments.publish.clone(),
+        run: 0,
     };
     let dir = containers::dir(store).join(&id);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("exits"))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     let runtime_root = store.dir().join("run");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&runtime_root)?;
     let mut kept = vec![image.descriptor.digest.clone(), image.id().clone()];
@@ -196,8 +206,9 @@ fn make(store: &Store, arguments: &Arguments, image: &Image, runtime: PathBuf) -
     kept.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
     store.pin(&containers::pin(&id), &kept)?;
     let place = Place { container, dir, runtime_root };
+    let lock = place.lock(store)?;
     place.save()?;
-    Ok(place)
+    Ok((place, lock))
 }
 
 /// The ports that living containers publish.

@@ -20,30 +20,35 @@ pub(crate) struct Arguments {
 /// Starts each one; one that runs is no error.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for name in &arguments.containers {
-        let store = host::open_store()?;
-        let place = containers::find(&store, name)?;
-        if !place.status()?.is_alive() {
-            let _lock = place.lock(&store)?;
-            make_ready(&store, &place)?;
-        }
-        // A long-lived container must not keep garbage collection from the store: its image is pinned.
-        drop(store);
-        if !place.status()?.is_alive() {
-            hold(&place).map_err(|reason| format!("start {name}: {reason}"))?;
-        }
+        start(name).map_err(|reason| format!("start {name}: {reason}"))?;
         println!("{name}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn start(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let store = host::open_store()?;
+    let _lock = containers::find(&store, name)?.lock(&store)?;
+    // Read under the lock: another may have started or removed it meanwhile.
+    let mut place = containers::find(&store, name)?;
+    if place.status()?.is_alive() {
+        return Ok(());
+    }
+    make_ready(&store, &mut place)?;
+    // A long-lived container must not keep garbage collection from the store: its image is pinned.
+    drop(store);
+    Ok(hold(&place)?)
+}
+
 /// Takes away what the last run left, and mounts the files again.
-fn make_ready(store: &hull_image::Store, place: &Place) -> Result<(), Box<dyn std::error::Error>> {
+fn make_ready(store: &hull_image::Store, place: &mut Place) -> Result<(), Box<dyn std::error::Error>> {
     place.ask(&["delete", "--force", &place.container.id])?;
     containers::unmount(&place.rootfs());
+    place.container.run += 1;
+    place.save()?;
     for name in ["pid", "runtime.log"] {
         drop(fs::remove_file(place.dir.join(name)));
     }
-    drop(fs::remove_file(place.dir.join("exits").join(&place.container.id)));
     // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
     let work = place.dir.join("work");
     if work.exists() {

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use hull_image::Lock;
 use serde_json::{Value, json};
 
 use super::super::containers::{self, Place};
@@ -29,17 +30,17 @@ pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     // The runtime has told its error on our standard error, and the code 1 is also the container's to use.
     let code = complaint(place).filter(|_| code == 1).map_or(code, |said| refusal_code(&said));
-    fs::write(place.dir.join("exits").join(&place.container.id), code.to_string())?;
-    containers::unmount(&place.rootfs());
-    if place.container.remove {
-        place.remove(&host::open_store()?)?;
-    }
+    // Whoever has removed the container by force meanwhile has no use for the note, nor a place for it.
+    drop(fs::write(place.exits().join(&place.container.id), code.to_string()));
+    place.clean_up(&host::open_store()?)?;
     Ok(ExitCode::from(code as u8))
 }
 
 /// Starts a detached container; one that cannot run is removed.
-pub(super) fn background(place: &Place) -> Outcome {
-    match hold(place) {
+pub(super) fn background(place: &Place, lock: Lock) -> Outcome {
+    let held = hold(place);
+    drop(lock);
+    match held {
         Ok(()) => println!("{}", place.container.id),
         Err(reason) => {
             eprintln!("hull-build: run: {reason}");
@@ -113,7 +114,8 @@ fn monitor_command(place: &Place, monitor: &Path, writer: &std::io::PipeWriter) 
         command.arg(format!("--runtime-arg={argument}"));
     }
     command.args(["--bundle", &place.dir.display().to_string(), "--container-pidfile", &path("pid")]);
-    command.args(["--exit-dir", &path("exits"), "--persist-dir", &place.dir.display().to_string()]);
+    let exits = place.exits().display().to_string();
+    command.args(["--exit-dir", &exits, "--persist-dir", &place.dir.display().to_string()]);
     command.args([
         "--socket-dir-path",
         &place.dir.display().to_string(),
@@ -126,7 +128,8 @@ fn monitor_command(place: &Place, monitor: &Path, writer: &std::io::PipeWriter) 
     }
     let own = std::env::current_exe()?;
     command.arg("--exit-command").arg(own);
-    for argument in ["--root", &host::store_dir().display().to_string(), "after-exit", id] {
+    let (store, run) = (host::store_dir().display().to_string(), place.container.run.to_string());
+    for argument in ["--root", &store, "after-exit", id, &run] {
         command.args(["--exit-command-arg", argument]);
     }
     // The monitor writes to this pipe once the container is created: it must inherit it.
