@@ -7,6 +7,7 @@
 //! | an unknown capability name is an error; `sys_admin` without prefix or in small letters is a known one | names that are not exactly a known one are dropped with a warning (spec 1.3, config.md) |
 //! | `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other names | renamed; the crate's own spellings are refused |
 //! | `pids.limit` missing or null means 0 | `pids` is dropped |
+//! | `pagesize`, which callers of runc also write, is a missing member | read as `pageSize` |
 //! | a hugepage limit above 2^63 is an error | lowered to 2^63 - 1, which the kernel rounds down as well |
 //! | `user` of a process is required | added, the ids are 0 |
 //! | `null` is refused where the member has no `Option` | a null member is a member that is not there |

@@ -229,6 +229,17 @@ fn a_hugepage_limit_beyond_the_signed_range_is_the_largest() {
 }
 
 #[test]
+fn the_page_size_of_hugepages_is_read_as_callers_of_runc_write_it() {
+    let limits = json!({"hugepageLimits": [{"pagesize": "2MB", "limit": 5}]});
+    let spec = load_value(&changed("/linux/resources", limits)).expect("it is valid").spec;
+    let resources =
+        spec.linux().as_ref().and_then(|linux| linux.resources().clone()).expect("resources are there");
+    let sizes: Vec<&str> =
+        resources.hugepage_limits().iter().flatten().map(|limit| limit.page_size().as_str()).collect();
+    assert_eq!(sizes, ["2MB"]);
+}
+
+#[test]
 fn an_empty_seccomp_section_is_no_filter() {
     for seccomp in [json!({}), json!({"defaultAction": "", "syscalls": null}), json!({"syscalls": []})] {
         let plan = plan(&changed("/linux/seccomp", seccomp)).expect("it is valid");
