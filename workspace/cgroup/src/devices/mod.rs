@@ -128,7 +128,10 @@ fn read_rule(rule: &LinuxDeviceCgroup, index: usize) -> Result<Rule, Refusal> {
         },
     };
     let text = rule.access().as_deref().unwrap_or_default();
-    let access = if text.is_empty() { Some(Access::ALL) } else { Access::parse(text) };
+    // In a denial an `a`, the type's word for all, denies all; to allow by a letter that does not exist is refused.
+    let all = text.is_empty()
+        || !rule.allow() && text.chars().all(|letter| "rwma".contains(letter)) && text.contains('a');
+    let access = if all { Some(Access::ALL) } else { Access::parse(text) };
     let Some(access) = access else {
         return refuse("access", format!("{text:?} has other letters than r, w and m"));
     };

@@ -131,6 +131,19 @@ fn a_version_1_update_writes_the_difference_only() {
 }
 
 #[test]
+fn all_is_denied_by_its_letter_and_never_allowed_by_it() {
+    let rule =
+        |allow: bool| format!(r#"[{{"allow":{allow},"type":"c","major":1,"minor":11,"access":"rwa"}}]"#);
+    let read = DeviceRules::read(&configured(&rule(false)), true).expect("a denial");
+    assert_eq!(
+        read,
+        DeviceRules::read(&configured(&rule(false).replace("rwa", "rwm")), true).expect("a denial")
+    );
+    let refusal = DeviceRules::read(&configured(&rule(true)), true).unwrap_err();
+    assert_eq!(refusal.field, "/linux/resources/devices/0/access");
+}
+
+#[test]
 fn impossible_rules_are_refused() {
     let cases = [
         (r#"[{"allow":true,"type":"p"}]"#, "0/type", "a fifo is no device"),
