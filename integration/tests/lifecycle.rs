@@ -439,3 +439,31 @@ fn a_missing_working_directory_is_made_in_a_root_that_becomes_read_only() {
     outcome.done();
     assert_eq!(outcome.text(), "/srv/not/there\nread-only");
 }
+
+#[test]
+fn ids_are_mapped_of_a_source_that_an_earlier_mount_shows() {
+    needs!(gate::root(), gate::program("busybox"));
+    let outside = hull_testkit::Scratch::new("sources");
+    fs::create_dir(outside.join("inner")).expect("make a directory");
+    fs::write(outside.join("inner/file"), "").expect("write a file");
+    let bundle = Bundle::new(&["/bin/stat", "-c", "%u", "/first/inner/file", "/second/file"]);
+    for target in ["first", "second"] {
+        fs::create_dir(bundle.root().join(target)).expect("make the target of a mount");
+    }
+    let below = bundle.root().join("first/inner");
+    let bundle = bundle.with(|config| {
+        let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({ "type": "user" }));
+        config["linux"]["uidMappings"] = ids.clone();
+        config["linux"]["gidMappings"] = ids.clone();
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({ "destination": "/first", "source": outside.path(), "options": ["bind"] }));
+        mounts.push(json!({
+            "destination": "/second", "source": below, "options": ["bind"],
+            "uidMappings": ids, "gidMappings": ids,
+        }));
+    });
+    let outcome = Runtime::under_test().run(&bundle);
+    outcome.done();
+    assert_eq!(outcome.text(), "65534\n0");
+}

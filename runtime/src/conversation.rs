@@ -5,6 +5,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::groups::Remaining;
 use crate::link::{Link, ToChild, ToParent};
 use crate::log::Log;
+use crate::root::{mounts, sources};
 use crate::seal::{self, Seal};
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::Step;
@@ -12,7 +13,7 @@ use crate::{create, document, groups, hooks};
 use hull_cgroup::{Cgroup, DeviceRules};
 use hull_plan::{HostFacts, Plan};
 use hull_sys::process::{Child, WaitStatus, pidfd_pid, wait, wait_until};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the container's process may take for one step.
@@ -99,6 +100,10 @@ fn await_relayed(talk: &Conversation<'_>, relay: &Child) -> Result<Child> {
 fn listen(talk: &mut Conversation<'_>, child: &Child) -> Result<()> {
     loop {
         match next(talk, child)? {
+            ToParent::MapIds(index, tree) => {
+                map_ids(talk, index, &tree).map_err(|error| error.step(Step::Mounts))?;
+                talk.link.order(ToChild::IdsMapped)?;
+            }
             ToParent::RootReady => {
                 run_hooks(talk).map_err(|error| error.step(Step::RuntimeHooks))?;
                 talk.link.order(ToChild::HooksDone)?;
@@ -116,6 +121,13 @@ fn listen(talk: &mut Conversation<'_>, child: &Child) -> Result<()> {
             }
         }
     }
+}
+
+/// The kernel lets only who rules the file system's own user namespace map ids, which a container with another has not.
+fn map_ids(talk: &Conversation<'_>, index: usize, tree: &OwnedFd) -> Result<()> {
+    let mount = talk.plan.mounts.get(index);
+    let mount = mount.ok_or_else(|| Error::new(Code::InitDied, format!("there is no mount {index}")))?;
+    sources::map_ids(talk.plan, mount, talk.facts, tree).map_err(|error| mounts::named(mount, error))
 }
 
 fn run_hooks(talk: &mut Conversation<'_>) -> Result<()> {

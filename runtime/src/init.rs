@@ -118,7 +118,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     };
     let mut root = at(Step::Root, || root)?;
     let late = at(Step::Mounts, || {
-        mounts::mount_all(&mut root, plan, job.facts, &mut sources.mounts, &job.cgroup_mounts)
+        mounts::mount_all(&mut root, plan, job.facts, link, &mut sources.mounts, &job.cgroup_mounts)
     })?;
     at(Step::Devices, || devices::make_all(&root, plan))?;
     at(Step::RuntimeHooks, || link.tell(&ToParent::RootReady))?;

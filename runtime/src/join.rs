@@ -343,7 +343,7 @@ fn listen(
                 let state = document::state_value(target.record, Status::Running);
                 seal::hand_over(listener, &fd, &state, child.pid.as_raw())?;
             }
-            Some(other @ (ToParent::InitPid(_) | ToParent::RootReady)) => {
+            Some(other @ (ToParent::InitPid(_) | ToParent::MapIds(..) | ToParent::RootReady)) => {
                 return Err(Error::new(
                     Code::InitDied,
                     format!("the process said {other:?}, which exec does not know"),

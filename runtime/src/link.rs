@@ -17,6 +17,8 @@ pub const LONGEST: usize = 16_000;
 pub enum ToParent {
     /// The container's process is this one (a pidfd travels): the first child was only the relay.
     InitPid(OwnedFd),
+    /// The tree of the mount with this index in the plan; asks for its ids to be mapped, and for [`ToChild::IdsMapped`].
+    MapIds(usize, OwnedFd),
     /// Mounts and devices are there; asks for [`ToChild::HooksDone`].
     RootReady,
     /// Everything but the filter is done.
@@ -36,6 +38,8 @@ pub enum ToParent {
 pub enum ToChild {
     /// Id mappings are written and the control groups are joined.
     Proceed,
+    /// The tree has its id mapping.
+    IdsMapped,
     /// The hooks of the runtime's side have run.
     HooksDone,
     /// `run` only, where no gate is needed: start the program.
@@ -77,6 +81,7 @@ impl Link {
     pub fn tell(&self, message: &ToParent) -> Result<()> {
         let (tag, body, fd) = match message {
             ToParent::InitPid(fd) => (b'i', Vec::new(), Some(fd)),
+            ToParent::MapIds(index, tree) => (b'u', index.to_le_bytes().to_vec(), Some(tree)),
             ToParent::RootReady => (b'm', Vec::new(), None),
             ToParent::Ready => (b'r', Vec::new(), None),
             ToParent::Sealed => (b's', Vec::new(), None),
@@ -107,6 +112,10 @@ impl Link {
             || Error::new(Code::InitDied, format!("the container's process sent {:?}", char::from(*tag)));
         let message = match tag {
             b'i' => ToParent::InitPid(fds.next().ok_or_else(unexpected)?),
+            b'u' => {
+                let index = body.try_into().map_err(|_| unexpected())?;
+                ToParent::MapIds(usize::from_le_bytes(index), fds.next().ok_or_else(unexpected)?)
+            }
             b'm' => ToParent::RootReady,
             b'r' => ToParent::Ready,
             b's' => ToParent::Sealed,

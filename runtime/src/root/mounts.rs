@@ -1,9 +1,11 @@
 //! The mounts of the configuration, in the listed order.
 
 use super::cgroups::MountEntry;
-use super::{cgroups, copy_up, sources};
+use super::sources::{self, Mapper};
+use super::{cgroups, copy_up};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::is_dir;
+use crate::link::Link;
 use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::Root;
 use hull_sys::fs::OFlags;
@@ -35,6 +37,7 @@ pub fn mount_all(
     root: &mut Root,
     plan: &Plan,
     facts: &HostFacts,
+    link: &Link,
     sources: &mut [Option<OwnedFd>],
     cgroup_mounts: &[MountEntry],
 ) -> Result<Vec<Late>> {
@@ -43,8 +46,14 @@ pub fn mount_all(
     for (index, (mount, source)) in plan.mounts.iter().zip(sources).enumerate() {
         let done = match &mount.source {
             MountSource::Cgroup => cgroups::mount(root, mount, plan, cgroup_mounts).map(|()| None),
-            _ => tree_of(plan, mount, facts, root, source.take())
-                .and_then(|tree| mount_one(root, mount, tree, own_ids)),
+            _ => match source.take() {
+                Some(opened) => Ok(Some(opened)),
+                None => {
+                    let mapper = if own_ids { Mapper::Parent(link, index) } else { Mapper::Own(facts) };
+                    sources::open_late(plan, mount, root, &mapper)
+                }
+            }
+            .and_then(|tree| mount_one(root, mount, tree, own_ids)),
         };
         late.extend(done.map_err(|error| named(mount, error))?.map(|tree| Late(index, tree)));
     }
@@ -55,16 +64,6 @@ pub fn mount_all(
 pub fn named(mount: &MountPlan, error: Error) -> Error {
     let field = error.field.clone().unwrap_or_else(|| mount.field.clone());
     error.within(format!("error mounting {:?} to rootfs at {:?}", name(mount), mount.target)).field(field)
-}
-
-fn tree_of(
-    plan: &Plan,
-    mount: &MountPlan,
-    facts: &HostFacts,
-    root: &Root,
-    opened: Option<OwnedFd>,
-) -> Result<Option<OwnedFd>> {
-    if opened.is_some() { Ok(opened) } else { sources::open_late(plan, mount, root, facts) }
 }
 
 fn name(mount: &MountPlan) -> &str {

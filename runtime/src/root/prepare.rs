@@ -1,7 +1,8 @@
 //! The targets of mounts, made in a root file system that another container, or another host, has filled: CRIU mounts on
 //! what is there, and makes nothing.
 
-use super::{devices, mounts, sources};
+use super::sources::{self, Mapper};
+use super::{devices, mounts};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::open_place_dir;
 use crate::link::Link;
@@ -58,7 +59,7 @@ fn mount_each(plan: &Plan, facts: &HostFacts) -> Result<()> {
     }
     for mount in &plan.mounts {
         let made = match &mount.source {
-            MountSource::Bind { .. } => sources::open_late(plan, mount, &root, facts)
+            MountSource::Bind { .. } => sources::open_late(plan, mount, &root, &Mapper::Own(facts))
                 .and_then(|tree| mounts::mount_one(&mut root, mount, tree, false))
                 .map(drop),
             MountSource::Filesystem { .. } | MountSource::Cgroup => stand_in(&root, &mount.target),

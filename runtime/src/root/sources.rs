@@ -4,6 +4,7 @@
 use super::{set_root_propagation, set_tree_propagation};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::open_place_dir;
+use crate::link::{Link, ToChild, ToParent};
 use hull_plan::{EntryScript, HostFacts, IdMaps, MountIdMap, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::{Entry, Proc, Root, View};
 use hull_sys::CWD;
@@ -26,16 +27,24 @@ pub struct Sources {
     pub mounts: Vec<Option<OwnedFd>>,
 }
 
+/// Who maps the ids of a tree.
+pub enum Mapper<'a> {
+    /// This process.
+    Own(&'a HostFacts),
+    /// The parent, where this process has changed to another user namespace; with the index of the mount in the plan.
+    Parent(&'a Link, usize),
+}
+
 /// Opens everything that `plan` mounts from outside.
 pub fn open_all(plan: &Plan, facts: &HostFacts) -> Result<Sources> {
     let own_mounts = plan.entry.has_own(NamespaceKind::Mount);
     let root = open_root(plan, own_mounts)?;
     let early = plan.entry.has_own(NamespaceKind::User);
     let open = |mount: &MountPlan| {
-        if early && (mount.id_map.is_some() || inside(plan, mount).is_none()) {
-            match open_source(plan, mount, facts) {
+        if early && inside(plan, mount).is_none() {
+            match open_source(plan, mount, &Mapper::Own(facts)) {
                 // Made by an earlier mount, perhaps: looked up again when its turn comes.
-                Err(error) if error.errno == Some(ENOENT) && mount.id_map.is_none() => Ok(None),
+                Err(error) if error.errno == Some(ENOENT) => Ok(None),
                 other => other.map_err(|error| super::mounts::named(mount, error)),
             }
         } else {
@@ -69,31 +78,49 @@ fn inside(plan: &Plan, mount: &MountPlan) -> Option<String> {
 }
 
 /// Opens a source when its turn comes: one that lies below the root file system shows the mounts made there so far.
-pub fn open_late(plan: &Plan, mount: &MountPlan, root: &Root, facts: &HostFacts) -> Result<Option<OwnedFd>> {
+pub fn open_late(
+    plan: &Plan,
+    mount: &MountPlan,
+    root: &Root,
+    mapper: &Mapper<'_>,
+) -> Result<Option<OwnedFd>> {
     let (MountSource::Bind { recursive, .. }, Some(path)) = (&mount.source, inside(plan, mount)) else {
-        return open_source(plan, mount, facts);
+        return open_source(plan, mount, mapper);
     };
     let named = |error: Error| error.field(format!("{}/source", mount.field)).object(path.clone());
     let place = root.open(&path).context(|| "open the source").map_err(named)?;
     let tree = open_tree_fd(place.as_fd(), true, *recursive).context(|| "clone the source").map_err(named)?;
-    prepare(plan, mount, facts, &tree)?;
+    prepare(plan, mount, mapper, &tree)?;
     Ok(Some(tree))
 }
 
 /// Opens the source of a bind mount as a detached tree; none for other mounts.
-pub fn open_source(plan: &Plan, mount: &MountPlan, facts: &HostFacts) -> Result<Option<OwnedFd>> {
+pub fn open_source(plan: &Plan, mount: &MountPlan, mapper: &Mapper<'_>) -> Result<Option<OwnedFd>> {
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
     let tree = open_tree(CWD, path.as_str(), true, *recursive)
         .context(|| "open the source")
         .map_err(|error| error.field(format!("{}/source", mount.field)).object(path.clone()))?;
-    prepare(plan, mount, facts, &tree)?;
+    prepare(plan, mount, mapper, &tree)?;
     Ok(Some(tree))
 }
 
 /// What a detached tree needs before it is attached.
-fn prepare(plan: &Plan, mount: &MountPlan, facts: &HostFacts, tree: &OwnedFd) -> Result<()> {
+fn prepare(plan: &Plan, mount: &MountPlan, mapper: &Mapper<'_>, tree: &OwnedFd) -> Result<()> {
     set_tree_propagation(tree.as_fd(), plan.root.propagation)
         .context(|| "set the propagation of the source")?;
+    match (&mount.id_map, mapper) {
+        (None, _) => Ok(()),
+        (Some(_), Mapper::Own(facts)) => map_ids(plan, mount, facts, tree),
+        (Some(_), Mapper::Parent(link, index)) => {
+            let tree = tree.try_clone().context(|| "hand over the source")?;
+            link.tell(&ToParent::MapIds(*index, tree))?;
+            link.await_order(ToChild::IdsMapped)
+        }
+    }
+}
+
+/// Maps the ids of a mount's tree; nothing to do where the mount asks for no mapping.
+pub fn map_ids(plan: &Plan, mount: &MountPlan, facts: &HostFacts, tree: &OwnedFd) -> Result<()> {
     let Some(map) = &mount.id_map else { return Ok(()) };
     apply_id_map(tree, map, &plan.entry, facts)
         .map_err(|error| error.within("map its ids").field(mount.field.clone()))
