@@ -155,7 +155,7 @@ fn next(talk: &Conversation<'_>, child: &Child) -> Result<ToParent> {
     loop {
         match talk.link.hear(deadline)? {
             Some(ToParent::Log(level, text)) => talk.log.write(level, &text),
-            Some(ToParent::Failed(error)) => return Err(*error),
+            Some(ToParent::Failed(error)) => return Err(error.of_init()),
             Some(message) => return Ok(message),
             None => return Err(died(child)),
         }

@@ -187,6 +187,9 @@ pub fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
     for warning in loaded.warnings.iter().chain(&plan.warnings) {
         globals.log.write(Level::Warning, &format!("{} (config.json#{})", warning.text, warning.field));
     }
+    if let Some(seal) = &seal {
+        globals.log.write(Level::Debug, &format!("seccomp filter flags: {}", seal.flags));
+    }
     for text in seal.iter().flat_map(|seal| &seal.warnings) {
         globals.log.write(Level::Debug, text);
     }

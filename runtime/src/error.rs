@@ -148,6 +148,12 @@ impl Error {
         self.message = format!("{context}: {}", self.message);
         self
     }
+
+    /// Says in runc's words that it came from the container's process, before its program ran.
+    #[must_use]
+    pub fn of_init(self) -> Self {
+        self.within("unable to start container process: error during container init")
+    }
 }
 
 impl fmt::Display for Error {

@@ -284,7 +284,7 @@ fn await_relayed(link: &Link, relay: &Child) -> Result<Child> {
             let pid = pid.ok_or_else(|| Error::new(Code::InitDied, "the process is gone"))?;
             Ok(Child { pid, pidfd })
         }
-        Some(ToParent::Failed(error)) => Err(*error),
+        Some(ToParent::Failed(error)) => Err(error.of_init()),
         _ => Err(died(relay)),
     }
 }
@@ -337,7 +337,7 @@ fn listen(
             Some(ToParent::Ready) => ready = true,
             Some(ToParent::Sealed) => {}
             Some(ToParent::Log(level, text)) => globals.log.write(level, &text),
-            Some(ToParent::Failed(error)) => return Err(*error),
+            Some(ToParent::Failed(error)) => return Err(error.of_init()),
             Some(ToParent::SeccompFd(fd)) => {
                 let Some(listener) = seal.and_then(|seal| seal.listener.as_ref()) else { continue };
                 let state = document::state_value(target.record, Status::Running);

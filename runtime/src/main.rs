@@ -151,11 +151,17 @@ fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
         .collect()
 }
 
+/// Help that begins as runc's does.
+const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}";
+
 /// The grammar, under the name the program was called by.
 pub fn command_line(name: &str) -> clap::Command {
     Cli::command()
         .name(name.to_owned())
-        .about(format!("{name} - Open Container Initiative runtime"))
+        .bin_name(name.to_owned())
+        .about("Open Container Initiative runtime")
+        .help_template(HELP)
+        .mut_subcommands(|command| command.help_template(HELP))
         // Wrappers put options of theirs before the manager's, and as with runc the last one counts.
         .args_override_self(true)
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 pub struct Seal {
     program: Vec<SeccompInstruction>,
     /// `SECCOMP_FILTER_FLAG_*`.
-    flags: u32,
+    pub flags: u32,
     /// Where the listener goes.
     pub listener: Option<Listener>,
     /// The child may say [`ToParent::Sealed`] after the filter is loaded.

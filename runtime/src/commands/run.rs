@@ -114,7 +114,7 @@ fn begin(created: &Created, globals: &Globals) -> Result<()> {
     match created.link.hear(deadline)? {
         None if never_executed(created.child.pid) => return Err(died(&created.child)),
         None => {}
-        Some(ToParent::Failed(error)) => return Err(*error),
+        Some(ToParent::Failed(error)) => return Err(error.of_init()),
         Some(_) => return Err(died(&created.child)),
     }
     start::finish(&created.directory, &created.record, plan_hooks, globals)

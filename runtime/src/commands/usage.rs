@@ -8,20 +8,14 @@ const UNKNOWN_COMMAND: u8 = 3;
 
 /// Prints the general help.
 pub fn print_help(name: &str) {
-    text(help_text(name));
-}
-
-/// The general help: runc's headings, then clap's list.
-fn help_text(name: &str) -> String {
-    let body = crate::command_line(name).render_long_help().to_string();
-    format!("NAME:\n   {name} - Open Container Initiative runtime\n\n{body}")
+    text(crate::command_line(name).render_long_help());
 }
 
 /// Says what was wrong with the command line, or prints the help that was asked for; returns the exit status.
 pub fn explain(error: &clap::Error, name: &str) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            text(format_args!("NAME:\n   {name} - Open Container Initiative runtime\n\n{}", error.render()));
+            text(error.render());
             0
         }
         ErrorKind::InvalidSubcommand => {
