@@ -151,17 +151,21 @@ fn text_arguments(arguments: &[OsString]) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Help that begins as runc's does.
-const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}";
+/// Help that begins as runc's does; the rest is clap's.
+fn help_of(name: &str) -> String {
+    format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}")
+}
 
 /// The grammar, under the name the program was called by.
 pub fn command_line(name: &str) -> clap::Command {
     Cli::command()
         .name(name.to_owned())
-        .bin_name(name.to_owned())
         .about("Open Container Initiative runtime")
-        .help_template(HELP)
-        .mut_subcommands(|command| command.help_template(HELP))
+        .help_template(help_of(name))
+        .mut_subcommands(|command| {
+            let help = help_of(&format!("{name} {}", command.get_name()));
+            command.help_template(help)
+        })
         // Wrappers put options of theirs before the manager's, and as with runc the last one counts.
         .args_override_self(true)
 }
