@@ -9,7 +9,7 @@ use std::time::Duration;
 use containerd_daemon::{IMAGE, Manager, containerd};
 use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
-use hull_testkit::gate::{Gate, program};
+use hull_testkit::gate::{self, program};
 use hull_testkit::needs;
 use hull_testkit::place::unique;
 
@@ -106,19 +106,11 @@ fn layers_are_mounted_by_the_overlay_snapshotter() {
     assert!(!manager.state_of(&name).exists());
 }
 
-/// CRIU 3 does not know the kernels that this is run on.
-fn criu() -> Gate {
-    program("criu")?;
-    let said = std::process::Command::new("criu").arg("--version").output().unwrap();
-    let version = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or_default().to_owned();
-    let major = version.split([' ', '.']).find_map(|word| word.parse::<u32>().ok());
-    if major >= Some(4) { Ok(()) } else { Err(format!("CRIU 4 is needed, this is {version:?}")) }
-}
-
 #[test]
 fn container_is_checkpointed_and_goes_on_after_its_restore() {
-    needs!(containerd(), criu());
+    needs!(containerd(), gate::criu().map(drop));
     let manager = Manager::start();
+    manager.offer("criu", &gate::criu().unwrap());
     let (name, checkpoint) = (unique("saved"), "localhost/checkpoint:latest");
     let script = "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.1; done";
     manager.run(&["-d"], &name, &["sh", "-c", script]).done();

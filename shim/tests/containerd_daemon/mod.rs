@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)] // each test binary uses a part of it; a failed unwrap fails the test
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -41,11 +41,16 @@ impl Manager {
         fs::write(place.join("config.toml"), settings).unwrap();
         // Found on PATH: the shim as built, and the runtime under test by the name that the shim looks for.
         fs::create_dir(place.join("bin")).unwrap();
-        std::os::unix::fs::symlink(runtime::under_test(), place.join("bin/hull")).unwrap();
         let mut manager = Self { daemon: None, cgroups: Cgroups::new("shim"), place };
+        manager.offer("hull", &runtime::under_test());
         manager.raise();
         manager.import(&Podman::start(), IMAGE);
         manager
+    }
+
+    /// Lets the daemon, and the shims and runtimes that it starts, find a program on PATH as `name`.
+    pub fn offer(&self, name: &str, program: &Path) {
+        std::os::unix::fs::symlink(program, self.place.join("bin").join(name)).unwrap();
     }
 
     fn import(&self, podman: &Podman, image: &str) {
