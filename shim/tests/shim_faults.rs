@@ -199,9 +199,7 @@ fn log_file_on_a_full_disk_is_continued_when_there_is_room() {
     let log = disk.0.join("log");
     let stdout = format!("file://{}", log.display());
     let request = CreateTaskRequest { stdout, ..shim.create_request() };
-    shim.ok::<PidResponse>("Create", &request);
-    let named = shim.named("");
-    shim.ok::<PidResponse>("Start", &named);
+    shim.run_as(&request);
     disk.fill();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(shim.state().status(), Status::Running, "it waits for room");
@@ -355,9 +353,8 @@ fn four_megabytes_are_enough_for_a_shim_whose_output_nobody_reads() {
     assert_eq!(placed.trim(), pid.to_string(), "the shim is in the cgroup that was asked for");
     let stdout = fifo(&shim.place.join("out"));
     let request = CreateTaskRequest { stdout: stdout.clone(), ..shim.create_request() };
-    shim.ok::<PidResponse>("Create", &request);
+    shim.run_as(&request);
     let named = shim.named("");
-    shim.ok::<PidResponse>("Start", &named);
     // Runtimes seal a copy of themselves in memory: only the shim itself is held to it.
     let limited = || fs::write(memory.join("memory.limit_in_bytes"), "4194304").is_ok();
     assert!(eventually(LIMIT, limited));

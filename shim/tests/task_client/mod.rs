@@ -122,9 +122,25 @@ impl Shim {
 
     #[track_caller]
     pub fn run(&mut self) -> u32 {
-        self.create();
-        let request = self.named("");
-        self.ok::<PidResponse>("Start", &request).pid
+        let request = self.create_request();
+        self.run_as(&request)
+    }
+
+    /// Creates the container as `request` says and starts it.
+    #[track_caller]
+    pub fn run_as(&mut self, request: &CreateTaskRequest) -> u32 {
+        self.ok::<PidResponse>("Create", request);
+        let named = self.named("");
+        self.ok::<PidResponse>("Start", &named).pid
+    }
+
+    /// Runs the container with both outputs to `uri`, to its end, and deletes it.
+    #[track_caller]
+    pub fn run_into(&mut self, uri: &str) {
+        let request = CreateTaskRequest { stdout: uri.into(), stderr: uri.into(), ..self.create_request() };
+        self.run_as(&request);
+        self.wait("");
+        self.delete();
     }
 
     #[track_caller]
