@@ -13,23 +13,22 @@ use prost::Message;
 use task_client::*;
 
 /// Label, the Go shim's answer (containerd 1.6), ours. The reasons are in docs/shim.md.
-const DIFFERENT: [(&str, &str, &str); 13] = [
-    (
-        "second: Create",
-        "2 OCI runtime create failed: runc create failed: container with given ID already exists",
-        "2 OCI runtime create failed: container with given ID already exists",
-    ),
+const DIFFERENT: [(&str, &str, &str); 16] = [
+    ("created: Create", CREATE_SAID, CREATE_SAYS),
     ("created, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("created, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("created, no JSON: Update", UPDATE_SAID, UPDATE_SAYS),
+    ("running: Create", CREATE_SAID, CREATE_SAYS),
     ("running, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("running, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("running, no JSON: Update", UPDATE_SAID, UPDATE_SAYS),
+    ("paused: Create", CREATE_SAID, CREATE_SAYS),
     ("paused, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("paused, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("paused, no JSON: Update", UPDATE_SAID, UPDATE_SAYS),
     ("stopped, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("stopped: Pids", "ok 0 pids", "ok 1 pids"),
+    ("stopped: Create", CREATE_SAID, CREATE_SAYS),
     (
         "stopped: Start",
         "2 OCI runtime exec failed: exec failed: cannot exec in a stopped container",
@@ -37,6 +36,9 @@ const DIFFERENT: [(&str, &str, &str); 13] = [
     ),
 ];
 
+const CREATE_SAID: &str =
+    "2 OCI runtime create failed: runc create failed: container with given ID already exists";
+const CREATE_SAYS: &str = "2 OCI runtime create failed: container with given ID already exists";
 const KILL_SAYS: &str = "2 unknown error after kill: RUNC did not terminate successfully: exit status 1: unable to signal init: invalid argument";
 const KILL_SAID: &str = "2 unknown error after kill: RUNC did not terminate successfully: exit status 1: unable to signal init: invalid argument\n";
 const CLOSE_SAID: &str = "2 process does not exist nobody: not found";
@@ -154,9 +156,15 @@ impl Interview {
         let limits = Any { type_url: String::new(), value: br#"{"pids":{"limit":77}}"#.to_vec() };
         let update = UpdateTaskRequest { id: id.clone(), resources: Some(limits), ..Default::default() };
         self.tell(label, "Update", &update);
-        if label != "nothing" {
+        // With no container left it would end the shim.
+        if !["nothing", "deleted"].contains(&label) {
             self.tell(label, "Shutdown", &ShutdownRequest { id, now: false });
         }
+    }
+
+    fn create(&mut self, label: &str) {
+        let request = self.shim.create_request();
+        self.ask(label, "Create", &request, |answer: PidResponse| format!("pid {}", answer.pid > 0));
     }
 
     fn checkpoint(&mut self, label: &str) {
@@ -181,9 +189,8 @@ fn before_the_start(interview: &mut Interview) {
     interview.delete("nothing", "");
     interview.checkpoint("nothing");
     interview.exec("nothing", "e", &["true"]);
-    let create = interview.shim.create_request();
-    interview.ask("first", "Create", &create, |answer: PidResponse| format!("pid {}", answer.pid > 0));
-    interview.tell("second", "Create", &create);
+    interview.create("nothing");
+    interview.create("created");
     interview.everything("created");
     interview.freeze("created", &["Pause", "Resume"]);
     interview.checkpoint("created");
@@ -197,6 +204,7 @@ fn while_it_runs(interview: &mut Interview) {
     interview.start("created", "");
     interview.start("running", "");
     interview.delete("running", "");
+    interview.create("running");
     interview.everything("running");
     interview.freeze("running", &["Resume"]);
     interview.exec("running", "e1", &["sleep", "500"]);
@@ -233,6 +241,7 @@ fn to_the_end(interview: &mut Interview) {
     interview.state("paused", "");
     interview.start("paused", "");
     interview.delete("paused", "");
+    interview.create("paused");
     interview.exec("paused", "e9", &["true"]);
     interview.everything("paused");
     interview.freeze("paused", &["Resume"]);
@@ -240,6 +249,7 @@ fn to_the_end(interview: &mut Interview) {
     interview.wait("running", "");
     interview.everything("stopped");
     interview.start("stopped", "");
+    interview.create("stopped");
     interview.freeze("stopped", &["Pause", "Resume"]);
     interview.checkpoint("stopped");
     interview.kill("stopped", "", 9, false);
@@ -249,7 +259,11 @@ fn to_the_end(interview: &mut Interview) {
     interview.wait("stopped", "");
     interview.delete("stopped", "");
     interview.delete("deleted", "");
-    interview.state("deleted", "");
+    interview.everything("deleted");
+    interview.start("deleted", "");
+    interview.freeze("deleted", &["Pause", "Resume"]);
+    interview.exec("deleted", "e7", &["true"]);
+    interview.checkpoint("deleted");
     interview.wait("deleted", "");
 }
 
