@@ -97,15 +97,26 @@ impl<'fd> Program<'fd> {
     }
 
     fn environment(&self) -> Result<Vec<CString>> {
-        let own = std::env::vars_os().filter(|(name, _)| name != "NOTIFY_SOCKET").map(|(name, value)| {
-            let mut pair = name.into_vec();
-            pair.push(b'=');
-            pair.extend_from_slice(value.as_bytes());
-            pair
-        });
+        let own = own_environment().filter(|pair| !pair.starts_with(b"NOTIFY_SOCKET="));
         let more = self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
         own.chain(more).map(|pair| CString::new(pair).map_err(|_| SysError::new("execve", EINVAL))).collect()
     }
+}
+
+/// Our own variables, of whatever bytes they are.
+pub fn own_environment() -> impl Iterator<Item = Vec<u8>> {
+    std::env::vars_os().map(|(name, value)| {
+        let mut pair = name.into_vec();
+        pair.push(b'=');
+        pair.extend_from_slice(value.as_bytes());
+        pair
+    })
+}
+
+/// The words after the program's name; ids, flags and the paths that managers give are text.
+pub fn own_words() -> std::result::Result<Vec<String>, String> {
+    let text = |word: std::ffi::OsString| word.into_string().map_err(|word| format!("{word:?} is not UTF-8"));
+    std::env::args_os().skip(1).map(text).collect()
 }
 
 /// For each place a copy of its descriptor out of the way of all places, if it lies among them.

@@ -18,7 +18,7 @@ const NAME: &str = "io.containerd.hull.v2";
 
 /// Runs one action; whatever it prints is the answer that containerd reads, so nothing else is printed.
 pub fn main() -> ExitCode {
-    let flags = match Flags::parse(std::env::args().skip(1)) {
+    let flags = match crate::spawn::own_words().and_then(|words| Flags::parse(words.into_iter())) {
         Ok(flags) => flags,
         Err(text) => return fail(&text),
     };

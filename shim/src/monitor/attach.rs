@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hull_sys::event::{Epoll, EventFlags};
 use hull_sys::{fd, io, socket};
 
 use super::args::Args;
@@ -79,8 +80,10 @@ pub struct Client {
     fd: OwnedFd,
     unsent: VecDeque<Vec<u8>>,
     progress: Instant,
-    /// It may still send input.
-    pub sends: bool,
+    sends: bool,
+    reads: bool,
+    /// What the loop waits for on it, if it is in its set.
+    awaited: Option<EventFlags>,
 }
 
 /// What a client's socket gave.
@@ -91,8 +94,6 @@ pub enum Received {
     EndOfInput,
     /// Nothing now.
     Nothing,
-    /// It is gone.
-    Gone,
 }
 
 impl Client {
@@ -100,12 +101,40 @@ impl Client {
     pub fn accept(listener: &OwnedFd) -> Option<Self> {
         let fd = socket::accept(listener.as_fd()).ok()?;
         fd::set_nonblocking(fd.as_fd(), true).ok()?;
-        Some(Self { fd, unsent: VecDeque::new(), progress: Instant::now(), sends: true })
+        let (unsent, progress) = (VecDeque::new(), Instant::now());
+        Some(Self { fd, unsent, progress, sends: true, reads: true, awaited: None })
     }
 
-    /// Its socket.
-    pub fn fd(&self) -> &OwnedFd {
-        &self.fd
+    /// Lets the loop wait for what this client needs; for its input only if that `is_wanted`.
+    pub fn wait_on(&mut self, poll: &Epoll, token: u64, is_wanted: bool) -> hull_sys::Result<()> {
+        let input = if self.sends && is_wanted { EventFlags::IN } else { EventFlags::empty() };
+        let room = if self.has_unsent() { EventFlags::OUT } else { EventFlags::empty() };
+        // The end of one shows unasked, and would for as long as its last input is not read.
+        let held = self.sends && !is_wanted && room.is_empty();
+        let wanted = if held { None } else { Some(input | room) };
+        let before = std::mem::replace(&mut self.awaited, wanted);
+        match (before, wanted) {
+            (before, wanted) if before == wanted => Ok(()),
+            (None, Some(flags)) => poll.add(self.fd.as_fd(), token, flags),
+            (_, Some(flags)) => poll.modify(self.fd.as_fd(), token, flags),
+            (_, None) => poll.remove(self.fd.as_fd()),
+        }
+    }
+
+    /// It may still send input.
+    pub fn sends(&self) -> bool {
+        self.sends
+    }
+
+    /// It neither sends nor reads any more.
+    pub fn is_gone(&self) -> bool {
+        !self.sends && !self.reads
+    }
+
+    /// It will read nothing more; what it sent before is still to be taken.
+    pub fn stop_reading(&mut self) {
+        self.reads = false;
+        self.unsent = VecDeque::new();
     }
 
     /// Reads a message.
@@ -118,12 +147,18 @@ impl Client {
             }
             Ok(got) => Received::Input(message[..got].to_vec()),
             Err(error) if error.is(EAGAIN) => Received::Nothing,
-            Err(_) => Received::Gone,
+            Err(_) => {
+                self.sends = false;
+                Received::Nothing
+            }
         }
     }
 
-    /// Sends output, or keeps it for later; false when the client is gone.
-    pub fn send(&mut self, source: Source, bytes: &[u8]) -> bool {
+    /// Sends output, or keeps it for later.
+    pub fn send(&mut self, source: Source, bytes: &[u8]) {
+        if !self.reads {
+            return;
+        }
         let mark = if source == Source::Stdout { 2 } else { 3 };
         for part in bytes.chunks(MESSAGE) {
             let mut message = Vec::with_capacity(part.len() + 1);
@@ -131,23 +166,22 @@ impl Client {
             message.extend_from_slice(part);
             self.unsent.push_back(message);
         }
-        self.flush()
+        self.flush();
     }
 
-    /// Sends what was kept; false when the client is gone.
-    pub fn flush(&mut self) -> bool {
+    /// Sends what was kept.
+    pub fn flush(&mut self) {
         while let Some(message) = self.unsent.front() {
             match io::write(self.fd.as_fd(), message) {
                 Ok(_) => {
                     self.unsent.pop_front();
                     self.progress = Instant::now();
                 }
-                Err(error) if error.is(EAGAIN) => return true,
-                Err(_) => return false,
+                Err(error) if error.is(EAGAIN) => return,
+                Err(_) => return self.stop_reading(),
             }
         }
         self.progress = Instant::now();
-        true
     }
 
     /// True when something waits to be sent.

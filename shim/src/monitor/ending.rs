@@ -8,6 +8,8 @@ use std::path::Path;
 use hull_sys::process::{CStrings, execve};
 use hull_sys::signal;
 
+use crate::spawn::own_environment;
+
 use super::args::Args;
 
 /// Writes the exit code where the manager looks for it. What fails is tried again for a while: a code that is not
@@ -61,8 +63,7 @@ pub fn become_exit_command(args: &Args) -> Result<(), String> {
     let text = |text: &str| CString::new(text).map_err(|_| "exit command with a NUL byte".to_owned());
     let words = std::iter::once(command).chain(&args.exit_command_args);
     let words = words.map(|word| text(word)).collect::<Result<_, _>>()?;
-    let environment =
-        std::env::vars().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
+    let environment = own_environment().filter_map(|pair| CString::new(pair).ok()).collect();
     let failed = |error: hull_sys::SysError| format!("exit command {command}: {error}");
     signal::reset_dispositions().map_err(failed)?;
     signal::unblock_all().map_err(failed)?;

@@ -1,7 +1,7 @@
 //! Log drivers: one buffer of output in, whole lines with their time out.
 
 use std::fs::File;
-use std::io::{Error, Write};
+use std::io::{Error, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
@@ -151,7 +151,7 @@ impl LogFile {
     fn write(&mut self, mut lines: &[u8]) {
         while !lines.is_empty() {
             let Some((now, turn)) = self.rotation.split(lines) else { return };
-            if self.file.write_all(&lines[..now]).is_err() {
+            if !self.append(&lines[..now]) {
                 return;
             }
             lines = &lines[now..];
@@ -159,6 +159,28 @@ impl LogFile {
                 return;
             }
         }
+    }
+
+    /// False when not all of it could be written; a line is there whole or not at all.
+    fn append(&mut self, lines: &[u8]) -> bool {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(more @ 1..) => rest = &rest[more..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        let written = &lines[..lines.len() - rest.len()];
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let cut = (written.len() - whole) as u64;
+        if cut > 0
+            && let Ok(found) = self.file.metadata()
+        {
+            // What cannot be taken back is the reader's to pass over.
+            let _ = self.file.set_len(found.len().saturating_sub(cut));
+        }
+        rest.is_empty()
     }
 
     fn reopen(&mut self) -> Result<(), Error> {

@@ -23,7 +23,10 @@ const CONMON_VERSION: &str = "2.1.12";
 
 /// Runs the monitor.
 pub fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words = match crate::spawn::own_words() {
+        Ok(words) => words,
+        Err(text) => return fail(&text),
+    };
     if let Some(done) = by_hand::command(&words) {
         return done;
     }

@@ -1,15 +1,15 @@
 //! Attached clients: the container's input from them, and output that waits for them.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use hull_sys::event::{Epoll, EventFlags};
+use hull_sys::event::EventFlags;
 use hull_sys::io;
 
 use super::super::attach::{Client, Received};
 use super::{STDERR, STDIN, STDOUT, Watch};
 
-/// Most bytes of input that wait for the container to read them.
-const INPUT_LIMIT: usize = 1 << 20;
+/// While so many bytes of input wait for the container to read them, clients are not asked for more.
+const INPUT_LIMIT: usize = 256 << 10;
 const EAGAIN: i32 = 11;
 
 impl Watch<'_> {
@@ -33,53 +33,49 @@ impl Watch<'_> {
 
     pub(super) fn take_clients(&mut self) {
         const CLIENTS_LIMIT: usize = 256;
-        while let Some(client) = self.attach.as_ref().and_then(|attach| Client::accept(attach.listener())) {
+        let is_wanted = self.wants_input();
+        while let Some(mut client) = self.attach.as_ref().and_then(|attach| Client::accept(attach.listener()))
+        {
             if self.clients.len() >= CLIENTS_LIMIT {
                 continue;
             }
             let token = self.next_client;
             self.next_client += 1;
-            if self.poll.add(client.fd().as_fd(), token, EventFlags::IN).is_ok() {
+            if client.wait_on(&self.poll, token, is_wanted).is_ok() {
                 self.clients.insert(token, client);
             }
         }
     }
 
     pub(super) fn serve(&mut self, token: u64, flags: EventFlags) {
+        let is_wanted = self.wants_input();
         let Some(client) = self.clients.get_mut(&token) else { return };
         if flags.contains(EventFlags::OUT) {
-            if !client.flush() {
-                return drop(self.clients.remove(&token));
-            }
-            if !client.has_unsent() {
-                let input = if client.sends { EventFlags::IN } else { EventFlags::empty() };
-                want(&self.poll, client.fd().as_fd(), token, input);
-            }
+            client.flush();
         }
-        if flags.intersects(EventFlags::ERR | EventFlags::HUP) && !flags.contains(EventFlags::IN) {
-            return drop(self.clients.remove(&token));
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            client.stop_reading();
         }
-        if !flags.contains(EventFlags::IN) || !client.sends {
-            return;
+        let received = if is_wanted && client.sends() { client.receive() } else { Received::Nothing };
+        match received {
+            // Without an input there is nobody to keep it for.
+            Received::Input(bytes) if self.stdin.is_some() => self.input.extend(bytes),
+            Received::EndOfInput => self.input_ends |= !self.args.leave_stdin_open && !self.args.terminal,
+            Received::Input(_) | Received::Nothing => {}
         }
-        match client.receive() {
-            Received::Input(bytes) => {
-                // A client that sends faster than the container reads loses input rather than memory being lost.
-                if self.stdin.is_some() && self.input.len() + bytes.len() <= INPUT_LIMIT {
-                    self.input.extend(bytes);
-                }
-                self.write_input();
-            }
-            Received::EndOfInput => {
-                want(&self.poll, client.fd().as_fd(), token, EventFlags::empty());
-                if !self.args.leave_stdin_open && !self.args.terminal {
-                    self.input_ends = true;
-                    self.write_input();
-                }
-            }
-            Received::Nothing => {}
-            Received::Gone => drop(self.clients.remove(&token)),
-        }
+        self.write_input();
+        self.settle_clients();
+    }
+
+    /// Waits on each client for what it needs, and lets go of those that need nothing more.
+    pub(super) fn settle_clients(&mut self) {
+        let is_wanted = self.wants_input();
+        let Self { clients, poll, .. } = self;
+        clients.retain(|token, client| !client.is_gone() && client.wait_on(poll, *token, is_wanted).is_ok());
+    }
+
+    fn wants_input(&self) -> bool {
+        self.input.len() < INPUT_LIMIT
     }
 
     /// Gives the container what its clients sent, as fast as it reads.
@@ -109,10 +105,4 @@ impl Watch<'_> {
             self.stdin = None;
         }
     }
-}
-
-/// Waits for something else on a client from now on.
-pub(super) fn want(poll: &Epoll, fd: BorrowedFd<'_>, token: u64, flags: EventFlags) {
-    // It fails only for an fd that is not in the set, and every client's is.
-    let _ = poll.modify(fd, token, flags);
 }

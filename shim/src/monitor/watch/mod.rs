@@ -268,7 +268,10 @@ impl<'a> Watch<'a> {
             CONTROL | SIZES => self.take_requests(),
             STDOUT => drop(self.read_output(0)),
             STDERR => drop(self.read_output(1)),
-            STDIN => self.write_input(),
+            STDIN => {
+                self.write_input();
+                self.settle_clients();
+            }
             OOM => self.look_for_oom(),
             NOTIFY => {
                 let main = u32::try_from(self.pid.unwrap_or(0)).unwrap_or(0);
@@ -385,16 +388,12 @@ impl<'a> Watch<'a> {
             }
         }
         self.logs.write(source, bytes);
-        self.clients.retain(|_, client| client.send(source, bytes));
+        self.clients.values_mut().for_each(|client| client.send(source, bytes));
         if got < STEP / 4 {
             // An idle monitor keeps no buffer; one that is busy keeps it.
             self.buffer = Vec::new();
         }
-        for (token, client) in &self.clients {
-            if client.has_unsent() {
-                clients::want(&self.poll, client.fd().as_fd(), *token, EventFlags::IN | EventFlags::OUT);
-            }
-        }
+        self.settle_clients();
         true
     }
 }

@@ -1,0 +1,147 @@
+//! The monitor's clients and its log when they are slow, many, or full.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
+
+mod held_container;
+mod task_client;
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::time::Duration;
+
+use held_container::{Held, without_times};
+use hull_testkit::call::eventually;
+use hull_testkit::gate::root;
+use hull_testkit::{Bundle, Scratch, needs, place};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use task_client::{Disk, LIMIT};
+
+/// A client as podman's, which is attached.
+fn attach(held: &Held) -> OwnedFd {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
+    let address = SocketAddrUnix::new(held.bundle.path().join("attach")).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    socket
+}
+
+/// All that comes on standard output to the end.
+fn read_all(client: &OwnedFd) -> Vec<u8> {
+    let (mut all, mut message) = (Vec::new(), [0; 8193]);
+    loop {
+        let got = rustix::io::read(client, &mut message).unwrap_or(0);
+        if got == 0 {
+            return all;
+        }
+        assert_eq!(message[0], 2, "standard output");
+        all.extend_from_slice(&message[1..got]);
+    }
+}
+
+#[test]
+fn input_that_comes_faster_than_it_is_read_is_whole() {
+    needs!(root());
+    let held = Held::create(Bundle::shell("sleep 1; md5sum; exit 3"), &["-i"]);
+    let client = attach(&held);
+    held.start();
+    let all: Vec<u8> = (0..8u32 << 20).map(|number| (number % 251) as u8).collect();
+    for message in all.chunks(32 << 10) {
+        assert_eq!(rustix::net::send(&client, message, SendFlags::empty()).unwrap(), message.len());
+    }
+    // What it sent counts, though it reads nothing any more.
+    drop(client);
+    held.ends_with("3");
+    let sum = held.place.join("all");
+    fs::write(&sum, all).unwrap();
+    let sum = Command::new("md5sum").stdin(fs::File::open(sum).unwrap()).output().unwrap().stdout;
+    let wanted = format!("stdout F {}", String::from_utf8(sum).unwrap().trim_end());
+    assert_eq!(without_times(&held.read("log")), [wanted]);
+}
+
+#[test]
+fn twenty_clients_get_all_of_it_and_one_that_does_not_read_stops_nobody() {
+    needs!(root());
+    let script = "i=0; while [ $i -lt 200000 ]; do echo line $i; i=$((i+1)); done; exit 4";
+    let held = Held::create(Bundle::shell(script), &[]);
+    let clients: Vec<OwnedFd> = (0..20).map(|_| attach(&held)).collect();
+    let silent = attach(&held);
+    held.start();
+    let readers: Vec<_> =
+        clients.into_iter().map(|client| std::thread::spawn(move || read_all(&client))).collect();
+    let wanted: String = (0..200_000).map(|number| format!("line {number}\n")).collect();
+    for reader in readers {
+        assert!(reader.join().unwrap() == wanted.as_bytes(), "a client's output is not whole");
+    }
+    held.ends_with("4");
+    drop(silent);
+    let log = held.read("log");
+    let lines = without_times(&log).into_iter().map(|line| line.strip_prefix("stdout F ").unwrap());
+    assert!(lines.eq(wanted.lines()), "the log is not whole");
+}
+
+#[test]
+fn log_on_a_full_disk_has_whole_lines_only_and_goes_on() {
+    needs!(root());
+    let script = "i=0; while [ $i -lt 9000 ]; do echo number $i; i=$((i+1)); done; echo > /full; \
+                  while [ ! -e /go ]; do sleep 0.05; done; echo last; exit 5";
+    let beside = Scratch::new("log");
+    let disk = Disk::over(&beside.join("disk"), "size=128k");
+    let log = disk.0.join("log");
+    let held = Held::create(Bundle::shell(script), &["-l", &format!("k8s-file:{}", log.display())]);
+    held.start();
+    assert!(eventually(LIMIT, || held.bundle.root().join("full").exists()), "the container waits");
+    rustix::mount::mount_remount(&disk.0, rustix::mount::MountFlags::empty(), "size=4m").unwrap();
+    fs::write(held.bundle.root().join("go"), "").unwrap();
+    held.ends_with("5");
+    let text = fs::read_to_string(&log).unwrap();
+    let lines = without_times(&text);
+    let (last, numbers) = lines.split_last().unwrap();
+    assert_eq!(*last, "stdout F last");
+    assert!(numbers.len() > 1000 && numbers.len() < 9000, "{} lines fit", numbers.len());
+    // Where a line did not fit a shorter one may have.
+    let number = |line: &&str| line.strip_prefix("stdout F number ").unwrap().parse::<u32>().unwrap();
+    assert!(numbers.iter().map(number).is_sorted_by(|one, next| one < next), "{numbers:?}");
+}
+
+#[test]
+fn exit_command_is_run_whatever_bytes_the_environment_has() {
+    use std::os::unix::ffi::OsStrExt;
+    needs!(root());
+    let bundle = Bundle::shell("exit 6");
+    let said = bundle.path().join("said");
+    let script = format!("env | grep -a ODD > {}", said.display());
+    let id = bundle.id.clone();
+    let mut command = Command::new(place::program("hull-monitor"));
+    command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe")).env("ODD_LARGE", "x".repeat(100_000));
+    command.args(["--api-version", "1", "-c", &id, "-u", &id, "-n", &id, "--full-attach", "-b"]);
+    command.arg(bundle.path()).arg("-r").arg(hull_testkit::runtime::under_test());
+    command.arg("-p").arg(bundle.path().join("pid")).arg("-P").arg(bundle.path().join("monitor.pid"));
+    command.arg("-l").arg(format!("k8s-file:{}", bundle.path().join("log").display()));
+    command.args(["--exit-command", "/bin/sh", "--exit-command-arg", "-c", "--exit-command-arg", &script]);
+    let state = bundle.path().join("state");
+    command.args(["--runtime-arg", "--root", "--runtime-arg"]).arg(&state);
+    command.stdin(std::process::Stdio::null());
+    hull_testkit::call(&mut command, LIMIT).done();
+    let runtime = |words: &[&str]| {
+        let mut command = Command::new(hull_testkit::runtime::under_test());
+        hull_testkit::call(command.arg("--root").arg(&state).args(words), LIMIT)
+    };
+    assert!(eventually(LIMIT, || runtime(&["start", &id]).code == 0));
+    assert!(eventually(LIMIT, || fs::metadata(&said).is_ok_and(|found| found.len() > 100_000)));
+    assert!(fs::read(&said).unwrap().starts_with(b"ODD"), "both are there");
+    std::thread::sleep(Duration::from_millis(100));
+    runtime(&["delete", "--force", &id]).done();
+}
+
+#[test]
+fn words_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    for program in ["hull-monitor", "containerd-shim-hull-v2"] {
+        let done = Command::new(place::program(program)).arg(std::ffi::OsStr::from_bytes(b"-\xff")).output();
+        let done = done.unwrap();
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("is not UTF-8"), "{done:?}");
+    }
+}
