@@ -1,112 +1,18 @@
 //! Registries that fail, lie and lead astray: never a wrong image, never a leaked credential.
 #![allow(clippy::unwrap_used)]
 
-#[path = "bed/mod.rs"]
 mod bed;
+mod stub;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
 use bed::Bed;
 use serde_json::Value;
-
-/// A request as it arrived.
-#[derive(Debug, Clone)]
-struct Got {
-    line: String,
-    headers: BTreeMap<String, String>,
-}
-
-/// What the stub says: status, headers, body, and how much of the body it sends.
-struct Say {
-    status: &'static str,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    cut: Option<usize>,
-}
-
-impl Say {
-    fn new(status: &'static str, body: &[u8]) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_vec(), cut: None }
-    }
-
-    fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.push((name, value.to_owned()));
-        self
-    }
-}
-
-/// A server on loopback that answers as its script says, and remembers what it was asked.
-struct Stub {
-    port: u16,
-    seen: Arc<Mutex<Vec<Got>>>,
-}
-
-impl Stub {
-    fn new(script: impl Fn(&Got, usize) -> Say + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                // A client that hangs up is part of the game.
-                let _ = serve(stream, &log, &script);
-            }
-        });
-        Self { port, seen }
-    }
-
-    fn image(&self) -> String {
-        format!("127.0.0.1:{}/r:t", self.port)
-    }
-
-    fn seen(&self) -> Vec<Got> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    fn asked(&self, part: &str) -> Vec<Got> {
-        self.seen().into_iter().filter(|got| got.line.contains(part)).collect()
-    }
-}
-
-fn serve(
-    stream: TcpStream,
-    log: &Mutex<Vec<Got>>,
-    script: &impl Fn(&Got, usize) -> Say,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut text = String::new();
-        reader.read_line(&mut text)?;
-        let Some((name, value)) = text.trim_end().split_once(": ") else { break };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let length: u64 = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
-    let got = Got { line: line.trim_end().trim_end_matches(" HTTP/1.1").to_owned(), headers };
-    let before = log.lock().unwrap().iter().filter(|old| old.line == got.line).count();
-    log.lock().unwrap().push(got.clone());
-    let say = script(&got, before);
-    let mut stream = stream;
-    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", say.status, say.body.len())?;
-    for (name, value) in &say.headers {
-        write!(stream, "{name}: {value}\r\n")?;
-    }
-    stream.write_all(b"\r\n")?;
-    if !got.line.starts_with("HEAD") {
-        stream.write_all(&say.body[..say.cut.unwrap_or(say.body.len())])?;
-    }
-    stream.flush()
-}
+use stub::{Got, Say, Stub};
 
 /// The documents of a real image, to be served.
 #[derive(Clone)]

@@ -99,7 +99,9 @@ impl Authority {
             }
             other => {
                 let join = if realm.contains('?') { '&' } else { '?' };
-                let url = format!("{realm}{join}service={}&scope={}", encoded(service), encoded(scope));
+                let scopes: String =
+                    scope.split(' ').map(|scope| format!("&scope={}", encoded(scope))).collect();
+                let url = format!("{realm}{join}service={}{scopes}", encoded(service));
                 let mut request = Request::new("GET", &url);
                 request.authorization = other.and_then(Credential::basic);
                 request

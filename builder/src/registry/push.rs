@@ -114,9 +114,12 @@ impl Push<'_> {
         let path = format!("/v2/{}/blobs/uploads/", self.reference.repository);
         let query = format!("?mount={}&from={}", encoded(blob.digest.as_str()), encoded(source));
         let request = Request::new("POST", &self.client.url(&(path + &query)));
-        let (answer, tried) = self.client.send_any(request, &self.scope)?;
+        // Who may push here need not be allowed to read there: then it is sent.
+        let scope = format!("{} repository:{source}:pull", self.scope);
+        let (answer, tried) = self.client.send_any(request, &scope)?;
         match answer.code() {
             201 => Ok(Mounted::Yes),
+            401 | 403 => Ok(Mounted::No(self.begin()?)),
             _ => {
                 let answer = accept(answer, "POST", tried)?;
                 Ok(Mounted::No(resolve(answer.url(), answer.header("location").unwrap_or_default())?))

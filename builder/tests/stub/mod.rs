@@ -1,0 +1,99 @@
+//! A server on loopback that answers as a script says: registries that fail and lie.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Got {
+    pub line: String,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What the stub says: status, headers, body, and how much of the body it sends.
+pub struct Say {
+    pub status: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    pub cut: Option<usize>,
+}
+
+impl Say {
+    pub fn new(status: &'static str, body: &[u8]) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_vec(), cut: None }
+    }
+
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
+/// A server on loopback that answers as its script says, and remembers what it was asked.
+pub struct Stub {
+    pub port: u16,
+    pub seen: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Stub {
+    pub fn new(script: impl Fn(&Got, usize) -> Say + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                // A client that hangs up is part of the game.
+                let _ = serve(stream, &log, &script);
+            }
+        });
+        Self { port, seen }
+    }
+
+    pub fn image(&self) -> String {
+        format!("127.0.0.1:{}/r:t", self.port)
+    }
+
+    pub fn seen(&self) -> Vec<Got> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn asked(&self, part: &str) -> Vec<Got> {
+        self.seen().into_iter().filter(|got| got.line.contains(part)).collect()
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    log: &Mutex<Vec<Got>>,
+    script: &impl Fn(&Got, usize) -> Say,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut text = String::new();
+        reader.read_line(&mut text)?;
+        let Some((name, value)) = text.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length: u64 = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    let got = Got { line: line.trim_end().trim_end_matches(" HTTP/1.1").to_owned(), headers };
+    let before = log.lock().unwrap().iter().filter(|old| old.line == got.line).count();
+    log.lock().unwrap().push(got.clone());
+    let say = script(&got, before);
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", say.status, say.body.len())?;
+    for (name, value) in &say.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    stream.write_all(b"\r\n")?;
+    if !got.line.starts_with("HEAD") {
+        stream.write_all(&say.body[..say.cut.unwrap_or(say.body.len())])?;
+    }
+    stream.flush()
+}
