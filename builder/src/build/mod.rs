@@ -158,7 +158,8 @@ fn carry_out(
     }
     drop(execution);
     if let (true, Ok(layers)) = (arguments.explain, &outcome) {
-        report::layers(plan, layers).into_iter().for_each(|line| events.send(Event::Note(line)));
+        let lines = report::layers(store, cache, plan, layers)?;
+        lines.into_iter().for_each(|line| events.send(Event::Note(line)));
     }
     drop(events);
     progress.finish();

@@ -1,13 +1,19 @@
 //! What `--explain` says beside the steps: what the ignore file dropped and by which rule, and what each layer weighs.
 
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+
 use hull_image::Store;
+use hull_layer::Kind;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::audit::Audit;
+use crate::cache::Cache;
 use crate::context::tree::Tree;
 use crate::error::Result;
 use crate::graph::Plan;
 use crate::pattern::ignore::Inherited;
-use crate::snapshot::Layers;
+use crate::snapshot::{Layers, open_directory};
 
 /// Dropped paths that are told one by one.
 const MOST: usize = 20;
@@ -55,14 +61,75 @@ pub(super) fn audit(audit: &Audit, store: &Store, plan: &Plan, layers: &Layers) 
     audit.verdict()
 }
 
-/// One line for each new layer: its compressed size and what made it.
-pub(super) fn layers(plan: &Plan, layers: &Layers) -> Vec<String> {
+/// One line for each new layer: its compressed size, what made it, and how much of it nobody sees.
+pub(super) fn layers(store: &Store, cache: &Cache<'_>, plan: &Plan, layers: &Layers) -> Result<Vec<String>> {
     let made: Vec<&str> =
         plan.history.iter().filter(|made| made.step.is_some()).map(|made| made.by.as_str()).collect();
     let base = layers.blobs.len().saturating_sub(made.len());
-    let line = |(blob, by): (&hull_image::Descriptor, &&str)| {
+    let hidden = hidden(store, cache, layers)?;
+    let line = |((blob, hidden), by): ((&hull_image::Descriptor, &u64), &&str)| {
         let text: String = by.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
-        format!("layer of {} bytes: {text}", blob.size)
+        let line = format!("layer of {} bytes: {text}", blob.size);
+        match hidden {
+            0 => line,
+            _ => format!("{line} ({hidden} bytes of its files are hidden by later layers)"),
+        }
     };
-    layers.blobs[base..].iter().zip(&made).map(line).collect()
+    Ok(layers.blobs[base..].iter().zip(&hidden[base..]).zip(&made).map(line).collect())
+}
+
+/// What the layers above one put in the way of it.
+#[derive(Default)]
+struct Above {
+    /// Files, links and marks: they hide what is at their path and below it.
+    leaves: HashSet<Vec<u8>>,
+    /// Directories hide what is none.
+    directories: HashSet<Vec<u8>>,
+    /// These hide everything in them.
+    opaque: HashSet<Vec<u8>>,
+}
+
+impl Above {
+    fn hides(&self, path: &[u8]) -> bool {
+        let parents = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+        self.leaves.contains(path)
+            || self.directories.contains(path)
+            || parents.into_iter().any(|parent| self.leaves.contains(parent) || self.opaque.contains(parent))
+    }
+}
+
+/// Bytes of files in each layer that layers above remove or replace; layers that are not unpacked are passed over.
+fn hidden(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result<Vec<u64>> {
+    let mut above = Above::default();
+    let mut bytes = vec![0; layers.diff_ids.len()];
+    for index in (0..layers.diff_ids.len()).rev() {
+        let directory = store.layer_dir(&layers.diff_ids, index);
+        let tree =
+            store.layer_record(&directory).map(|_| open_directory(&directory.join("fs"))).transpose()?;
+        let entries = match &tree {
+            Some(tree) => hull_layer::list(tree.as_fd())?,
+            None => cache.list(&layers.diff_ids[index]).unwrap_or_default(),
+        };
+        bytes[index] =
+            entries.iter().filter(|entry| above.hides(&entry.path)).map(|entry| entry.size()).sum();
+        for entry in entries {
+            if entry.kind != Kind::Directory {
+                above.leaves.insert(entry.path);
+                continue;
+            }
+            if let Some(tree) = &tree
+                && let Ok(fd) = open_below(tree, &entry.path)
+                && hull_layer::is_opaque(fd.as_fd())
+            {
+                above.opaque.insert(entry.path.clone());
+            }
+            above.directories.insert(entry.path);
+        }
+    }
+    Ok(bytes)
+}
+
+fn open_below(tree: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(tree, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }

@@ -31,4 +31,4 @@ pub use extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extr
 pub use pack::{LayerWriter, Packed, Written, pack, pack_layer};
 pub use stack::{Unpacker, apply_all};
 pub use tar::{RawEntry, TarReader, TarWriter, TimeRule};
-pub use tree::{list, read_entry, read_xattrs};
+pub use tree::{is_opaque, list, read_entry, read_xattrs};

@@ -204,7 +204,7 @@ fn read_xattr(link: &str, name: &CStr, path: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// True for a directory that hides all that lower layers have in it.
-pub(crate) fn is_opaque(fd: BorrowedFd<'_>) -> bool {
+pub fn is_opaque(fd: BorrowedFd<'_>) -> bool {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
         let mut value = [0u8; 4];
