@@ -243,10 +243,12 @@ pub fn plan_cgroup(
         manager: globals.cgroup_manager,
         annotations: &plan.annotations,
     };
-    hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
+    let planned = hull_cgroup::plan(&spec, hierarchies.facts()).map_err(|refusal| {
         let text = format!("invalid configuration: {} (config.json#{})", refusal.reason, refusal.field);
         Error::new(Code::Cgroup, text).field(refusal.field).step(Step::Plan)
-    })
+    })?;
+    planned.left_out.into_iter().for_each(|text| globals.log.write(Level::Warning, text));
+    Ok(planned)
 }
 
 /// The structured form of a control group's error.

@@ -6,6 +6,7 @@ use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::host;
+use crate::log::Level;
 use crate::spec_of;
 use crate::state::Status;
 use hull_cgroup::Cgroup;
@@ -35,7 +36,9 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
     for schema in options.l3_cache_schema.iter().chain(&options.mem_bw_schema) {
         record.resctrl.change(schema)?;
     }
-    Cgroup::open(&record.cgroup).update(&new, &current, facts.rootless).map_err(cgroup_error)?;
+    let cgroup = Cgroup::open(&record.cgroup);
+    let left_out = cgroup.update(&new, &current, facts.rootless).map_err(cgroup_error)?;
+    left_out.into_iter().for_each(|text| globals.log.write(Level::Warning, text));
     spec_of::keep_resources(&directory, &current, &new)?;
     Ok(0)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::LinuxResources;
 
 use crate::place::{Place, places};
-use crate::resources::{Write, writes_of};
+use crate::resources::{Write, left_out, writes_of};
 use crate::{DeviceRules, Facts, Layout, Refusal, Unit, systemd};
 
 /// What the configuration and the command line say.
@@ -52,6 +52,8 @@ pub struct CgroupPlan {
     pub places: Vec<Place>,
     /// The limits, in order.
     pub writes: Vec<Write>,
+    /// What of the limits is left out, and why.
+    pub left_out: Option<&'static str>,
     /// Which devices may be used; without a control group of its own the container is not asked.
     pub devices: Option<DeviceRules>,
     /// Controllers of the version 2 tree, to be enabled down to the container's directory.
@@ -82,6 +84,7 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
             layout,
             places: Vec::new(),
             writes: Vec::new(),
+            left_out: None,
             devices: None,
             enable: Vec::new(),
             rootless: spec.rootless,
@@ -106,6 +109,7 @@ pub fn plan(spec: &CgroupSpec<'_>, facts: &Facts) -> Result<CgroupPlan, Refusal>
         places,
         enable: facts.v2().map(|tree| facts.hierarchies[tree].controllers.clone()).unwrap_or_default(),
         writes,
+        left_out: left_out(spec.resources.unwrap_or(&nothing), facts),
         rootless: spec.rootless,
         explicit: spec.path.is_some_and(|path| !path.is_empty()),
     })

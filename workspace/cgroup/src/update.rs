@@ -4,16 +4,22 @@ use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
+use crate::resources::left_out;
 use crate::{DeviceRules, Facts, Layout, apply, enable, systemd, writes_of};
 
 impl Cgroup {
     /// Writes what `new` sets, and leaves the rest. `current` is what is in force: some version 2 values need both.
-    /// Device rules, if there are any, replace the old ones.
+    /// Device rules, if there are any, replace the old ones. Returns what was left out, and why.
     ///
     /// # Errors
     /// A value is refused before anything is written, by [`CgroupError::Refused`] or [`CgroupError::BelowUsage`];
     /// or the kernel refuses one, and those written before it stay.
-    pub fn update(&self, new: &LinuxResources, current: &LinuxResources, rootless: bool) -> Result<()> {
+    pub fn update(
+        &self,
+        new: &LinuxResources,
+        current: &LinuxResources,
+        rootless: bool,
+    ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
         let writes = writes_of(new, current, &facts)?;
         let v1_devices = self.v1("devices").is_some();
@@ -29,7 +35,8 @@ impl Cgroup {
         // What the container was made without is only enabled where a limit needs it.
         enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;
         apply::writes(&writes, &self.nodes)?;
-        rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless))
+        rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless))?;
+        Ok(left_out(new, &facts))
     }
 
     /// The hierarchies as this container knows them, by their index in its directories.

@@ -71,6 +71,15 @@ pub fn writes_of(
     Ok(planner.writes)
 }
 
+/// Says what of `new` cannot be carried out beside the rest of it and is left out.
+pub(crate) fn left_out(new: &LinuxResources, facts: &Facts) -> Option<&'static str> {
+    let v2 = facts.index_of("cpu").is_some_and(|place| facts.hierarchies[place].version == Version::V2);
+    let shares =
+        new.cpu().as_ref().is_some_and(|cpu| v2 && cpu.idle() == Some(1) && cpu.shares().unwrap_or(0) != 0);
+    let weight = new.unified().as_ref().is_some_and(unified::leaves_out_weight);
+    (shares || weight).then_some("unable to apply both cpu.idle and cpu.weight: an idle group has no weight")
+}
+
 /// Collects writes, and knows which hierarchy has which controller.
 struct Planner<'a> {
     facts: &'a Facts,

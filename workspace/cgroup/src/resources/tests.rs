@@ -294,3 +294,20 @@ fn shares_keep_their_meaning_at_both_ends_and_at_the_default() {
     let weights: Vec<_> = (2..=4096).map(cpu::weight_of).collect();
     assert!(weights.is_sorted());
 }
+
+#[test]
+fn an_idle_group_gets_no_weight_and_it_is_said() {
+    let json = r#"{"unified":{"cpu.idle":"1","cpu.weight":"8","cpu.weight.nice":"1","cpu.max":"max 1000"}}"#;
+    assert_eq!(lines(json, "{}", &v2()), ["cpu cpu.idle=1", "cpu cpu.max=max 1000"]);
+    let cases = [
+        (json, v2(), true),
+        (r#"{"cpu":{"idle":1,"shares":512}}"#, v2(), true),
+        (r#"{"cpu":{"idle":1,"shares":512}}"#, v1(), false),
+        (r#"{"cpu":{"idle":0,"shares":512}}"#, v2(), false),
+        (r#"{"unified":{"cpu.idle":"0","cpu.weight":"8"}}"#, v2(), false),
+        (r#"{"cpu":{"idle":1}}"#, v2(), false),
+    ];
+    for (json, facts, said) in cases {
+        assert_eq!(left_out(&resources(json), &facts).is_some(), said, "{json}");
+    }
+}

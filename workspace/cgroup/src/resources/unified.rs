@@ -12,7 +12,10 @@ use super::{Planner, Refusal, Slot, network::escape, refuse};
 const ACTS: [&str; 4] = ["cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze"];
 
 pub(super) fn plan(unified: &HashMap<String, String>, planner: &mut Planner<'_>) -> Result<(), Refusal> {
-    for (file, value) in unified.iter().collect::<BTreeMap<_, _>>() {
+    let idle = is_idle(unified);
+    for (file, value) in
+        unified.iter().filter(|(file, _)| !(idle && is_weight(file))).collect::<BTreeMap<_, _>>()
+    {
         let field = format!("unified/{}", escape(file));
         let Some((controller, rest)) = file.split_once('.') else {
             return Err(refuse(&field, "is not a file name of the form CONTROLLER.NAME"));
@@ -36,6 +39,20 @@ pub(super) fn plan(unified: &HashMap<String, String>, planner: &mut Planner<'_>)
         }
     }
     Ok(())
+}
+
+/// The group idles: it has no weight then, and the kernel refuses one.
+fn is_idle(unified: &HashMap<String, String>) -> bool {
+    unified.get("cpu.idle").is_some_and(|value| value.trim() == "1")
+}
+
+fn is_weight(file: &str) -> bool {
+    ["cpu.weight", "cpu.weight.nice"].contains(&file)
+}
+
+/// True when a weight is left out for the group's idling.
+pub(super) fn leaves_out_weight(unified: &HashMap<String, String>) -> bool {
+    is_idle(unified) && unified.keys().any(|file| is_weight(file))
 }
 
 fn unavailable(controller: &str, planner: &Planner<'_>) -> String {
