@@ -1,6 +1,7 @@
 //! How jobs end: the runtime's call is reaped, what it left is taken over or cleared up.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use hull_sys::process::{self, Pid};
 
@@ -47,7 +48,7 @@ impl Engine {
                 self.end(running.ticket, Outcome::Failed(refusal));
             }
             Job::Exec(_) => {
-                self.remove_exec_files(&running);
+                remove_files(&self.exec_files(&running));
                 self.forget(&key);
                 self.end(running.ticket, Outcome::Failed(refusal));
             }
@@ -74,9 +75,15 @@ impl Engine {
             _ => Outcome::Done,
         };
         let pid = if let Outcome::Pid(pid) = outcome { Some(pid) } else { None };
+        let files = self.exec_files(&running);
         self.end(running.ticket, outcome);
         if let Some(pid) = pid {
             self.claim(pid, &key);
+        }
+        if !files.is_empty() {
+            // The answer leaves first: a client waits for it.
+            self.work();
+            remove_files(&files);
         }
     }
 
@@ -89,8 +96,6 @@ impl Engine {
         })?;
         if key.is_init() {
             self.watch_cgroup(&key.container, pid);
-        } else {
-            self.remove_exec_files(running);
         }
         // The terminal may lie in the socket still.
         if let Some(id) = self.held.get(&key).and_then(|held| Some(held.console.as_ref()?.0)) {
@@ -102,13 +107,14 @@ impl Engine {
         Ok(pid)
     }
 
-    fn remove_exec_files(&self, running: &Running) {
-        let Ok(bundle) = self.bundle_of(&running.ticket.key) else { return };
-        // They are in the bundle, which goes as a whole at the latest.
-        let _ = std::fs::remove_file(bundle.file(&format!("exec-{}.json", running.ticket.key.exec)));
-        if let Some(file) = &running.pid_file {
-            let _ = std::fs::remove_file(file);
-        }
+    /// What an exec's runtime call was started with and left behind; none for other calls.
+    fn exec_files(&self, running: &Running) -> Vec<PathBuf> {
+        let key = &running.ticket.key;
+        let (Job::Exec(_), Ok(bundle)) = (&running.ticket.job, self.bundle_of(key)) else {
+            return Vec::new();
+        };
+        let spec = bundle.file(&format!("exec-{}.json", key.exec));
+        [spec].into_iter().chain(running.pid_file.clone()).collect()
     }
 
     fn watch_cgroup(&mut self, container: &str, pid: u32) {
@@ -171,6 +177,13 @@ impl Engine {
             Job::Kill { .. } => kill_refusal(&format!("{text} {plain}"), &plain),
             _ => Refusal::unknown(text),
         }
+    }
+}
+
+/// They are in the bundle, which goes as a whole at the latest.
+fn remove_files(files: &[PathBuf]) {
+    for file in files {
+        let _ = std::fs::remove_file(file);
     }
 }
 
