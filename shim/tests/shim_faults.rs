@@ -114,6 +114,24 @@ fn exit_code_is_known_to_the_delete_action_when_the_shim_was_killed_later() {
 }
 
 #[test]
+fn shim_killed_after_its_last_delete_leaves_no_socket() {
+    needs!(root());
+    let mut shim = Shim::start(Bundle::new(&["sleep", "1000"]));
+    let pid = shim.pid();
+    shim.run();
+    shim.kill(9);
+    shim.wait("");
+    assert!(shim.socket().exists());
+    // containerd calls no delete action once the task is deleted.
+    shim.delete();
+    assert!(!shim.socket().exists());
+    let named = shim.named("");
+    assert_eq!(shim.refused("State", &named).0, 5, "who is connected is still served");
+    kill_9(pid);
+    shim.mark_ended();
+}
+
+#[test]
 fn runtime_that_dies_half_way_leaves_no_container() {
     needs!(root());
     let tools = Scratch::new("tools");

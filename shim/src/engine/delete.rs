@@ -72,7 +72,13 @@ impl Engine {
             _ => Ok(()),
         };
         match deleted.and(unmounted) {
-            Ok(()) => self.end(ticket, Outcome::Done),
+            Ok(()) => {
+                self.end(ticket, Outcome::Done);
+                if self.pod.is_empty() {
+                    // Before the answer: once that is out, nobody clears up after a shim that is killed.
+                    self.remove_socket();
+                }
+            }
             Err(refusal) => self.end(ticket, Outcome::Failed(refusal)),
         }
     }

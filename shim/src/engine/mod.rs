@@ -159,11 +159,16 @@ impl Engine {
             }
             self.work();
         }
-        if let Some(socket) = &self.setup.socket {
+        self.remove_socket();
+        Ok(())
+    }
+
+    /// Takes no new clients from now on; those that are connected stay. By now another shim may have the name.
+    fn remove_socket(&mut self) {
+        if let Some(socket) = self.setup.socket.take() {
             // Whoever starts the next shim of this name removes a stale one as well.
             let _ = std::fs::remove_file(socket);
         }
-        Ok(())
     }
 
     fn may_leave(&self) -> bool {
