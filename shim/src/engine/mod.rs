@@ -33,6 +33,7 @@ use delete::Draining;
 use held::{Flow, Held};
 use jobs::Running;
 pub use publisher::Publisher;
+use publisher::{LATER, News};
 pub use rootfs::unmount_all;
 use timers::{Timer, Timers};
 use token::Token;
@@ -213,8 +214,10 @@ impl Engine {
         while let Some(effect) = self.todo.pop_front() {
             self.carry_out(effect);
         }
-        if self.setup.publisher.has_news() {
-            self.publish();
+        match self.setup.publisher.take_news() {
+            News::None => {}
+            News::Later => self.timers.set(Timer::Publish, LATER),
+            News::Now => self.publish(),
         }
     }
 
