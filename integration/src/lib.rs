@@ -9,5 +9,6 @@ pub mod daemon;
 pub mod docker;
 pub mod image;
 pub mod podman;
+pub mod systemd;
 pub mod terminal;
 pub mod user;

@@ -114,7 +114,7 @@ impl Cgroup {
     fn start_unit(&mut self, pid: i32, pending: &Pending) -> Result<()> {
         let Pending { plan, roots } = pending;
         let Some(unit) = &plan.unit else { return Ok(()) };
-        systemd::start(unit, &unit.properties(&plan.id, pid, &plan.writes, &plan.properties))?;
+        systemd::start(unit, &unit.properties(&plan.id, pid, plan.layout, &plan.writes, &plan.properties))?;
         self.started = true;
         self.fill(plan, roots)
     }

@@ -30,7 +30,7 @@ impl Cgroup {
             self.refuse_below_usage(memory)?;
         }
         if let Some(unit) = &self.unit {
-            systemd::change(unit, &systemd::limits(&writes))?;
+            systemd::change(unit, &systemd::limits(&writes, current))?;
         }
         // What the container was made without is only enabled where a limit needs it.
         enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
+
 use super::wire::{Property, Value};
 use crate::{Refusal, Write};
 
 /// The limits as properties: systemd writes them again when it reloads, and would lift those that it does not know.
-pub(crate) fn limits(writes: &[Write]) -> Vec<Property> {
+/// `current` is what is in force already.
+pub(crate) fn limits(writes: &[Write], current: &LinuxResources) -> Vec<Property> {
     let mut found: Vec<Property> = Vec::new();
     for (file, value) in writes.iter().flat_map(|write| write.files.last()) {
         for property in property(file, value) {
@@ -14,8 +17,31 @@ pub(crate) fn limits(writes: &[Write]) -> Vec<Property> {
             found.push(property);
         }
     }
+    found.extend(quota_v1(writes, current));
     found
 }
+
+/// Version 1 has quota and period in files of their own, of which an update may change one.
+fn quota_v1(writes: &[Write], current: &LinuxResources) -> Vec<Property> {
+    let value = |name: &str| {
+        let mut files = writes.iter().flat_map(|write| write.files.last());
+        files.find(|(file, _)| file == name).map(|(_, value)| value.clone())
+    };
+    let (new_quota, new_period) = (value("cpu.cfs_quota_us"), value("cpu.cfs_period_us"));
+    if new_quota.is_none() && new_period.is_none() {
+        return Vec::new();
+    }
+    let cpu = current.cpu().as_ref();
+    let old_quota = cpu.and_then(LinuxCpu::quota).filter(|quota| *quota != 0).map(|quota| quota.to_string());
+    let old_period =
+        cpu.and_then(LinuxCpu::period).filter(|period| *period != 0).map(|period| period.to_string());
+    let period = new_period.or(old_period).unwrap_or_else(|| DEFAULT_PERIOD.to_owned());
+    // No number, as -1 is none here, is no quota.
+    quota(&format!("{} {period}", new_quota.or(old_quota).unwrap_or_default()))
+}
+
+/// Microseconds that a group of the kernel starts with.
+const DEFAULT_PERIOD: &str = "100000";
 
 fn property(file: &str, value: &str) -> Vec<Property> {
     let number = || if value == "max" || value == "-1" { Some(u64::MAX) } else { value.parse().ok() };
@@ -50,7 +76,7 @@ const DEFAULT_WEIGHT: u64 = 100;
 /// container writes below would not fit.
 fn quota(value: &str) -> Vec<Property> {
     const PERCENT: u64 = 10_000;
-    let (quota, period) = value.split_once(' ').unwrap_or((value, "100000"));
+    let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
     let Ok(period) = period.parse::<u64>() else { return Vec::new() };
     let second = quota.parse::<u64>().ok().map(|quota| quota.saturating_mul(1_000_000) / period.max(1));
     let second = second.map_or(u64::MAX, |second| second.next_multiple_of(PERCENT));
@@ -278,7 +304,21 @@ mod tests {
             ("AllowedCPUs", Value::Bytes(vec![7, 2])),
             ("CPUWeight", Value::Number(0)),
         ];
-        assert_eq!(limits(&writes), expected);
+        assert_eq!(limits(&writes, &LinuxResources::default()), expected);
         assert_eq!(quota("max 50000")[0].1, Value::Number(u64::MAX));
+        let current: LinuxResources =
+            serde_json::from_str(r#"{"cpu":{"quota":30000,"period":50000}}"#).unwrap();
+        let cases = [
+            (vec![write("cpu.cfs_quota_us", "10000")], 200_000, 50_000),
+            (vec![write("cpu.cfs_period_us", "100000")], 300_000, 100_000),
+            (vec![write("cpu.cfs_quota_us", "-1")], u64::MAX, 50_000),
+        ];
+        for (writes, second, period) in cases {
+            let expected = [
+                ("CPUQuotaPerSecUSec", Value::Number(second)),
+                ("CPUQuotaPeriodUSec", Value::Number(period)),
+            ];
+            assert_eq!(limits(&writes, &current), expected);
+        }
     }
 }

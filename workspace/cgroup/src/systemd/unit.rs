@@ -1,10 +1,11 @@
 //! The container's unit as a value: its name, its slice, its directory, its properties (pure).
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::properties::limits;
 use super::wire::{Property, Value};
-use crate::{CgroupError, Facts, Place, Refusal, Write};
+use crate::{CgroupError, Facts, Layout, Place, Refusal, Write};
 
 const FIELD: &str = "/linux/cgroupsPath";
 /// Longest unit name (`UNIT_NAME_MAX` of systemd, with the final NUL).
@@ -74,13 +75,14 @@ impl Unit {
         &self,
         id: &str,
         pid: i32,
+        layout: Layout,
         writes: &[Write],
         asked: &[Property],
     ) -> Vec<Property> {
         let mut properties = vec![
             ("Description", Value::Text(format!("hull container {id}"))),
             ("Slice", Value::Text(self.slice.clone())),
-            ("Delegate", Value::Flag(true)),
+            delegated(layout),
             ("PIDs", Value::Pids(vec![pid.unsigned_abs()])),
             ("MemoryAccounting", Value::Flag(true)),
             ("CPUAccounting", Value::Flag(true)),
@@ -88,10 +90,22 @@ impl Unit {
             ("TasksAccounting", Value::Flag(true)),
             ("DefaultDependencies", Value::Flag(false)),
         ];
-        properties.extend(limits(writes));
+        properties.extend(limits(writes, &LinuxResources::default()));
         properties.retain(|(name, _)| !asked.iter().any(|(other, _)| other == name));
         properties.extend_from_slice(asked);
         properties
+    }
+}
+
+/// What is handed to the container's own groups. On version 1 all but the devices controller: systemd would allow every
+/// device of a unit that names none, at each reload.
+fn delegated(layout: Layout) -> Property {
+    const WITHOUT_DEVICES: [&str; 5] = ["cpu", "cpuacct", "blkio", "memory", "pids"];
+    match layout {
+        Layout::V2 => ("Delegate", Value::Flag(true)),
+        Layout::V1 | Layout::Hybrid => {
+            ("DelegateControllers", Value::Texts(WITHOUT_DEVICES.map(str::to_owned).to_vec()))
+        }
     }
 }
 

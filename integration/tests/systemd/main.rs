@@ -1,11 +1,14 @@
 //! hull where systemd is process 1: its scopes, and the managers that ask for them; as root and as an ordinary user.
 #![forbid(unsafe_code)]
 
+mod legacy;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hull_integration::containerd::Containerd;
 use hull_integration::image;
+use hull_integration::systemd::{Slice, property, unified};
 use hull_integration::user::{self, User};
 use hull_testkit::call::{PATIENCE, eventually, quick};
 use hull_testkit::gate::Gate;
@@ -13,25 +16,6 @@ use hull_testkit::place::unique;
 use hull_testkit::runtime::{peek, under_test};
 use hull_testkit::{Bundle, Outcome, Runtime, Scratch, gate, needs};
 use serde_json::json;
-
-/// systemd is process 1, with a bus, and control groups are pure version 2.
-fn systemd() -> Gate {
-    let there = ["/run/systemd/system", "/run/dbus/system_bus_socket", "/sys/fs/cgroup/cgroup.controllers"];
-    gate::root().and(there.into_iter().try_for_each(gate::path)).and(gate::program("busybox"))
-}
-
-fn property(unit: &str, name: &str) -> String {
-    quick("systemctl", &["show", "-P", name, unit]).text().trim().to_owned()
-}
-
-/// A slice of a test's own: systemd keeps it when the last scope in it is gone.
-struct Slice(&'static str);
-
-impl Drop for Slice {
-    fn drop(&mut self) {
-        let _ = quick("systemctl", &["stop", self.0]);
-    }
-}
 
 /// The options of `hull run` for a scope of the bundle's name; the unit's name.
 fn scoped(arguments: &[&str], slice: &str) -> (Bundle, String) {
@@ -62,7 +46,7 @@ fn limit(config: &mut serde_json::Value) {
 
 #[test]
 fn a_container_is_a_scope_through_its_whole_life() {
-    needs!(systemd());
+    needs!(unified());
     let _slice = Slice("testkit.slice");
     let runtime = Runtime::under_test();
     let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "testkit-hull.slice");
@@ -123,7 +107,7 @@ fn a_container_is_a_scope_through_its_whole_life() {
 
 #[test]
 fn a_unit_that_failed_is_forgotten_at_delete() {
-    needs!(systemd());
+    needs!(unified());
     let runtime = Runtime::under_test();
     let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
     let bundle = bundle.with(|config| {
@@ -149,7 +133,7 @@ fn a_unit_that_failed_is_forgotten_at_delete() {
 
 #[test]
 fn annotations_that_act_on_the_host_are_refused() {
-    needs!(systemd());
+    needs!(unified());
     let runtime = Runtime::under_test();
     let (bundle, unit) = scoped(&["/bin/true"], "");
     let bundle = bundle.with(|config| {
@@ -161,7 +145,7 @@ fn annotations_that_act_on_the_host_are_refused() {
 
 #[test]
 fn a_create_that_fails_leaves_no_unit() {
-    needs!(systemd());
+    needs!(unified());
     let runtime = Runtime::under_test();
     let (bundle, unit) = scoped(&["/no/such/program"], "");
     run_detached(&runtime, &bundle).failed(1, "no such file");
@@ -242,14 +226,14 @@ impl<'a> Podman<'a> {
 
 #[test]
 fn podman_runs_containers_in_scopes_of_systemd() {
-    needs!(systemd(), gate::program("podman"));
+    needs!(unified(), gate::program("podman"));
     let scratch = Scratch::new("podman");
     Podman::start(None, &scratch).life("/machine.slice/");
 }
 
 #[test]
 fn rootless_podman_runs_containers_in_scopes_of_the_users_systemd() {
-    needs!(systemd(), gate::program("podman"), user::known(1000));
+    needs!(unified(), gate::program("podman"), user::known(1000));
     let scratch = Scratch::new("podman");
     let user = User::new(1000);
     Podman::start(Some(&user), &scratch).life("/user@1000.service/");
@@ -257,7 +241,7 @@ fn rootless_podman_runs_containers_in_scopes_of_the_users_systemd() {
 
 #[test]
 fn containerd_runs_containers_in_scopes_of_systemd() {
-    needs!(systemd(), gate::program("containerd"), gate::program("ctr"), gate::program("podman"));
+    needs!(unified(), gate::program("containerd"), gate::program("ctr"), gate::program("podman"));
     let _slice = Slice("testkitctr.slice");
     let containerd = Containerd::start();
     let name = unique("scope");
@@ -337,7 +321,7 @@ fn an_ordinary_user_runs_containers_with_and_without_subordinate_ids() {
 
 #[test]
 fn an_ordinary_users_container_is_a_scope_of_its_own_systemd() {
-    needs!(users(), systemd(), gate::program("newuidmap"));
+    needs!(users(), unified(), gate::program("newuidmap"));
     let manager = ["--systemd-cgroup"];
     rootless_life(1000, &with_sub_ids(), &manager, "/user@1000.service/user.slice/hull-");
     rootless_life(1001, &one_id(1001), &manager, "/user@1001.service/user.slice/hull-");
