@@ -9,7 +9,7 @@ use super::Table;
 use super::mounts::{has, lossy, mounted, source, text};
 use crate::bundle::{mount, probe, push};
 use crate::lab::Lab;
-use crate::verdict::{Finding, holds, same};
+use crate::verdict::{Finding, holds, same, skip};
 
 pub(super) const CASES: Table = &[
     ("R10", flags_are_known_and_do_something),
@@ -199,7 +199,19 @@ fn idmapped(config: &mut Value, target: &str, from: &std::path::Path, option: &s
     push(config, "/mounts", entry);
 }
 
+/// Whether the kernel can map ids on the suite's own file system, a tmpfs: since Linux 6.3.
+pub(super) fn tmpfs_maps_ids() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
+}
+
+const IDMAP: &str = "needs Linux 6.3, which maps ids on tmpfs";
+
 fn idmap_maps_ids(lab: &Lab) -> Finding {
+    if !tmpfs_maps_ids() {
+        return skip(IDMAP);
+    }
     let from = tree(lab, "from")?;
     let words = [
         "stat",
@@ -227,6 +239,9 @@ fn idmap_maps_ids(lab: &Lab) -> Finding {
 }
 
 fn idmap_wants_a_mapping(lab: &Lab) -> Finding {
+    if !tmpfs_maps_ids() {
+        return skip(IDMAP);
+    }
     let from = source(lab, "from", "x")?;
     let seen =
         lab.inside(&["stat", "/tmp/mapped/which"], |config| idmapped(config, "/tmp/mapped", &from, "idmap"))?;
