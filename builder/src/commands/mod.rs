@@ -4,6 +4,7 @@ pub(crate) mod build;
 mod change;
 mod commit;
 mod containers;
+mod cp;
 mod df;
 mod diff;
 mod exec;
@@ -49,6 +50,8 @@ pub(crate) enum ImageCommand {
     AfterExit(rm::AfterExit),
     /// Make an image of a container's changes
     Commit(commit::Arguments),
+    /// Copy files between a container and the host
+    Cp(cp::Arguments),
     /// Show what takes space
     Df(df::Arguments),
     /// Show what a container changed
@@ -133,6 +136,7 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
         ImageCommand::Search(arguments) => search::run(arguments),
         ImageCommand::AfterExit(arguments) => rm::after_exit(arguments),
         ImageCommand::Commit(arguments) => commit::run(arguments),
+        ImageCommand::Cp(arguments) => cp::run(arguments),
         ImageCommand::Diff(arguments) => diff::run(arguments),
         ImageCommand::Exec(arguments) => exec::run(arguments),
         ImageCommand::Export(arguments) => export::run(arguments),

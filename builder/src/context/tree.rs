@@ -47,6 +47,16 @@ impl Tree {
         self.find_with(path, true)
     }
 
+    /// The same, a link at the end of the path not followed.
+    pub(crate) fn find_unfollowed(&self, path: &[u8]) -> Result<Option<Node>> {
+        self.find_with(path, false)
+    }
+
+    /// The root itself.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     fn find_with(&self, path: &[u8], follow: bool) -> Result<Option<Node>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let found = rustix::fs::openat2(&self.root, nonempty(path), flags, Mode::empty(), IN_ROOT);

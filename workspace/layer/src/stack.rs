@@ -126,6 +126,7 @@ impl<'a> Unpacker<'a> {
             whiteouts: Whiteouts::Overlay { user: !self.privileged },
             devices: if self.privileged { Devices::Make } else { Devices::Skip },
             owners: if self.privileged { Owners::Keep } else { Owners::Process },
+            keeps_kinds: false,
             lowers,
         };
         verified(self.store.blob(layer)?, diff_id, self.ratio, root, &options)

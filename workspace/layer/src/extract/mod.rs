@@ -110,6 +110,8 @@ pub struct Extractor<'a> {
     pub devices: Devices,
     /// Owners.
     pub owners: Owners,
+    /// Whether a directory in the place of something else, or the reverse, is an error instead of replacing it.
+    pub keeps_kinds: bool,
     /// Unpacked layers below this one, topmost first, where parents that the archive lacks are looked up.
     pub lowers: &'a [OwnedFd],
 }
@@ -129,6 +131,7 @@ impl Extractor<'_> {
             whiteouts: Whiteouts::Apply,
             devices: Devices::Make,
             owners: Owners::Keep,
+            keeps_kinds: false,
             lowers: &[],
         }
     }
@@ -246,7 +249,7 @@ impl Work<'_> {
         {
             return Ok(());
         }
-        let replaced = self.clear(parent.as_fd(), entry)?;
+        let replaced = self.clear(parent.as_fd(), entry, index)?;
         let made = self.hasher.hash_one(&entry.path);
         self.made.insert(made);
         match &entry.kind {
@@ -270,7 +273,7 @@ impl Work<'_> {
     }
 
     /// Removes what is in the way; tells what that was.
-    fn clear(&mut self, parent: BorrowedFd<'_>, entry: &Entry) -> Result<Option<FileType>> {
+    fn clear(&mut self, parent: BorrowedFd<'_>, entry: &Entry, index: u64) -> Result<Option<FileType>> {
         let name = split(&entry.path).1;
         let there = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => FileType::from_raw_mode(stat.st_mode),
@@ -279,6 +282,13 @@ impl Work<'_> {
         };
         if there == FileType::Directory && entry.kind == Kind::Directory {
             return Ok(Some(there));
+        }
+        if self.options.keeps_kinds && (there == FileType::Directory) != (entry.kind == Kind::Directory) {
+            let rule = match there {
+                FileType::Directory => "would replace a directory by something that is none",
+                _ => "would replace something that is no directory by one",
+            };
+            return Err(Error::Archive { index, name: entry.path.clone(), rule: rule.to_owned() });
         }
         self.places.forget();
         crate::tree::remove(parent, name, &entry.path)?;
