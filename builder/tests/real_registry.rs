@@ -219,11 +219,69 @@ fn a_real_registry_takes_the_tokens_of_its_server() {
     other.ok(&["pull", &name]);
     assert_eq!(other.ok(&["inspect", "-f", "{{.Id}}", &name]).trim(), id);
     let second = format!("{server}/x/b:1");
-    assert!(bed.ok(&["push", "lab/a:1", &second]).contains("0 blobs pushed"), "mounted, with a token for both");
+    assert!(
+        bed.ok(&["push", "lab/a:1", &second]).contains("0 blobs pushed"),
+        "mounted, with a token for both"
+    );
     let refused = bed.fails(&["push", "lab/a:1", &format!("{server}/y/a:1")]);
     assert!(refused.contains("401 not authorised") || refused.contains("403"), "{refused}");
     fs::create_dir_all(other.path(".docker")).unwrap();
     fs::write(other.path(".docker/config.json"), known.to_string()).unwrap();
     // The server is of another origin: it gets no credential, and so gives its token.
     other.ok(&["pull", &second]);
+}
+
+#[test]
+fn an_index_of_several_platforms_is_made_changed_and_pushed() {
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    let repository = format!("127.0.0.1:{}/x/a", real.port);
+    let name = |tag: &str| format!("{repository}:{tag}");
+    bed.image("lab/a:1");
+    let archive = bed.path("rootfs.tar").display().to_string();
+    bed.ok(&["import", "--platform", "linux/arm64", &archive, "lab/arm:1"]);
+    bed.ok(&["push", "lab/arm:1", &name("arm")]);
+    bed.ok(&["rmi", "lab/arm:1"]);
+    // One is in the store, the other in the registry only.
+    bed.ok(&["manifest", "create", "--annotation", "k=v", &name("all"), "lab/a:1", &name("arm")]);
+    assert!(bed.fails(&["manifest", "create", &name("all"), "lab/a:1"]).contains("use --amend"));
+    bed.ok(&[
+        "manifest",
+        "annotate",
+        "--variant",
+        "v8",
+        "--annotation",
+        "note=x",
+        &name("all"),
+        &name("arm"),
+    ]);
+    let index = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let before = index(&bed.ok(&["manifest", "inspect", &name("all")]));
+    let of = |index: &Value, field: &str| {
+        let all = index["manifests"].as_array().unwrap();
+        all.iter().map(|entry| entry["platform"][field].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of(&before, "architecture"),
+        [json!(hull_image::Platform::host().architecture), json!("arm64")]
+    );
+    assert_eq!(of(&before, "variant")[1], "v8");
+    assert_eq!(
+        (&before["annotations"]["k"], &before["manifests"][1]["annotations"]["note"]),
+        (&json!("v"), &json!("x"))
+    );
+    assert_eq!(before["manifests"][0]["annotations"], Value::Null, "no name of the store's own");
+    let digest = bed.ok(&["manifest", "push", "--purge", &name("all")]);
+    assert!(bed.fails(&["manifest", "push", &name("all")]).contains("there is no"));
+    // Now it is the registry's alone.
+    let raw = bed.run(&["manifest", "inspect", "--raw", &name("all")]).stdout;
+    assert_eq!(hull_image::Digest::of(&raw).to_string(), digest.trim());
+    assert_eq!(index(&String::from_utf8(raw).unwrap()), before);
+    let other = Bed::new();
+    other.ok(&["pull", "--platform", "linux/arm64", &name("all")]);
+    assert_eq!(other.ok(&["fsck"]), "0 problems\n");
+    // In another repository the second image is neither here nor there.
+    let elsewhere = format!("127.0.0.1:{}/y/b:1", real.port);
+    bed.ok(&["manifest", "create", "--amend", "lab/list:1", &name("all")]);
+    assert!(bed.fails(&["manifest", "push", "lab/list:1", &elsewhere]).contains("push it there first"));
 }

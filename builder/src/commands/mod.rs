@@ -19,6 +19,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod network;
 mod prune;
 mod ps;
@@ -78,6 +79,8 @@ pub(crate) enum ImageCommand {
     Logout(logout::Arguments),
     /// Show what a detached container wrote
     Logs(logs::Arguments),
+    /// Make and change indexes of several platforms
+    Manifest(manifest::Arguments),
     /// What a runtime calls to connect a container
     #[command(hide = true)]
     NetworkHook(network::Arguments),
@@ -141,6 +144,7 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
         ImageCommand::Exec(arguments) => exec::run(arguments),
         ImageCommand::Export(arguments) => export::run(arguments),
         ImageCommand::Logs(arguments) => logs::run(arguments),
+        ImageCommand::Manifest(arguments) => manifest::run(arguments),
         ImageCommand::NetworkHook(arguments) => network::run(arguments),
         ImageCommand::Ps(arguments) => ps::run(arguments),
         ImageCommand::Rm(arguments) => rm::run(arguments),

@@ -15,7 +15,7 @@ mod transport;
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
 pub(crate) use endpoint::Origin;
 pub(crate) use error::{Error, Result};
-pub(crate) use pull::{Pulled, next_page, pull, tags};
+pub(crate) use pull::{Pulled, look, next_page, pull, tags};
 pub(crate) use push::push;
 pub(crate) use transport::{Body, Client, Request, Wire, resolve};
 

@@ -61,6 +61,28 @@ fn pull_from(
     Ok(Pulled { descriptor, image, fetched })
 }
 
+/// What a name leads to in its registry.
+pub(crate) struct Seen {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) document: Document,
+    /// Of an image: what it is for.
+    pub(crate) platform: Option<Platform>,
+}
+
+/// Looks a name up, and keeps nothing; `store` is not written to.
+pub(crate) fn look(store: &Store, reference: &Reference, options: &Options) -> Result<Seen> {
+    let client = Client::connect(&reference.registry, options)?;
+    let scope = format!("repository:{}:pull", reference.repository);
+    let pull = Pull { store, client: &client, reference, scope };
+    let (descriptor, bytes, document) = pull.look(reference.version())?;
+    let platform = match &document {
+        Document::Manifest(manifest) => pull.platform_of(&manifest.config)?,
+        Document::Index(_) => None,
+    };
+    Ok(Seen { descriptor, bytes, document, platform })
+}
+
 /// The tags of a repository, in the registry's order.
 pub(crate) fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>> {
     let scope = format!("repository:{}:pull", reference.repository);
@@ -101,6 +123,16 @@ impl Pull<'_> {
         if let Some(descriptor) = expected.filter(|descriptor| self.store.has_blob(descriptor)) {
             return Ok(descriptor.clone());
         }
+        let (descriptor, bytes, _) = self.look(version)?;
+        if let Some(expected) = expected {
+            agree(&expected.digest, &descriptor.digest)?;
+        }
+        self.store.put_expected_blob(&descriptor, &mut &bytes[..])?;
+        Ok(descriptor)
+    }
+
+    /// Reads and checks a manifest or index.
+    fn look(&self, version: &str) -> Result<(Descriptor, Vec<u8>, Document)> {
         let url = self.client.url(&format!("/v2/{}/manifests/{version}", self.reference.repository));
         let mut request = Request::new("GET", &url);
         let accepted = [media::OCI_INDEX, media::OCI_MANIFEST, media::DOCKER_LIST, media::DOCKER_MANIFEST];
@@ -112,11 +144,18 @@ impl Pull<'_> {
         let document = Document::parse(&bytes, &announced)?;
         let mut descriptor = Descriptor::of(media_type(&document, &announced), &bytes);
         self.check(&mut descriptor, &bytes, version, said.as_deref())?;
-        if let Some(expected) = expected {
-            agree(&expected.digest, &descriptor.digest)?;
-        }
-        self.store.put_expected_blob(&descriptor, &mut &bytes[..])?;
-        Ok(descriptor)
+        Ok((descriptor, bytes, document))
+    }
+
+    /// What a configuration is for; nothing for what is no image's.
+    fn platform_of(&self, config: &Descriptor) -> Result<Option<Platform>> {
+        let url = self.client.url(&format!("/v2/{}/blobs/{}", self.reference.repository, config.digest));
+        let bytes = self.client.send(Request::new("GET", &url), &self.scope)?.read_all(MAX_MANIFEST)?;
+        let mut hasher =
+            hull_image::Hasher::for_digest(&config.digest).ok_or_else(|| unverifiable(&config.digest))?;
+        hasher.update(&bytes);
+        agree(&config.digest, &hasher.finish())?;
+        Ok(hull_image::ImageConfig::parse(&bytes).ok().map(|config| config.platform()))
     }
 
     /// The digest asked for must be the body's, by whichever algorithm; the one the registry announces as well.

@@ -48,11 +48,8 @@ impl Push<'_> {
             Document::Index(index) => {
                 for entry in &index.manifests {
                     if !self.store.has_blob(entry) {
-                        let text = format!(
-                            "{}: the image for {:?} is not in the store",
-                            descriptor.digest, entry.platform
-                        );
-                        return Err(Error::Rule(text));
+                        self.expect(entry)?;
+                        continue;
                     }
                     self.tree(entry, entry.digest.as_str(), depth + 1)?;
                 }
@@ -63,6 +60,22 @@ impl Push<'_> {
             }
         }
         self.document(descriptor, version)
+    }
+
+    /// An image of an index that the store lacks must be in the repository already.
+    fn expect(&self, entry: &Descriptor) -> Result<()> {
+        let path = format!("/v2/{}/manifests/{}", self.reference.repository, entry.digest);
+        let mut request = Request::new("HEAD", &self.client.url(&path));
+        request.set("accept", entry.media_type.clone());
+        let (answer, tried) = self.client.send_any(request, &self.scope)?;
+        if answer.code() != 404 {
+            return accept(answer, "HEAD", tried).map(drop);
+        }
+        let of = entry.platform.as_ref().map_or_else(String::new, |platform| format!(" for {platform}"));
+        let (digest, name) = (&entry.digest, self.reference.familiar_name());
+        Err(Error::Rule(format!(
+            "the image {digest}{of} is neither in the store nor in {name}: push it there first"
+        )))
     }
 
     fn document(&self, descriptor: &Descriptor, version: &str) -> Result<()> {

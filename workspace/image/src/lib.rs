@@ -18,7 +18,7 @@ mod store;
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use descriptor::{Compression, Descriptor, annotation, media};
 pub use digest::{Digest, Hasher, HashingReader};
-pub use document::{Document, Index, Manifest};
+pub use document::{Document, Index, MAX_BYTES as MAX_DOCUMENT, Manifest};
 pub use error::{Error, Result};
 pub use json::canonical;
 pub use platform::Platform;
