@@ -4,9 +4,11 @@
 mod bed;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD as PLAIN, BASE64_URL_SAFE_NO_PAD as URL_SAFE};
@@ -229,6 +231,68 @@ fn a_real_registry_takes_the_tokens_of_its_server() {
     fs::write(other.path(".docker/config.json"), known.to_string()).unwrap();
     // The server is of another origin: it gets no credential, and so gives its token.
     other.ok(&["pull", &second]);
+}
+
+/// Passes on to a port, and cuts the first connection on which so many bytes went there; tells all bytes that did.
+fn cutting(port: u16, after: u64) -> (u16, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let total = Arc::new(AtomicU64::new(0));
+    let (sum, cut) = (Arc::clone(&total), Arc::new(AtomicBool::new(false)));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                // Either end may go: that is the game.
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+            let (sum, cut) = (Arc::clone(&sum), Arc::clone(&cut));
+            std::thread::spawn(move || relay(client, server, after, &sum, &cut));
+        }
+    });
+    (own, total)
+}
+
+fn relay(mut client: TcpStream, mut server: TcpStream, after: u64, sum: &AtomicU64, cut: &AtomicBool) {
+    let (mut buffer, mut passed) = (vec![0; 64 << 10], 0);
+    while let Ok(count @ 1..) = client.read(&mut buffer) {
+        sum.fetch_add(count as u64, Ordering::Relaxed);
+        passed += count as u64;
+        if server.write_all(&buffer[..count]).is_err() || passed > after && !cut.swap(true, Ordering::Relaxed)
+        {
+            break;
+        }
+    }
+    for end in [client, server] {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+fn a_real_registry_has_the_whole_image_after_a_broken_upload() {
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    bed.image("lab/a:1");
+    let mut state = 1u64;
+    let noise: Vec<u8> = (0..12 << 20)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    fs::write(bed.path("rootfs/data/noise"), noise).unwrap();
+    let id = bed.image("lab/a:1");
+    let (port, total) = cutting(real.port, 8 << 20);
+    bed.ok(&["push", "--retry-delay", "200ms", "lab/a:1", &format!("127.0.0.1:{port}/x/a:1")]);
+    let sent = total.load(Ordering::Relaxed);
+    // This one refuses an upload whose place it did not confirm itself: it is begun again.
+    assert!((20 << 20..24 << 20).contains(&sent), "{sent} bytes: cut once, then sent");
+    let other = Bed::new();
+    let name = format!("127.0.0.1:{}/x/a:1", real.port);
+    other.ok(&["pull", &name]);
+    assert_eq!(other.ok(&["inspect", "-f", "{{.Id}}", &name]).trim(), id);
 }
 
 #[test]

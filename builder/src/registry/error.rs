@@ -61,13 +61,3 @@ pub(crate) enum Error {
 
 /// Result of speaking to a registry.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
-
-impl Error {
-    /// The status code, when the registry answered.
-    pub(crate) fn code(&self) -> Option<u16> {
-        match self {
-            Self::Refused { code, .. } => Some(*code),
-            _ => None,
-        }
-    }
-}

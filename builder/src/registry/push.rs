@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hull_image::{Descriptor, Document, Reference, Store};
 
 use super::auth::encoded;
-use super::transport::{accept, resolve};
+use super::transport::{accept, backoff, resolve};
 use super::{Body, Client, Error, Options, Request, Result};
 
 const MAX_MANIFEST: usize = 4 << 20;
 const THREADS: usize = 4;
+/// Blobs up to this size are sent in one request, in bytes.
+const SMALL: u64 = 4 << 20;
 
 /// Pushes what a descriptor leads to, and names it; tells how many blobs were sent.
 ///
@@ -132,7 +134,7 @@ impl Push<'_> {
         let (answer, tried) = self.client.send_any(request, &scope)?;
         match answer.code() {
             201 => Ok(Mounted::Yes),
-            401 | 403 => Ok(Mounted::No(self.begin()?)),
+            401 | 403 => Ok(Mounted::No(self.begin()?.location)),
             _ => {
                 let answer = accept(answer, "POST", tried)?;
                 Ok(Mounted::No(resolve(answer.url(), answer.header("location").unwrap_or_default())?))
@@ -140,51 +142,97 @@ impl Push<'_> {
         }
     }
 
-    /// One upload for each try: what is left of a broken one is the registry's to forget, after it was told.
+    /// Sends a blob; of an upload that broke, only what the registry lacks.
     fn upload(&self, blob: &Descriptor, begun: Option<String>) -> Result<()> {
-        let mut begun = begun;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let location = match begun.take() {
-                Some(location) => location,
-                None => self.begin()?,
-            };
-            let outcome = self.put(blob, &location);
-            let again = matches!(&outcome, Err(error) if matches!(error.code(), None | Some(404 | 416)));
-            match outcome {
-                Ok(()) => {
-                    self.sent.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(Error::Store(error)) => return Err(error.into()),
-                Err(_) if again && attempt <= self.client.options().retries => self.abort(&location),
-                Err(error) => {
-                    self.abort(&location);
+        let mut upload = match begun {
+            Some(location) => Upload { location, sent: 0 },
+            None => self.begin()?,
+        };
+        for attempt in 1.. {
+            match self.send_rest(blob, &mut upload) {
+                Ok(()) => break,
+                Err(error) if attempt > self.client.options().retries || !may_go_on(&error) => {
+                    self.abort(&upload.location);
                     return Err(error);
                 }
+                Err(_) => std::thread::sleep(backoff(self.client.options().pause, attempt)),
             }
+            upload = match self.progress(&upload, blob.size) {
+                Some(upload) => upload,
+                None => {
+                    self.abort(&upload.location);
+                    self.begin()?
+                }
+            };
         }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
-    fn begin(&self) -> Result<String> {
+    fn begin(&self) -> Result<Upload> {
         let url = self.client.url(&format!("/v2/{}/blobs/uploads/", self.reference.repository));
         let answer = self.client.send(Request::new("POST", &url), &self.scope)?;
-        resolve(answer.url(), answer.header("location").unwrap_or_default())
+        let location = resolve(answer.url(), answer.header("location").unwrap_or_default())?;
+        Ok(Upload { location, sent: 0 })
     }
 
-    fn put(&self, blob: &Descriptor, location: &str) -> Result<()> {
-        let join = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{join}digest={}", encoded(blob.digest.as_str()));
-        let file = self.store.blob(blob)?;
-        let mut request = Request::new("PUT", &url).body(Body::File(file, blob.size));
+    /// Sends what is left of a blob and closes the upload: a small one at once, else in a request of its own, of which
+    /// registries keep what came before it broke.
+    fn send_rest(&self, blob: &Descriptor, upload: &mut Upload) -> Result<()> {
+        let mut left = upload.sent..blob.size;
+        if upload.sent > 0 || blob.size > SMALL {
+            if !left.is_empty() {
+                let body = Body::File(self.store.blob(blob)?, left);
+                let mut request = Request::new("PATCH", &upload.location).body(body).only_once();
+                request.set("content-type", "application/octet-stream");
+                if upload.sent > 0 {
+                    request.set("content-range", format!("{}-{}", upload.sent, blob.size - 1));
+                }
+                let answer = self.client.send(request, &self.scope)?;
+                upload.location = resolve(answer.url(), answer.header("location").unwrap_or_default())?;
+                upload.sent = blob.size;
+            }
+            left = blob.size..blob.size;
+        }
+        let join = if upload.location.contains('?') { '&' } else { '?' };
+        let url = format!("{}{join}digest={}", upload.location, encoded(blob.digest.as_str()));
+        let body = if left.is_empty() { Body::None } else { Body::File(self.store.blob(blob)?, left) };
+        let mut request = Request::new("PUT", &url).body(body);
         request.set("content-type", "application/octet-stream");
         self.client.send(request, &self.scope).map(drop)
+    }
+
+    /// Asks how much of an upload arrived; nothing when it is gone, empty, or more than there is.
+    fn progress(&self, upload: &Upload, size: u64) -> Option<Upload> {
+        let answer = self.client.send(Request::new("GET", &upload.location), &self.scope).ok()?;
+        let last: u64 = answer.header("range")?.rsplit('-').next()?.trim().parse().ok()?;
+        let location = match answer.header("location") {
+            Some(location) => resolve(answer.url(), location).ok()?,
+            None => upload.location.clone(),
+        };
+        // 0-0 is said of nothing, too.
+        (last > 0 && last < size).then_some(Upload { location, sent: last + 1 })
     }
 
     /// Tells the registry that an upload is given up; the upload itself has already failed, so its answer is not awaited twice.
     fn abort(&self, location: &str) {
         let _ = self.client.send_any(Request::new("DELETE", location), &self.scope);
+    }
+}
+
+/// An upload that was begun.
+struct Upload {
+    location: String,
+    /// How many bytes the registry has, in its own words.
+    sent: u64,
+}
+
+/// Whether more of the same upload, or a new one, may mend this.
+fn may_go_on(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } | Error::Body { .. } => true,
+        Error::Refused { code, .. } => matches!(code, 404 | 408 | 416 | 429 | 500..=599),
+        _ => false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::{self, HeaderMap};
@@ -23,8 +24,8 @@ pub(crate) enum Body {
     None,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// A whole file.
-    File(File, u64),
+    /// A part of a file.
+    File(File, Range<u64>),
 }
 
 /// A request.
@@ -34,6 +35,8 @@ pub(crate) struct Request {
     url: String,
     headers: Vec<(&'static str, String)>,
     body: Body,
+    /// Whether it may be sent again as it is when no answer came.
+    repeatable: bool,
     /// The header that proves who asks; dropped when a redirect leads to another origin.
     pub(crate) authorization: Option<Secret>,
 }
@@ -41,12 +44,19 @@ pub(crate) struct Request {
 impl Request {
     /// A request without headers and body.
     pub(crate) fn new(method: &'static str, url: &str) -> Self {
-        Self { method, url: url.to_owned(), headers: Vec::new(), body: Body::None, authorization: None }
+        let (headers, body) = (Vec::new(), Body::None);
+        Self { method, url: url.to_owned(), headers, body, repeatable: true, authorization: None }
     }
 
     /// Adds a body.
     pub(crate) fn body(mut self, body: Body) -> Self {
         self.body = body;
+        self
+    }
+
+    /// Says that a second one would not mean the same.
+    pub(crate) fn only_once(mut self) -> Self {
+        self.repeatable = false;
         self
     }
 
@@ -185,7 +195,7 @@ impl Wire {
         let length = match &request.body {
             Body::None => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, size) => *size,
+            Body::File(_, part) => part.end - part.start,
         };
         // A request of these methods has a body, if only an empty one: its length must be told.
         let sends = matches!(request.method, "POST" | "PUT" | "PATCH");
@@ -193,10 +203,11 @@ impl Wire {
             builder = builder.header("content-length", length);
         }
         let mut file = match &request.body {
-            Body::File(file, size) => {
+            Body::File(file, part) => {
                 let mut file: &File = file;
-                file.seek(SeekFrom::Start(0)).map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
-                Some(file.take(*size))
+                let found = file.seek(SeekFrom::Start(part.start));
+                found.map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
+                Some(file.take(length))
             }
             _ => None,
         };
@@ -371,7 +382,7 @@ impl Client {
                     continue;
                 }
             }
-            match self.wire.pause(&outcome, attempt) {
+            match self.wire.pause(&outcome, attempt).filter(|_| request.repeatable) {
                 Some(pause) => std::thread::sleep(pause),
                 None => return outcome.map(|answer| (answer, attempt)),
             }
