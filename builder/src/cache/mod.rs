@@ -4,6 +4,7 @@
 //! the same bytes changes no key above it. Times never count; secrets and proxies count by declaration, not by value.
 
 mod explain;
+mod key_file;
 mod list;
 mod sweep;
 
@@ -135,12 +136,18 @@ impl<'a> Cache<'a> {
 
     /// The key that the step at `place` had when it was last done.
     pub(crate) fn last(&self, place: &str) -> Option<Key> {
-        self.read("last", &name_of(place.as_bytes()))
+        self.last_in(&name_of(place.as_bytes()))
+    }
+
+    fn last_in(&self, name: &str) -> Option<Key> {
+        let path = self.directory.join("last").join(name);
+        let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_RECORD);
+        small.then(|| fs::read(&path).ok()).flatten().and_then(|bytes| key_file::decode(&bytes))
     }
 
     /// Notes the key of the step at `place`.
     pub(crate) fn keep_last(&self, place: &str, key: &Key) -> Result<()> {
-        self.write("last", &name_of(place.as_bytes()), key)
+        self.write_bytes("last", &name_of(place.as_bytes()), &key_file::encode(key))
     }
 
     /// What is known of the blocks of a layer's archive.

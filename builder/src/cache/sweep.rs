@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
-use super::{Cache, Key, Record};
+use super::{Cache, Record};
 use crate::error::{Error, Result};
 
 /// How long what is known of a context's files is kept unused.
@@ -31,7 +31,7 @@ impl Cache<'_> {
             }
         }
         for name in self.names("last")? {
-            if !self.read::<Key>("last", &name).is_some_and(|key| keys.contains(&key.name())) {
+            if !self.last_in(&name).is_some_and(|key| keys.contains(&key.name())) {
                 freed += self.forget("last", &name)?;
             }
         }
