@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{FileType, Stat};
 use sha2::{Digest, Sha256};
 
 use super::file_cache::{Content, Facts, FileCache};
 use super::select::Source;
-use super::tree::{Node, Tree};
+use super::tree::{Node, Opener, Tree};
 use crate::error::{Error, Result};
+
+/// Bytes that are worth more than one thread, in however few files.
+const LARGE: u64 = 16 << 20;
 
 /// The digests of a selection's parts: what a copy writes is held against them.
 #[derive(Default)]
@@ -67,18 +71,21 @@ fn read_files(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Res
             None => unknown.push(node),
         }
     }
-    let threads = if unknown.len() < 16 {
-        1
-    } else {
-        std::thread::available_parallelism().map_or(1, usize::from).min(8)
+    let bytes: u64 = unknown.iter().map(|node| node.stat.st_size as u64).sum();
+    let all = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let threads = if unknown.len() < 16 && bytes < LARGE { 1 } else { all.min(unknown.len()) };
+    let next = AtomicUsize::new(0);
+    // Files differ in size: each thread takes the next one that nobody has.
+    let work = || {
+        let mut opener = Opener::new(tree);
+        let take = || unknown.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(take).map(|node| read_file(&mut opener, node, cache)).collect()
     };
-    let share = unknown.len().div_ceil(threads).max(1);
     let parts: Vec<Result<Vec<Read>>> = std::thread::scope(|scope| {
-        let work: Vec<_> = unknown
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().map(|node| read_file(tree, node, cache)).collect()))
-            .collect();
-        work.into_iter().map(|thread| thread.join().expect("reading doesn't panic")).collect()
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others = others.into_iter().map(|thread| thread.join().expect("reading doesn't panic"));
+        std::iter::once(own).chain(others).collect()
     });
     for part in parts {
         known.extend(part?);
@@ -89,8 +96,8 @@ fn read_files(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Res
 /// A path and what is there.
 type Read = (Vec<u8>, Facts);
 
-fn read_file(tree: &Tree, node: &Node, cache: Option<&FileCache>) -> Result<Read> {
-    let mut file = tree.open_file(&node.path)?;
+fn read_file(opener: &mut Opener<'_>, node: &Node, cache: Option<&FileCache>) -> Result<Read> {
+    let mut file = opener.open_file(&node.path)?;
     let before = stat(&file, &node.path)?;
     let content = hash(&mut file, &node.path)?;
     let plain = hull_layer::read_xattrs(file.as_fd(), &node.path)?.is_empty();

@@ -147,6 +147,32 @@ impl Tree {
     }
 }
 
+/// Opens files of a tree one after another: most are in the directory of the one before.
+pub(crate) struct Opener<'a> {
+    tree: &'a Tree,
+    last: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl<'a> Opener<'a> {
+    pub(crate) fn new(tree: &'a Tree) -> Self {
+        Self { tree, last: None }
+    }
+
+    /// The same as [`Tree::open_file`].
+    pub(crate) fn open_file(&mut self, path: &[u8]) -> Result<File> {
+        let (directory, name) = crate::steps::copy::split(path);
+        let known = self.last.take().filter(|(last, _)| last == directory);
+        let (last, fd) = match known {
+            Some(known) => known,
+            None => (directory.to_vec(), self.tree.open_directory(directory)?),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&fd, name, flags, Mode::empty()).map_err(Error::errno("open", path));
+        self.last = Some((last, fd));
+        file.map(File::from)
+    }
+}
+
 /// Links are followed inside the root, as a process chrooted into it would.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// No link is followed.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::Execution;
 use super::keys::Selected;
 use crate::cache::{Key, Part, Record};
-use crate::context::tree::{Node, Tree};
+use crate::context::tree::{Node, Opener};
 use crate::error::{Error, Result};
 use crate::graph::{Action, CopyAction, Input, Plan, Root, StepId};
 use crate::inputs::Opened;
@@ -69,8 +69,9 @@ impl<'a> Execution<'a> {
         let tree = if self.trees[id] { Some(snapshot::Tree::make(self.store)?) } else { None };
         let root = tree.as_ref().map(snapshot::Tree::root).transpose()?;
         let mut growing = root.map(|root| Growing::new(root, earlier.tree.take(), packing.epoch));
+        let mut opener = selected.opened.as_ref().map(|opened| Opener::new(opened.tree()));
         for line in &lines {
-            write(line, selected, &mut layer, growing.as_mut(), &earlier.same)?;
+            write(line, selected, (opener.as_mut(), &mut layer), growing.as_mut(), &earlier.same)?;
         }
         growing.map_or(Ok(()), Growing::finish)?;
         let written = layer.finish()?;
@@ -115,16 +116,16 @@ impl<'a> Execution<'a> {
 fn write(
     line: &Line<'_>,
     selected: &Selected<'_>,
-    layer: &mut LayerWriter<'_>,
+    (opener, layer): (Option<&mut Opener<'_>>, &mut LayerWriter<'_>),
     growing: Option<&mut Growing>,
     same: &[bool],
 ) -> Result<()> {
     let entry = &line.entry;
     match line.content {
         Content::Node(node, number) => {
-            let opened = selected.opened.as_ref().ok_or_else(super::step::missing_input)?;
+            let opener = opener.ok_or_else(super::step::missing_input)?;
             let same = same.get(number).copied().unwrap_or(false);
-            write_file((entry, node), opened.tree(), selected, layer, growing.map(|growing| (growing, same)))
+            write_file((entry, node), opener, selected, layer, growing.map(|growing| (growing, same)))
         }
         Content::Text(mut text) => {
             layer.put(entry, &mut &*text)?;
@@ -146,7 +147,7 @@ fn write(
 /// Copies a file's bytes; they must be those that the cache key was made of.
 fn write_file(
     (entry, node): (&Entry, &Node),
-    tree: &Tree,
+    opener: &mut Opener<'_>,
     selected: &Selected<'_>,
     layer: &mut LayerWriter<'_>,
     mut growing: Option<(&mut Growing, bool)>,
@@ -158,7 +159,7 @@ fn write_file(
     let name = || String::from_utf8_lossy(&node.path);
     let wanted = selected.contents.files.get(&node.path);
     let wanted = wanted.ok_or_else(|| Error::fact(format!("{} was not read before", name())))?;
-    let from = tree.open_file(&node.path)?;
+    let from = opener.open_file(&node.path)?;
     let cache = selected.opened.as_ref().and_then(Opened::cache);
     // A file whose change time says that it is as it was when it was hashed need not be hashed again.
     let is_known = |file: &File| {

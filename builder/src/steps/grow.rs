@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_layer::{Entry, Kind, Time};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use super::copy::split;
 use super::place;
@@ -46,12 +46,13 @@ impl Growing {
     /// `same` says that the earlier layer was made of the same content.
     pub(crate) fn file(&mut self, entry: &Entry, same: bool) -> Result<Option<File>> {
         let wanted = self.times(entry).last_modification;
+        // With a time for everything, what made the content the same made all else the same, too.
+        let is_set = self.epoch.is_some();
         let parent = self.parent(&entry.path)?;
         let name = split(&entry.path).1;
         if same
             && let Some(earlier) = &parent.earlier
-            && rustix::fs::statat(earlier, name, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| is_as_wanted(&stat, entry, wanted))
+            && (is_set || is_as_wanted(earlier.as_fd(), name, entry, wanted))
             // A file may have so many names and no more: then it is copied.
             && rustix::fs::linkat(earlier, name, &parent.fd, name, AtFlags::empty()).is_ok()
         {
@@ -171,7 +172,8 @@ impl Growing {
     }
 }
 
-fn is_as_wanted(stat: &Stat, entry: &Entry, time: Timespec) -> bool {
+fn is_as_wanted(earlier: BorrowedFd<'_>, name: &[u8], entry: &Entry, time: Timespec) -> bool {
+    let Ok(stat) = rustix::fs::statat(earlier, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_size as u64 == entry.size()
         && stat.st_mode & 0o7777 == entry.mode
@@ -190,8 +192,18 @@ mod tests {
     }
 
     fn grow(root: &std::path::Path, earlier: Option<&std::path::Path>, same: bool) -> Vec<bool> {
+        grow_at(root, earlier, same, Some(7))
+    }
+
+    /// Without a time for everything, that of the entries: 1970.
+    fn grow_at(
+        root: &std::path::Path,
+        earlier: Option<&std::path::Path>,
+        same: bool,
+        epoch: Option<u64>,
+    ) -> Vec<bool> {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let mut growing = Growing::new(open(root), earlier.map(open), Some(7));
+        let mut growing = Growing::new(open(root), earlier.map(open), epoch);
         let mut linked = Vec::new();
         for mut entry in [
             Entry::directory(b"d"),
@@ -229,10 +241,10 @@ mod tests {
         assert_eq!(look("d/link").mtime(), 7);
         assert_eq!(grow(second.path(), Some(first.path()), true), [true; 3]);
         assert_eq!(look("d/in/b").nlink(), 2);
-        // Another time, mode or size is another file.
-        let file = File::options().write(true).open(first.path().join("z")).unwrap();
-        file.set_len(2).unwrap();
-        assert_eq!(grow(third.path(), Some(first.path()), true), [true, true, false]);
+        // Where files keep their times, another one is another file.
+        assert_eq!(grow_at(third.path(), Some(first.path()), true, None), [false; 3]);
+        let fourth = tempfile::tempdir().unwrap();
+        assert_eq!(grow_at(fourth.path(), Some(third.path()), true, None), [true; 3]);
     }
 
     #[test]
