@@ -75,11 +75,13 @@ pub fn call(command: &mut Command, place: &Path, end: Instant) -> Finding<Output
     Ok(Output { code, stdout: read(&out)?, stderr: read(&err)?, shown })
 }
 
-/// A command that reads nothing.
+/// A command that finds nothing to read. It is given no null device: a runtime that changes the owner of a container's
+/// streams (crun 1.8 does) would take the host's away from root.
 #[must_use]
 pub fn silent(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.stdin(Stdio::null());
+    // Without a descriptor to spare the call itself fails as well.
+    command.stdin(std::io::pipe().map_or_else(|_| Stdio::null(), |(empty, _)| empty.into()));
     command
 }
 

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use hull_testkit::call::nothing;
 use hull_testkit::runtime::{LIMIT, under_test};
 use hull_testkit::{Bundle, Runtime, call, gate, needs};
 use serde_json::{Value, json};
@@ -151,11 +152,10 @@ fn view(program: &Path, bundle: &Bundle, wrapper: &[&str]) -> Value {
     let runtime = Runtime::at(program);
     let plain = runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
     let outcome = match wrapper.first() {
-        None => call({ plain }.stdin(Stdio::null()), LIMIT),
-        Some(first) => call(
-            Command::new(first).arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null()),
-            LIMIT,
-        ),
+        None => call({ plain }.stdin(nothing()), LIMIT),
+        Some(first) => {
+            call(Command::new(first).arg(plain.get_program()).args(plain.get_args()).stdin(nothing()), LIMIT)
+        }
     };
     let mut seen: Value =
         serde_json::from_str(outcome.text()).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));

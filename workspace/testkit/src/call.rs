@@ -79,6 +79,17 @@ pub fn call(command: &mut Command, limit: Duration) -> Outcome {
     Outcome { code: shell_code(status), stdout: read(&out), stderr: read(&err), shown }
 }
 
+/// Standard input with nothing to read, for a runtime that may change the owner of what it is given (crun 1.8 does): the
+/// null device is the host's.
+///
+/// # Panics
+/// Without a descriptor to spare.
+#[must_use]
+pub fn nothing() -> Stdio {
+    let (empty, _) = std::io::pipe().expect("make a pipe");
+    empty.into()
+}
+
 /// Runs a command that reads nothing, with a limit of one minute.
 #[track_caller]
 pub fn quick(program: &str, arguments: &[&str]) -> Outcome {
