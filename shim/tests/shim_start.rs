@@ -183,6 +183,48 @@ fn pod_shares_one_shim_and_a_fault_of_one_container_is_its_own() {
 }
 
 #[test]
+fn containers_of_a_pod_that_start_at_once_get_one_shim() {
+    needs!(root());
+    let first = Bundle::empty(&["/bin/true"]);
+    let pod = first.id.clone();
+    let annotate = |bundle: Bundle| {
+        let pod = pod.clone();
+        bundle.with(move |config| {
+            config["annotations"] = serde_json::json!({ "io.kubernetes.cri.sandbox-id": pod })
+        })
+    };
+    let place = Scratch::new("once");
+    let bundles: Vec<Bundle> = (0..8).map(|_| annotate(Bundle::empty(&["/bin/true"]))).collect();
+    for round in 0..10 {
+        let addresses: Vec<String> = std::thread::scope(|scope| {
+            let start = |bundle| action(&our_shim(), bundle, &place, "start", b"").stdout;
+            let starts: Vec<_> = bundles.iter().map(|bundle| scope.spawn(move || start(bundle))).collect();
+            starts.into_iter().map(|one| String::from_utf8(one.join().unwrap()).unwrap()).collect()
+        });
+        let address = &addresses[0];
+        assert!(
+            address.starts_with("unix://") && addresses.iter().all(|one| one == address),
+            "{addresses:?}"
+        );
+        let socket = address.strip_prefix("unix://").unwrap();
+        let serves = |process: &fs::DirEntry| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == socket.as_bytes())
+        };
+        let shims = || fs::read_dir("/proc").unwrap().flatten().filter(serves).count();
+        assert_eq!(shims(), 1, "round {round}");
+        let request = ShutdownRequest { id: pod.clone(), now: true };
+        // The answer may be cut off by the end.
+        let _ = Client::connect(address).call("containerd.task.v3.Task", "Shutdown", &request);
+        assert!(eventually(LIMIT, || shims() == 0));
+        if round % 2 == 0 {
+            // As a shim that was killed leaves it.
+            drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+        }
+    }
+}
+
+#[test]
 fn each_container_of_a_large_pod_ends_alone() {
     needs!(root());
     let first = sleeper();

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hull_sys::process::{self, Child};
 use hull_sys::socket;
@@ -147,17 +148,7 @@ fn somebody_listens(path: &Path) -> bool {
 fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) -> Result<(), String> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     make_private(directory).map_err(|error| format!("make {}: {error}", directory.display()))?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // Nobody listens on what lies here: it is stale.
-    let _ = fs::remove_file(path);
-    let opened =
-        fs::File::open(directory).map_err(|error| format!("open {}: {error}", directory.display()))?;
-    let listener = match socket::listen_stream_at(opened.as_fd(), name) {
-        Ok(listener) => listener,
-        // Another container of the pod was faster.
-        Err(_) if somebody_listens(path) => return Ok(()),
-        Err(error) => return Err(format!("listen on {}: {error}", path.display())),
-    };
+    let Some(listener) = listen(path)? else { return Ok(()) };
     let own = std::env::current_exe().map_err(|error| format!("find the shim's own program: {error}"))?;
     let mut args = vec![own.to_string_lossy().into_owned()];
     let socket = path.to_string_lossy();
@@ -181,6 +172,55 @@ fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) 
         return Err(text);
     }
     Ok(())
+}
+
+/// The socket of a new shim; none when another container of the pod was faster. Containers of a pod may start at once: a
+/// socket is removed as stale only if it was there first and nobody listens on it for a while.
+fn listen(path: &Path) -> Result<Option<OwnedFd>, String> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let opened =
+        fs::File::open(directory).map_err(|error| format!("open {}: {error}", directory.display()))?;
+    let make = || socket::listen_stream_at(opened.as_fd(), name);
+    let mut made = make();
+    if made.is_err() && !somebody_will_listen(path) {
+        // One at a time, or the second would remove what the first has just made.
+        lock(&opened);
+        if !somebody_listens(path) {
+            // What cannot be removed is in the way again.
+            let _ = fs::remove_file(path);
+        }
+        made = make();
+    }
+    match made {
+        Ok(listener) => Ok(Some(listener)),
+        Err(_) if somebody_will_listen(path) => Ok(None),
+        Err(error) => Err(format!("listen on {}: {error}", path.display())),
+    }
+}
+
+/// Takes turns with others that would remove a socket of `directory`, until it is closed; but not for long: one of them may
+/// hang, and without its turn a start is as good as it was.
+fn lock(directory: &fs::File) {
+    const TRIES: u32 = 100;
+    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    for _ in 0..TRIES {
+        if rustix::fs::flock(directory, operation).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A socket has a name shortly before somebody listens on it.
+fn somebody_will_listen(path: &Path) -> bool {
+    const LOOKS: u32 = 5;
+    (0..LOOKS).any(|look| {
+        if look > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        somebody_listens(path)
+    })
 }
 
 /// A directory that only we may enter, also where an older one was more open.
@@ -289,6 +329,34 @@ mod tests {
         assert_eq!(Form::Bare.answer("unix:///x".into()), b"unix:///x");
         let json = Form::Json(2).answer("unix:///x".into());
         assert_eq!(json, br#"{"version":2,"address":"unix:///x","protocol":"ttrpc"}"#);
+    }
+
+    #[test]
+    fn one_of_many_starts_makes_the_socket() {
+        const STARTS: usize = 8;
+        let directory = std::env::temp_dir().join(format!("hull-shim-start-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let path = directory.join("socket");
+        for round in 0..40 {
+            if round % 4 == 0 {
+                // As a shim that was killed leaves it.
+                drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            }
+            let together = std::sync::Barrier::new(STARTS);
+            let start = || {
+                together.wait();
+                let made = listen(&path).unwrap();
+                together.wait();
+                usize::from(made.is_some())
+            };
+            let made: usize = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|one| one.join().unwrap()).sum()
+            });
+            assert_eq!(made, 1, "round {round}");
+            fs::remove_file(&path).unwrap();
+        }
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
