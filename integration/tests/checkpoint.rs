@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
+use hull_integration::systemd::{self, Slice, property};
 use hull_integration::terminal::Terminal;
 use hull_testkit::runtime::{cgroup_dir, ours};
 use hull_testkit::{Bundle, Outcome, Runtime, gate, needs};
@@ -19,11 +20,13 @@ struct Stage {
     runtime: Runtime,
     bundle: Bundle,
     criu: PathBuf,
+    /// Who makes the control groups, as an option.
+    manager: &'static [&'static str],
 }
 
 impl Stage {
     fn new(bundle: Bundle, criu: PathBuf) -> Self {
-        Self { runtime: Runtime::under_test(), bundle, criu }
+        Self { runtime: Runtime::under_test(), bundle, criu, manager: &[] }
     }
 
     fn images(&self) -> String {
@@ -31,7 +34,7 @@ impl Stage {
     }
 
     fn arguments<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
-        [&["--criu", self.criu.to_str().expect("UTF-8")], rest].concat()
+        [self.manager, &["--criu", self.criu.to_str().expect("UTF-8")], rest].concat()
     }
 
     fn call(&self, rest: &[&str]) -> Outcome {
@@ -84,7 +87,9 @@ impl Stage {
 
     fn is_gone(&self) {
         self.call(&["state", &self.bundle.id]).failed(1, "does not exist");
-        assert!(!cgroup_dir("memory", &self.bundle).exists(), "the control group stayed");
+        if self.manager.is_empty() {
+            assert!(!cgroup_dir("memory", &self.bundle).exists(), "the control group stayed");
+        }
         assert!(!self.runtime.state_dir().join(&self.bundle.id).exists(), "the state directory stayed");
     }
 }
@@ -160,6 +165,34 @@ fn a_restored_container_is_like_any_other() {
     stage.call(&["kill", id, "KILL"]).done();
     stage.call(&["delete", "--force", id]).done();
     stage.is_gone();
+}
+
+#[test]
+fn a_counter_in_a_scope_of_systemd_goes_on_from_its_number() {
+    needs!(systemd::here());
+    let bundle = Bundle::shell(COUNTER).with_id(|id, config| {
+        config["linux"]["cgroupsPath"] = json!(format!("testkitcriu.slice:pod:{id}"));
+        config["linux"]["resources"]["pids"] = json!({ "limit": 40 });
+    });
+    let _slice = Slice("testkitcriu.slice");
+    let unit = format!("pod-{}.scope", bundle.id);
+    let mut stage = stage!(bundle);
+    stage.manager = &["--systemd-cgroup"];
+    let mut before = stage.run();
+    before.says("a", "1 a");
+    stage.checkpoint(&[]).done();
+    stage.is_gone();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    let mut after = stage.restore();
+    after.says("b", "2 b");
+    assert_eq!([property(&unit, "ActiveState"), property(&unit, "TasksMax")], ["active", "40"]);
+    let state: Value = serde_json::from_str(stage.call(&["state", &stage.bundle.id]).text()).expect("JSON");
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", state["pid"])).expect("read its groups");
+    let outside = |line: &&str| !line.ends_with(&format!("/testkitcriu.slice/{unit}"));
+    assert_eq!(groups.lines().filter(outside).collect::<Vec<_>>(), [""; 0]);
+    stage.call(&["delete", "--force", &stage.bundle.id]).done();
+    stage.is_gone();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
 }
 
 #[test]

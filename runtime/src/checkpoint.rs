@@ -15,7 +15,7 @@ use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::{Step, at};
 use crate::{host, notify};
 use hull_cgroup::{Cgroup, SavedPaths, Version};
-use hull_plan::{NamespaceKind, Plan};
+use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_rooted::{Entry, Proc, Root, View, mountinfo};
 use hull_sys::process::{Pid, WaitStatus};
 use std::fs::File;
@@ -60,6 +60,7 @@ pub fn checkpoint(mut request: Request, directory: StateDir, globals: &Globals) 
     let record = directory.read()?;
     let status = Status::of(&directory, &record);
     let init = running(&record, status)?;
+    at(Step::Checkpoint, || refuse_rootless(&host::probe(&record.bundle, globals.rootless)?))?;
     let images = at(Step::Checkpoint, || open_images(&request))?;
     let criu = at(Step::Checkpoint, || prepare_criu(&request, globals))?;
     let question = at(Step::Checkpoint, || question(&request, &images, init, &directory, &record))?;
@@ -91,6 +92,15 @@ fn running(record: &Record, status: Status) -> Result<&ProcessIdentity> {
         )
         .object(record.id.clone())),
     }
+}
+
+/// What CRIU does takes capabilities in the initial user namespace: it would stop halfway, with a stranger's words.
+pub fn refuse_rootless(facts: &HostFacts) -> Result<()> {
+    if !facts.rootless {
+        return Ok(());
+    }
+    Err(Error::new(Code::Unsupported, "criu saves and restores containers for root alone")
+        .hint("run it as root in the initial user namespace, or with --rootless false to let criu try"))
 }
 
 /// CRIU saves the first process and its descendants. What `exec` left behind is a child of the outside, as that is where

@@ -69,6 +69,7 @@ pub fn restore(request: Request, source: &Source, globals: &Globals) -> Result<R
         at(Step::Restore, || Images::open(source.image_path.as_deref(), source.work_path.as_deref()))?;
     let streams = at(Step::Restore, || images.read_streams())?;
     let decided = create::decide(&request, globals)?;
+    at(Step::Restore, || checkpoint::refuse_rootless(&decided.facts))?;
     checkpoint::refuse_shared_mounts(&decided.plan)?;
     let joins = at(Step::Plan, || external::joined_namespaces(&decided.plan))?;
     let criu = at(Step::Restore, || Criu::find(globals.criu.as_deref()))?;

@@ -328,6 +328,22 @@ fn an_ordinary_users_container_is_a_scope_of_its_own_systemd() {
 }
 
 #[test]
+fn an_ordinary_users_container_is_not_checkpointed_and_runs_on() {
+    needs!(users(), gate::program("busybox"));
+    let user = User::new(1001);
+    let bundle = rootless_bundle(&user, &one_id(1001), &["/bin/sleep", "1000"]);
+    let (root, path) = (user.place().join("state"), bundle.path().to_str().expect("UTF-8").to_owned());
+    let hull = |arguments: &[&str]| {
+        user.call(&under_test(), &[&["--root", root.to_str().expect("UTF-8")], arguments].concat())
+    };
+    hull(&["run", "--detach", "--bundle", &path, &bundle.id]).done();
+    let refused = "criu saves and restores containers for root alone";
+    hull(&["checkpoint", &bundle.id]).failed(1, refused);
+    assert!(hull(&["state", &bundle.id]).stdout.contains("\"running\""));
+    hull(&["delete", "--force", &bundle.id]).done();
+}
+
+#[test]
 fn what_an_ordinary_user_cannot_have_is_named_with_what_would_give_it() {
     needs!(users(), gate::program("busybox"));
     let user = User::new(1001);
