@@ -28,7 +28,7 @@ test *ARGS:
 integration *ARGS:
     integration/test.sh -p hull-integration {{ARGS}}
 
-# everything that can run in machines of pure version 2 control groups, with and without systemd; takes long
+# everything that can run in machines: pure version 2 control groups with and without systemd, systemd on version 1; takes long
 suites-vm *ARGS:
     HULL_VM_TIMEOUT=3600 integration/vm/tests --all {{ARGS}}
 
@@ -37,9 +37,9 @@ conformance *ARGS:
     cargo build --release -p hull-conformance
     target/{{target}}/release/hull-conformance {{ARGS}}
 
-# write docs/conformance.md from runs of hull, runc, crun and further runtimes given
-conformance-table *RUNTIMES:
-    conformance/table.sh {{RUNTIMES}}
+# write docs/conformance.md from runs of hull, runc, crun and further runtimes, here and in machines: [here|small|systemd]... [RUNTIME...]
+conformance-table *ARGS:
+    conformance/table.sh {{ARGS}}
 
 # compare with the installed peers: run, create, start, state, kill, delete, exec
 bench *ARGS:

@@ -1,34 +1,70 @@
 #!/bin/sh
-# Writes docs/conformance.md: the suite against the built hull, the runc and crun of this machine, and any other runtime.
+# Writes docs/conformance.md: the suite against the built hull, the runc and crun of this machine, and any other runtime;
+# here, in a machine of pure version 2 control groups, and in one with systemd (integration/vm/machine).
 #
-# usage: conformance/table.sh [RUNTIME...]     newer peers, for instance
+# usage: conformance/table.sh [here|small|systemd]... [RUNTIME...]
 #
-# A crun on a hybrid layout runs where version 1 alone is seen, because it refuses the other.
+# Without the name of a host, on all three. What is known of the others is kept in target/conformance from the last time:
+# emulated machines take a quarter of an hour for each runtime. Runtimes (newer peers, for instance) are full paths; their
+# order is that of the columns. What they need beside the system's files, HULL_VM_SHARE names for the machines.
 set -eu
 cd "$(dirname "$0")/.."
-bin=${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-musl/debug
+bin=target/x86_64-unknown-linux-musl/debug
 cargo build --quiet -p hull -p hull-conformance --bins
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+documents=target/conformance
+mkdir -p $documents
 
-number=0
-run() { # RUNTIME [WRAPPER]
-  number=$((number + 1))
-  echo "conformance of $1" >&2
-  # Failures are what the table is about.
-  ${2:-} "$bin/hull-conformance" --runtime "$1" --format json >"$work/$number.json" || [ $? = 1 ]
-}
-hybrid=''
-[ ! -e /sys/fs/cgroup/unified/cgroup.procs ] || hybrid=integration/pure-v1.sh
-run "$bin/hull"
-for peer in "$@" "$(command -v runc || true)" "$(command -v crun || true)"; do
-  case $peer in
-    '') ;;
-    *crun*) run "$peer" "$hybrid" ;;
-    *) run "$peer" ;;
+hosts=''
+while :; do
+  case ${1:-} in
+    here | small | systemd) hosts="$hosts $1" && shift ;;
+    *) break ;;
   esac
 done
-set --
-for at in $(seq "$number"); do set -- "$@" "$work/$at.json"; done
-"$bin/hull-conformance" --table "$@" >"$work/table.md"
-mv "$work/table.md" docs/conformance.md
+# The distribution's are at the same paths in the machines.
+set -- "$bin/hull" "$@" $(command -v runc || true) $(command -v crun || true)
+
+layouts='hybrid v1'
+[ -e /sys/fs/cgroup/unified/cgroup.procs ] || layouts=as-it-is
+here() { # RUNTIME...: on each layout that this host can show and the runtime takes
+  number=0
+  for runtime in "$@"; do
+    number=$((number + 1))
+    for layout in $layouts; do
+      case $layout-$runtime in
+        # Refuses a hybrid one.
+        hybrid-*crun*) continue ;;
+        # Is on the other already; the two differ little, and hull is shown on both.
+        v1-*runc-* | v1-*/runc) continue ;;
+        v1-*) wrapper=integration/pure-v1.sh ;;
+        *) wrapper='' ;;
+      esac
+      echo "conformance of $runtime ($layout)" >&2
+      # Failures are what the table is about.
+      $wrapper "$bin/hull-conformance" --runtime "$runtime" --format json >"$documents/new" || [ $? = 1 ]
+      mv "$documents/new" "$documents/$number-a-$layout.json"
+    done
+  done
+}
+
+machine() { # small|systemd RUNTIME...
+  init=$1
+  shift
+  echo "conformance in the machine with process 1: $init" >&2
+  mkdir -p "$documents/$init"
+  HULL_VM_TIMEOUT=${HULL_VM_TIMEOUT:-7200} HULL_VM_OUT=$documents/$init integration/vm/machine "$init" \
+    integration/vm/suite "$init" "$bin/hull-conformance" "$@" >&2
+  for document in "$documents/$init"/*.json; do
+    name=${document##*/}
+    mv "$document" "$documents/${name%.json}-b-$init.json"
+  done
+}
+
+for host in ${hosts:-here small systemd}; do
+  case $host in
+    here) here "$@" ;;
+    *) machine "$host" "$@" ;;
+  esac
+done
+"$bin/hull-conformance" --table "$documents"/*.json >"$documents/new"
+mv "$documents/new" docs/conformance.md
