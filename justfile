@@ -10,9 +10,9 @@ default:
 setup:
     integration/setup.sh --tools
 
-# build the programs, optimised
+# build the programs, optimised; `hull --version` tells the commit
 build:
-    cargo build --release --workspace --bins
+    HULL_COMMIT=$(git describe --always --dirty --abbrev=12) cargo build --release --workspace --bins
 
 # formatting, lints, dependency rules
 check:
