@@ -68,12 +68,11 @@ fn with_ending(path: String, asked: &str) -> String {
 /// The merged root: where it is mounted, or mounted for this alone.
 fn root(store: &Store, place: &Place) -> Result<(OwnedFd, Option<Lock>), Failure> {
     let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev());
-    let is_mounted = || Ok::<_, Failure>(device(&place.rootfs()).ok() != Some(device(&place.dir)?));
-    if place.rootfs().exists() && is_mounted()? {
+    // Nobody may start or remove it meanwhile: an upper directory is not to be mounted twice.
+    let lock = place.lock(store)?;
+    if place.rootfs().exists() && device(&place.rootfs())? != device(&place.dir)? {
         return Ok((open_directory(&place.rootfs())?, None));
     }
-    // Nobody may start or remove it meanwhile.
-    let lock = place.lock(store)?;
     let (upper, work) = (place.dir.join("upper"), place.dir.join("work"));
     // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
     if work.exists() {
