@@ -1,14 +1,14 @@
 //! The terminal: a pair from the container's own devpts, proved and handled by descriptors only (R4, CVE-2025-52565).
 
 use crate::error::{Code, Context, Error, Result};
+use crate::peer;
 use hull_rooted::Root;
 use hull_sys::fd::dup_onto;
 use hull_sys::fs::{self, DEVPTS_SUPER_MAGIC, OFlags};
 use hull_sys::mount::{move_mount, open_tree_fd};
-use hull_sys::socket::{connect_stream, send_with_fds};
 use hull_sys::tty;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Where the terminal's master goes.
@@ -80,10 +80,7 @@ impl Console {
                 .map_err(|error| error.code(Code::Console))?;
         }
         let name = format!("/dev/pts/{}", self.number);
-        send_with_fds(to.socket.as_fd(), name.as_bytes(), &[self.master.as_fd()])
-            .context(|| "send the terminal to the console socket")
-            .map_err(|error| error.code(Code::Console))?;
-        Ok(())
+        send_master(to, name.as_bytes(), self.master.as_fd())
     }
 
     /// Makes the slave standard input, output and error, and the controlling terminal of the session.
@@ -113,8 +110,13 @@ fn console_target(root: &Root) -> Result<OwnedFd> {
 
 /// Connects to `--console-socket`, before anything has been done.
 pub fn connect(path: &Path) -> Result<Destination> {
-    connect_stream(path)
+    peer::connect(path, &format!("connect to console socket {}", path.display()))
         .map(|socket| Destination { socket, ours: false })
-        .context(|| format!("connect to console socket {}", path.display()))
-        .map_err(|error| error.code(Code::Console).object(path.display().to_string()))
+        .map_err(|error| error.code(Code::Console))
+}
+
+/// Sends a terminal's master, under the name that it has in the container.
+pub fn send_master(to: &Destination, name: &[u8], master: BorrowedFd<'_>) -> Result<()> {
+    peer::send(to.socket.as_fd(), name, &[master], "send the terminal to the console socket")
+        .map_err(|error| error.code(Code::Console))
 }

@@ -18,7 +18,6 @@ mod criu;
 mod document;
 mod enter;
 mod error;
-
 mod exe_seal;
 mod files;
 mod foreground;
@@ -38,6 +37,7 @@ mod network;
 mod notify;
 mod oom_score;
 mod output;
+mod peer;
 mod pid_file;
 mod resctrl;
 mod restore;

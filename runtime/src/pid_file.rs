@@ -1,11 +1,11 @@
 //! `--pid-file` and `--pidfd-socket`.
 
 use crate::error::{Code, Context, Error, Result};
+use crate::peer;
 use hull_sys::process::Pid;
-use hull_sys::socket::{connect_stream, send_with_fds};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -35,7 +35,6 @@ pub fn write(path: &Path, pid: Pid) -> Result<()> {
 
 /// Sends the pidfd of the container's process to the socket at `path`.
 pub fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
-    let socket = connect_stream(path).context(|| format!("connect to pidfd socket {}", path.display()))?;
-    send_with_fds(std::os::fd::AsFd::as_fd(&socket), b"pidfd", &[pidfd]).context(|| "send the pidfd")?;
-    Ok(())
+    let socket = peer::connect(path, &format!("connect to pidfd socket {}", path.display()))?;
+    peer::send(socket.as_fd(), b"pidfd", &[pidfd], "send the pidfd")
 }

@@ -24,7 +24,6 @@ use hull_plan::{NamespaceKind, Plan};
 use hull_rooted::Root;
 use hull_sys::mount::{MS_SLAVE, move_mount, open_tree_fd, set_propagation_path};
 use hull_sys::process::{Child, Pid, WaitStatus, pidfd_open};
-use hull_sys::socket::send_with_fds;
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -294,9 +293,7 @@ impl Scene<'_> {
                 .field("/process/terminal")
                 .hint("the configuration of a container with a terminal sets process.terminal")
         })?;
-        send_with_fds(console.socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
-            .context(|| "send the terminal to the console socket")
-            .map_err(|error| error.code(Code::Console))?;
+        console::send_master(&console, b"/dev/ptmx", master.as_fd())?;
         self.has_terminal = true;
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
+use crate::peer;
 use hull_plan::Plan;
 use hull_seccomp::{Arch, Listener, evaluate};
 use hull_sys::seccomp::{SeccompInstruction, load_filter};
-use hull_sys::socket::{connect_stream, send_with_fds};
 use oci_spec::runtime::LinuxSeccomp;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -105,16 +105,12 @@ pub fn hand_over(listener: &Listener, fd: &OwnedFd, state: &serde_json::Value, p
         "metadata": listener.metadata.clone().unwrap_or_default(),
         "state": state,
     });
-    let connection = connect_stream(Path::new(&listener.path))
-        .context(|| {
-            format!(
-                "failed to connect with seccomp agent specified in the seccomp profile: dial unix {}",
-                listener.path
-            )
-        })
-        .map_err(|error| error.field("/linux/seccomp/listenerPath"))?;
+    let what = format!(
+        "failed to connect with seccomp agent specified in the seccomp profile: dial unix {}",
+        listener.path
+    );
+    let field = |error: Error| error.field("/linux/seccomp/listenerPath");
+    let connection = peer::connect(Path::new(&listener.path), &what).map_err(field)?;
     let bytes = document.to_string().into_bytes();
-    let sent =
-        send_with_fds(connection.as_fd(), &bytes, &[fd.as_fd()]).context(|| "send the seccomp listener")?;
-    hull_sys::io::write_all(connection.as_fd(), &bytes[sent..]).context(|| "send the seccomp listener")
+    peer::send(connection.as_fd(), &bytes, &[fd.as_fd()], "send the seccomp listener").map_err(field)
 }

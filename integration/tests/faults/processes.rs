@@ -1,7 +1,8 @@
 //! Processes that die at the wrong time, do not die, or multiply; helpers that hang or talk too much.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -220,6 +221,43 @@ fn a_console_socket_that_is_no_peer_undoes_the_create() {
     peer.join().expect("the peer ends");
     assert!(outcome.code < 2, "{outcome:?}");
     delete_leaves_nothing(&runtime, &bundle, "a console peer that closed");
+}
+
+/// A listener whose queue is full: whoever connects next waits until it takes somebody, which it never does.
+fn stuck_peer(path: &Path) -> (UnixListener, UnixStream) {
+    let listener = UnixListener::bind(path).expect("make a socket");
+    rustix::net::listen(&listener, 0).expect("make its queue short");
+    let first = UnixStream::connect(path).expect("take the one place");
+    (listener, first)
+}
+
+/// nobody takes the connection, and no command waits for that.
+#[test]
+fn a_peer_that_takes_no_connection_is_given_up() {
+    needs!(busybox(), ours());
+    let runtime = Runtime::under_test();
+    let path = runtime.beside("stuck");
+    let socket = path.to_str().expect("UTF-8");
+    let _peer = stuck_peer(&path);
+    let terminal = lasting().with(|config| config["process"]["terminal"] = json!(true));
+    let agent = lasting().with(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "listenerPath": socket,
+            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]
+        });
+    });
+    let plain = lasting();
+    let cases: [(&str, &Bundle, &[&str]); 3] = [
+        ("console socket", &terminal, &["--console-socket", socket]),
+        ("seccomp agent", &agent, &[]),
+        ("pidfd socket", &plain, &["--pidfd-socket", socket]),
+    ];
+    for (what, bundle, options) in cases {
+        let outcome = create(&runtime, bundle, options);
+        outcome.failed(1, what);
+        outcome.failed(1, "did not answer within 5s");
+        nothing_left(&runtime, bundle, what);
+    }
 }
 
 ///

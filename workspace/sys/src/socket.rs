@@ -4,6 +4,7 @@ use crate::process::Pid;
 use crate::raw::uninterrupted;
 use crate::{Result, SysError, poll};
 use rustix::fs::Mode;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect,
@@ -13,7 +14,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most fds that one message may carry (`SCM_MAX_FD`).
 pub const MAX_FDS: usize = 253;
@@ -139,6 +140,18 @@ pub fn connect_stream_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
     let address = SocketAddrUnix::new(path).map_err(SysError::from_rustix("connect"))?;
     connected(SocketType::STREAM, &address)
+}
+
+/// The same for a peer that may be stuck: neither the connect nor any later send waits longer than `patience`, `EAGAIN`
+/// then. A listener that takes nobody holds up whoever connects once its queue is full.
+pub fn connect_stream_within(path: &Path, patience: Duration) -> Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path).map_err(SysError::from_rustix("connect"))?;
+    let socket = unconnected(SocketType::STREAM)?;
+    // For sockets of this family it limits the connect as well (socket(7), SO_SNDTIMEO).
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))
+        .map_err(SysError::from_rustix("setsockopt"))?;
+    uninterrupted(|| connect(&socket, &address).map_err(SysError::from_rustix("connect")))?;
+    Ok(socket)
 }
 
 fn connected(kind: SocketType, address: &SocketAddrUnix) -> Result<OwnedFd> {

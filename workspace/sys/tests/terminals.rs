@@ -241,6 +241,28 @@ fn streams_and_datagrams_arrive_by_path_and_by_directory() {
 }
 
 #[test]
+fn a_peer_that_takes_nobody_or_reads_nothing_is_given_up() {
+    let scratch = Scratch::new("stuck");
+    let directory = place(scratch.path());
+    let listener = socket::listen_stream_at(directory.as_fd(), "stream").unwrap();
+    let patience = std::time::Duration::from_millis(20);
+    let connect = || socket::connect_stream_within(&scratch.join("stream"), patience);
+    let mut waiting = Vec::new();
+    let full = loop {
+        match connect() {
+            Ok(client) => waiting.push(client),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 1000, "the queue is never full");
+    };
+    assert!(full.is(libc::EAGAIN), "{full}");
+    let unread = io::write_all(waiting[0].as_fd(), &vec![0; 16 << 20]).unwrap_err();
+    assert!(unread.is(libc::EAGAIN), "{unread}");
+    socket::accept(listener.as_fd()).unwrap();
+    connect().unwrap();
+}
+
+#[test]
 fn the_first_process_of_a_namespace_ends_by_the_signals_it_asked_to_end_by() {
     needs!(gate::root(), gate::alone());
     let end_by = |number| {

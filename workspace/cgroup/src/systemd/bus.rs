@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hull_sys::SysError;
-use hull_sys::socket::{connect_stream, poll_in};
+use hull_sys::socket::{connect_stream_within, poll_in};
 
 use super::wire::{self, Argument, ERROR, FIXED, Message, REPLY, SIGNAL, Target};
 
@@ -49,7 +49,7 @@ impl Bus {
 
     fn connect_to(path: &Path, deadline: Instant) -> Outcome<Self> {
         let unreachable = |error| Failed::Unreachable(path.to_owned(), error);
-        let stream = UnixStream::from(connect_stream(path).map_err(unreachable)?);
+        let stream = UnixStream::from(connect_stream_within(path, left(deadline)?).map_err(unreachable)?);
         let mut bus = Self { stream, serial: 0, deadline, signals: Vec::new() };
         bus.authenticate()?;
         bus.call(BUS, "Hello", &[])?;
@@ -120,8 +120,9 @@ impl Bus {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
-        let left = self.left()?;
-        self.stream.set_write_timeout(Some(left)).map_err(|error| io("setsockopt", &error))?;
+        self.stream
+            .set_write_timeout(Some(left(self.deadline)?))
+            .map_err(|error| io("setsockopt", &error))?;
         self.stream.write_all(bytes).map_err(|error| io("write", &error))
     }
 
@@ -146,11 +147,11 @@ impl Bus {
         }
         Ok(bytes)
     }
+}
 
-    fn left(&self) -> Outcome<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Failed::Broken("no answer in time")) } else { Ok(left) }
-    }
+fn left(deadline: Instant) -> Outcome<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(Failed::Broken("no answer in time")) } else { Ok(left) }
 }
 
 fn io(call: &'static str, error: &std::io::Error) -> Failed {
@@ -186,6 +187,22 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let failed = Bus::connect_to(&path, Instant::now() + Duration::from_millis(30)).err();
         assert!(matches!(failed, Some(Failed::Broken("no answer in time"))), "{failed:?}");
+    }
+
+    #[test]
+    fn a_bus_that_takes_nobody_is_given_up_at_the_deadline() {
+        let scratch = hull_testkit::place::Scratch::new("bus");
+        let path = scratch.join("bus");
+        let directory = std::fs::File::open(scratch.path()).unwrap();
+        let listener = hull_sys::socket::listen_stream_at(directory.as_fd(), "bus").unwrap();
+        // Each stays in the queue, and the last one finds no place there.
+        let connect = || Bus::connect_to(&path, Instant::now() + Duration::from_millis(10)).err();
+        let refused = (0..100).find_map(|_| match connect() {
+            Some(Failed::Unreachable(_, error)) => Some(error.errno),
+            _ => None,
+        });
+        drop(listener);
+        assert_eq!(refused, Some(libc::EAGAIN));
     }
 
     #[test]
