@@ -1,16 +1,18 @@
 //! Into the namespaces: which clone, which joins, which maps.
 
+use crate::errand::{Company, Errand, Program};
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
 use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
 use hull_sys::fs::OFlags;
 use hull_sys::namespace::{CloneFlags, namespace_type, setns, unshare};
-use hull_sys::process::{CloneRequest, Pid, exit_now, spawn};
+use hull_sys::process::{CloneRequest, Pid, WaitStatus, exit_now, spawn};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 const EPERM: i32 = 1;
 
@@ -247,6 +249,9 @@ fn map_text(maps: &[IdMap]) -> String {
     })
 }
 
+/// How long a helper may take.
+const HELPER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// The only privileged helpers: found at fixed places, numbers as arguments, an empty environment (R23).
 fn run_helper(name: &str, pid: Pid, maps: &[IdMap], field: &str) -> Result<()> {
     let path = ["/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/"]
@@ -258,19 +263,62 @@ fn run_helper(name: &str, pid: Pid, maps: &[IdMap], field: &str) -> Result<()> {
                 .field(field)
                 .hint("the package 'uidmap' has it; without it one id can be mapped: the caller's own")
         })?;
+    write_by(&path, pid, maps, HELPER_DEADLINE).map_err(|error| error.field(field))
+}
+
+/// Has the helper at `path` write the maps.
+fn write_by(path: &str, pid: Pid, maps: &[IdMap], patience: Duration) -> Result<()> {
     let numbers =
         maps.iter().flat_map(|map| [map.inside, map.outside, map.size]).map(|number| number.to_string());
-    let output = std::process::Command::new(&path)
-        .arg(pid.as_raw().to_string())
-        .args(numbers)
-        .env_clear()
-        .output()
-        .context(|| format!("run {path}"))?;
-    if output.status.success() {
-        return Ok(());
+    let args = [path.to_owned(), pid.as_raw().to_string()].into_iter().chain(numbers);
+    let program = Program::new(path.to_owned(), args, [])?;
+    let deadline = Instant::now() + patience;
+    let errand = Errand { program: &program, input: b"", deadline, kept: 4 << 10, company: Company::Apart };
+    let ended = errand.run().context(|| format!("run {path}"))?;
+    match ended.status {
+        Some(WaitStatus::Exited(0)) => Ok(()),
+        None => Err(Error::new(Code::Timeout, format!("{path} did not end within {patience:?}"))
+            .object(path)
+            .hint("it may wait for the user database of the network (nsswitch.conf)")),
+        Some(_) => {
+            let said = String::from_utf8_lossy(&ended.output);
+            Err(Error::new(Code::Syscall, format!("{path} failed: {}", said.trim_end()))
+                .hint("the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid"))
+        }
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(Code::Syscall, format!("{name} failed: {}", said.trim_end()))
-        .field(field)
-        .hint("the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a script that stands for the helper, and has it called.
+    fn called(script: &str, patience: Duration) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let place = hull_testkit::place::Scratch::new("helper");
+        let path = place.join("newuidmap");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let map = IdMap { inside: 0, outside: 100_000, size: 65_536 };
+        write_by(path.to_str().expect("UTF-8"), Pid::from_raw(7), &[map], patience)
+    }
+
+    #[test]
+    fn the_helper_gets_numbers_and_no_environment() {
+        let script = "[ \"$*\" = '7 0 100000 65536' ] && [ -z \"$HOME$USER$CARGO\" ]";
+        called(script, Duration::from_secs(60)).expect("the helper's arguments");
+    }
+
+    #[test]
+    fn what_a_helper_says_when_it_fails_is_told() {
+        let error = called("echo no such range >&2; exit 1", Duration::from_secs(60)).expect_err("exit 1");
+        assert!(error.message.ends_with("newuidmap failed: no such range"), "{error}");
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_given_up() {
+        let error = called("sleep 600 & sleep 600", Duration::from_millis(200)).expect_err("late");
+        assert_eq!(error.code, Code::Timeout);
+        assert!(error.message.ends_with("newuidmap did not end within 200ms"), "{error}");
+    }
 }

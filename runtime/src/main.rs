@@ -17,6 +17,7 @@ mod create;
 mod criu;
 mod document;
 mod enter;
+mod errand;
 mod error;
 mod exe_seal;
 mod files;

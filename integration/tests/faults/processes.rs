@@ -1,6 +1,7 @@
 //! Processes that die at the wrong time, do not die, or multiply; helpers that hang or talk too much.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -258,6 +259,23 @@ fn a_peer_that_takes_no_connection_is_given_up() {
         outcome.failed(1, "did not answer within 5s");
         nothing_left(&runtime, bundle, what);
     }
+}
+
+/// `ps` reads memory of the processes it lists, and waits where one of them holds it locked.
+#[test]
+fn a_ps_that_hangs_is_given_up() {
+    needs!(busybox(), ours());
+    let runtime = Runtime::under_test();
+    let programs = runtime.beside("programs");
+    fs::create_dir(&programs).expect("make a directory");
+    fs::write(programs.join("ps"), "#!/bin/sh\nexec /bin/sleep 600\n").expect("write a false ps");
+    fs::set_permissions(programs.join("ps"), Permissions::from_mode(0o755)).expect("make it executable");
+    let bundle = lasting();
+    let _container = runtime.start(&bundle);
+    let mut command = runtime.command(&["ps", &bundle.id]);
+    call(command.env("PATH", &programs), LIMIT).failed(1, "ps did not end within 10s");
+    let mut command = runtime.command(&["ps", "--format", "json", &bundle.id]);
+    call(command.env("PATH", &programs), LIMIT).done();
 }
 
 ///

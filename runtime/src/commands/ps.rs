@@ -3,11 +3,18 @@
 use super::find;
 use crate::cli::PsOptions;
 use crate::create::cgroup_error;
+use crate::errand::{Company, Errand, Program, in_path, own_environment};
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::output;
 use hull_cgroup::Cgroup;
-use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long ps(1) may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much of what it prints is read, in bytes (R19).
+const LONGEST: usize = 32 << 20;
 
 /// Lists the container's processes: their ids as JSON, or what ps(1) prints of them.
 pub fn run(options: &PsOptions, globals: &Globals) -> Result<u8> {
@@ -27,9 +34,7 @@ pub fn run(options: &PsOptions, globals: &Globals) -> Result<u8> {
 fn print_table(pids: &[i32], ps_options: &[String]) -> Result<()> {
     let default = ["-ef".to_owned()];
     let ps_options = if ps_options.is_empty() { &default } else { ps_options };
-    let output =
-        Command::new("ps").args(ps_options).stderr(Stdio::inherit()).output().context(|| "run ps")?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = listing(ps_options)?;
     let mut lines = text.lines();
     let heading = lines.next().unwrap_or_default();
     let column = heading
@@ -44,4 +49,25 @@ fn print_table(pids: &[i32], ps_options: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What ps(1) prints.
+fn listing(ps_options: &[String]) -> Result<String> {
+    let path = in_path("ps")
+        .and_then(|path| path.into_os_string().into_string().ok())
+        .ok_or_else(|| Error::new(Code::Unsupported, "ps: executable file not found in $PATH"))?;
+    let args = std::iter::once("ps".to_owned()).chain(ps_options.iter().cloned()).map(String::into_bytes);
+    let program = Program::new(path.into_bytes(), args, own_environment())?;
+    let deadline = Instant::now() + DEADLINE;
+    let errand = Errand { program: &program, input: b"", deadline, kept: LONGEST, company: Company::Beside };
+    let ended = errand.run().context(|| "run ps")?;
+    match (ended.never_executed(), ended.status) {
+        (Some(why), _) => Err(Error::new(Code::Syscall, why)),
+        (None, None) => Err(Error::new(Code::Timeout, format!("ps did not end within {DEADLINE:?}"))
+            .hint("ps waits for processes that hold their memory locked: --format json asks nobody")),
+        (None, Some(_)) if ended.output.len() == LONGEST => {
+            Err(Error::new(Code::Unsupported, format!("ps printed more than {LONGEST} bytes")))
+        }
+        (None, Some(_)) => Ok(String::from_utf8_lossy(&ended.output).into_owned()),
+    }
 }

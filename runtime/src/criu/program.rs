@@ -2,10 +2,9 @@
 
 use super::messages::{FEATURE_CHECK, Features, Request, Response, VERSION};
 use super::worker::{Start, Streams, Worker};
+use crate::errand::{self, DEFAULT_PATH};
 use crate::error::{Code, Error, Result};
-use crate::files::may_execute;
 use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,6 @@ const OLDEST: (i32, i32) = (3, 15);
 
 /// How long a question without effect may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Where programs are looked for when the caller has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A CRIU that works here.
 #[derive(Debug)]
@@ -91,18 +87,12 @@ impl Criu {
     }
 }
 
-/// The first executable `criu` in the absolute directories of `PATH`.
 fn in_path() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join("criu"))
-        .find(|candidate| candidate.to_str().is_some_and(|path| may_execute(path) == Ok(true)))
-        .ok_or_else(|| {
-            Error::new(Code::Criu, "criu: executable file not found in $PATH")
-                .object("criu")
-                .hint("install criu (3.15 or newer), or name it by --criu")
-        })
+    errand::in_path("criu").ok_or_else(|| {
+        Error::new(Code::Criu, "criu: executable file not found in $PATH")
+            .object("criu")
+            .hint("install criu (3.15 or newer), or name it by --criu")
+    })
 }
 
 /// What of our environment CRIU gets: where its tools are, where its configuration is, and its own variables.
@@ -113,9 +103,6 @@ pub fn environment() -> Vec<CString> {
     if !variables.iter().any(|(name, _)| name == "PATH") {
         variables.push(("PATH".into(), DEFAULT_PATH.into()));
     }
-    let entry = |(name, value): (OsString, OsString)| {
-        CString::new([name.into_vec(), vec![b'='], value.into_vec()].concat()).ok()
-    };
     // No variable of an environment can hold a NUL byte.
-    variables.into_iter().filter_map(entry).collect()
+    variables.into_iter().filter_map(|(name, value)| CString::new(errand::entry(name, value)).ok()).collect()
 }

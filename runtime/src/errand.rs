@@ -1,0 +1,232 @@
+//! A program of the host's, run to its end: by a deadline, its output read and no more of it kept than is wanted.
+
+use crate::error::{Code, Context, Error, Result};
+use hull_sys::fd::{dup_onto, pipe};
+use hull_sys::poll::{wait_any_readable, wait_writable};
+use hull_sys::process::{
+    CStrings, Child, CloneRequest, WaitStatus, execve, exit_now, kill_group, pidfd_send_signal, setsid,
+    spawn, wait_until,
+};
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+
+/// Exit status of a child that could not execute the program.
+const EXEC_FAILED: i32 = 127;
+
+/// How long a killed program may take to be gone: one in uninterruptible sleep is left to whoever inherits it.
+const KILLED_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What the child executes, made before the clone.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    argv: CStrings,
+    envp: CStrings,
+}
+
+impl Program {
+    /// The file at `path` with arguments, the name among them, and an environment.
+    pub fn new<T: Into<Vec<u8>>>(
+        path: T,
+        args: impl IntoIterator<Item = T>,
+        env: impl IntoIterator<Item = T>,
+    ) -> Result<Self> {
+        let text = |text: T| {
+            CString::new(text).map_err(|_| {
+                Error::new(Code::ConfigInvalid, "a text that is given to a program holds a NUL byte")
+            })
+        };
+        Ok(Self {
+            path: text(path)?,
+            argv: CStrings::new(args.into_iter().map(text).collect::<Result<_>>()?),
+            envp: CStrings::new(env.into_iter().map(text).collect::<Result<_>>()?),
+        })
+    }
+}
+
+/// How the program relates to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// In a session of its own, which is killed as a whole; both of its output streams are read.
+    Apart,
+    /// In our session, with our standard error.
+    Beside,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Errand<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// What it finds on its standard input.
+    pub input: &'a [u8],
+    /// When it is killed.
+    pub deadline: Instant,
+    /// How many bytes of its output are kept; the rest is read and dropped.
+    pub kept: usize,
+    /// How it relates to ours.
+    pub company: Company,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Ended {
+    /// None: it was killed at the deadline.
+    pub status: Option<WaitStatus>,
+    /// The beginning of what it wrote.
+    pub output: Vec<u8>,
+}
+
+impl Ended {
+    /// Why the program was not executed, if that is how it ended.
+    pub fn never_executed(&self) -> Option<String> {
+        let told = self.status == Some(WaitStatus::Exited(EXEC_FAILED)) && self.output.starts_with(b"exec: ");
+        told.then(|| String::from_utf8_lossy(&self.output).trim_end().to_owned())
+    }
+}
+
+impl Errand<'_> {
+    /// Runs the program.
+    pub fn run(&self) -> Result<Ended> {
+        let (input_read, input_write) = pipe().context(|| "make a pipe")?;
+        let (output_read, output_write) = pipe().context(|| "make a pipe")?;
+        let child = spawn(&CloneRequest::default(), || self.execute(&input_read, &output_write))
+            .context(|| "start the program")?;
+        drop((input_read, output_write));
+        let mut running = Running { child, company: self.company, ended: false };
+        self.feed(input_write)?;
+        let output = self.drain(output_read, &running)?;
+        Ok(Ended { status: running.finish(self.deadline)?, output })
+    }
+
+    fn execute(&self, input: &OwnedFd, output: &OwnedFd) -> Infallible {
+        let program = self.program;
+        let error = match self.prepare(input, output) {
+            Ok(()) => execve(&program.path, &program.argv, &program.envp),
+            Err(error) => error,
+        };
+        let path = program.path.to_string_lossy();
+        let text = format!("exec: {path}: {}\n", crate::error::errno_text(error.errno));
+        // The exit status alone tells it when the pipe is gone.
+        let _unread = hull_sys::io::write_all(output.as_fd(), text.as_bytes());
+        exit_now(EXEC_FAILED)
+    }
+
+    fn prepare(&self, input: &OwnedFd, output: &OwnedFd) -> hull_sys::Result<()> {
+        dup_onto(input.as_fd(), 0)?;
+        dup_onto(output.as_fd(), 1)?;
+        if self.company == Company::Apart {
+            setsid()?;
+            dup_onto(output.as_fd(), 2)?;
+        }
+        // R7: a program outside gets 0 to 2 only.
+        hull_sys::fd::mark_cloexec_from(3)?;
+        hull_sys::signal::reset_dispositions()?;
+        hull_sys::signal::unblock_all().map(drop)
+    }
+
+    /// A program that does not read its input is no error.
+    fn feed(&self, input: OwnedFd) -> Result<()> {
+        let mut bytes = self.input;
+        hull_sys::fd::set_nonblocking(input.as_fd(), true).context(|| "prepare the program's input")?;
+        let mut input = File::from(input);
+        while !bytes.is_empty() {
+            match input.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let ready = wait_writable(input.as_fd(), Some(self.deadline));
+                    if !ready.context(|| "wait for the program")? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error).context(|| "write to the program"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the output until the program ends: a process it left behind may hold the pipe open for ever.
+    fn drain(&self, output: OwnedFd, running: &Running) -> Result<Vec<u8>> {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 4096];
+        hull_sys::fd::set_nonblocking(output.as_fd(), true).context(|| "prepare the program's output")?;
+        let mut file = File::from(output);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(kept),
+                Ok(count) => {
+                    let room = self.kept.saturating_sub(kept.len());
+                    kept.extend_from_slice(&buffer[..count.min(room)]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let watched = [file.as_fd(), running.child.pidfd.as_fd()];
+                    let first = wait_any_readable(&watched, Some(self.deadline));
+                    if first.context(|| "wait for the program")? != Some(0) {
+                        return Ok(kept);
+                    }
+                }
+                Err(error) => return Err(error).context(|| "read from the program"),
+            }
+        }
+    }
+}
+
+/// Killed when it is dropped before its end.
+struct Running {
+    child: Child,
+    company: Company,
+    ended: bool,
+}
+
+impl Running {
+    fn finish(&mut self, deadline: Instant) -> Result<Option<WaitStatus>> {
+        let status = wait_until(self.child.pidfd.as_fd(), deadline).context(|| "wait for the program")?;
+        self.ended = status.is_some();
+        Ok(status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // Gone already, or killed now: both are what is wanted.
+        let _gone = match self.company {
+            Company::Apart => kill_group(self.child.pid, SIGKILL),
+            Company::Beside => pidfd_send_signal(self.child.pidfd.as_fd(), SIGKILL),
+        };
+        let _reaped = wait_until(self.child.pidfd.as_fd(), Instant::now() + KILLED_DEADLINE);
+    }
+}
+
+/// Where programs are looked for when the caller has no `PATH`.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The first executable `name` in the absolute directories of `PATH`.
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.to_str().is_some_and(|path| crate::files::may_execute(path) == Ok(true)))
+}
+
+/// Our own environment, as `NAME=VALUE`.
+pub fn own_environment() -> impl Iterator<Item = Vec<u8>> {
+    std::env::vars_os().map(|(name, value): (OsString, OsString)| entry(name, value))
+}
+
+/// One variable in the form that a program gets it in.
+pub fn entry(name: OsString, value: OsString) -> Vec<u8> {
+    [name.into_vec(), vec![b'='], value.into_vec()].concat()
+}
