@@ -405,6 +405,39 @@ fn a_restore_that_fails_leaves_nothing() {
     stage.is_gone();
 }
 
+/// Without a pid namespace the death of the first process ends no other.
+#[test]
+fn a_restore_that_cannot_be_told_ends_every_process() {
+    let stage = stage!(Bundle::shell("sleep 1000 & while :; do sleep 0.1; done").with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    }));
+    let bundle = stage.bundle.path().display().to_string();
+    let mut run = stage.runtime.command(&["run", "--detach", "--bundle", &bundle, &stage.bundle.id]);
+    let status = run.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("start the runtime").success());
+    stage.checkpoint(&[]).done();
+    let images = stage.images();
+    let nowhere = stage.runtime.beside("no/such/place").display().to_string();
+    let restore = |options: &[&str]| {
+        let front = ["restore", "--detach", "--bundle", &bundle, "--image-path", &images];
+        stage.call(&[&front[..], options, &[stage.bundle.id.as_str()]].concat())
+    };
+    restore(&["--pid-file", &nowhere]).failed(1, "write pid file");
+    stage.is_gone();
+}
+
+#[test]
+fn a_fifo_among_the_images_holds_nobody_up() {
+    let stage = stage!(Bundle::shell(COUNTER));
+    let mut pipes = stage.run();
+    let images = PathBuf::from(stage.images());
+    fs::create_dir(&images).expect("make the image directory");
+    Command::new("mkfifo").arg(images.join("descriptors.json")).status().expect("mkfifo");
+    stage.checkpoint(&[]).failed(1, "write descriptors.json");
+    pipes.says("a", "1 a");
+}
+
 #[test]
 fn an_id_in_use_is_refused_and_its_container_lives() {
     let stage = stage!(Bundle::shell(COUNTER));

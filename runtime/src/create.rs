@@ -81,6 +81,11 @@ impl ChildGuard {
         Self { child }
     }
 
+    /// The process.
+    pub const fn child(&self) -> Option<&Child> {
+        self.child.as_ref()
+    }
+
     /// Lets it live.
     pub fn keep(mut self) -> Option<Child> {
         self.child.take()
@@ -113,10 +118,10 @@ pub struct Decisions {
 }
 
 /// Creates the container; on failure nothing of it is left.
-pub fn create(request: Request, globals: &Globals) -> Result<Created> {
+pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let mut decided = decide(&request, globals)?;
     let console =
-        request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console);
+        request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console.take());
     let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
     notify::prepare(&mut decided.plan, &directory)?;
     let Decisions { plan, facts, seal, .. } = &decided;
@@ -161,13 +166,13 @@ pub fn create(request: Request, globals: &Globals) -> Result<Created> {
     };
     let (child, outcome) = conversation::hold(&mut conversation, child);
     let guard = ChildGuard::of(Some(child));
+    let outcome = outcome
+        .map_err(|error| explain_oom(error, &cgroup))
+        .and_then(|()| finish(&request, guard.child()))
+        .and_then(|()| complete(&directory, &mut record));
     if let Err(error) = outcome {
-        let error = explain_oom(error, &cgroup);
         return Err(destroy_after_failure(error, guard, plan, &record, globals));
     }
-    finish(&request.pid_file, request.pidfd_socket.as_deref(), &guard)?;
-    record.creating = false;
-    directory.write(&record)?;
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
     class.into_iter().for_each(Class::keep);
@@ -376,19 +381,20 @@ fn clone_hint(error: Error) -> Error {
 }
 
 /// Tells the caller of the process.
-pub fn finish(
-    pid_file: &Option<PathBuf>,
-    pidfd_socket: Option<&std::path::Path>,
-    guard: &ChildGuard,
-) -> Result<()> {
-    let Some(child) = &guard.child else { return Ok(()) };
-    if let Some(path) = pid_file {
+pub fn finish(request: &Request, child: Option<&Child>) -> Result<()> {
+    let Some(child) = child else { return Ok(()) };
+    if let Some(path) = &request.pid_file {
         crate::pid_file::write(path, child.pid)?;
     }
-    if let Some(path) = pidfd_socket {
+    if let Some(path) = &request.pidfd_socket {
         crate::pid_file::send_pidfd(path, child.pidfd.as_fd())?;
     }
     Ok(())
+}
+
+fn complete(directory: &StateDir, record: &mut Record) -> Result<()> {
+    record.creating = false;
+    directory.write(record)
 }
 
 /// A container whose process was made and failed is destroyed, with its poststop hooks, whichever others had run.

@@ -63,7 +63,7 @@ pub struct Restored {
 }
 
 /// Restores the container; on failure nothing of it is left.
-pub fn restore(request: Request, source: &Source, globals: &Globals) -> Result<Restored> {
+pub fn restore(mut request: Request, source: &Source, globals: &Globals) -> Result<Restored> {
     let images =
         at(Step::Restore, || Images::open(source.image_path.as_deref(), source.work_path.as_deref()))?;
     let streams = at(Step::Restore, || images.read_streams())?;
@@ -74,7 +74,7 @@ pub fn restore(request: Request, source: &Source, globals: &Globals) -> Result<R
     let criu = at(Step::Restore, || Criu::find(globals.criu.as_deref()))?;
     globals.log.write(Level::Debug, &format!("criu {} at {}", criu.version(), criu.path().display()));
     let console =
-        request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console);
+        request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console.take());
     let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
     let mut record = create::journal(&directory, &decided)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
@@ -106,15 +106,16 @@ pub fn restore(request: Request, source: &Source, globals: &Globals) -> Result<R
         inherited: &namespaces,
         prepare: Some(&|| mount_for_criu(&decided.plan, &directory, &work)),
     };
-    if let Err(error) = at(Step::Restore, || scene.play(start, options, &images)) {
+    let restored = at(Step::Restore, || scene.play(start, options, &images))
+        .and_then(|()| create::finish(&request, scene.child.as_ref()));
+    if let Err(error) = restored {
         return Err(scene.clear_away(error));
     }
     let has_terminal = scene.has_terminal;
-    let guard = ChildGuard::of(scene.child.take());
-    create::finish(&request.pid_file, None, &guard)?;
+    let child = scene.child.take();
     // They served CRIU; what is left of them goes with the state directory.
     let _stays = [ROOT, WORK].map(|name| std::fs::remove_dir(directory.path().join(name)));
-    let child = guard.keep().ok_or_else(|| Error::new(Code::Criu, "criu made no process"))?;
+    let child = child.ok_or_else(|| Error::new(Code::Criu, "criu made no process"))?;
     cgroup.keep();
     class.into_iter().for_each(crate::resctrl::Class::keep);
     directory.keep();

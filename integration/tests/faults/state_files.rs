@@ -8,6 +8,7 @@ use std::process::Command;
 use hull_testkit::call::{PATIENCE, eventually, quick};
 use hull_testkit::runtime::{LIMIT, ours};
 use hull_testkit::{Bundle, Outcome, Runtime, Scratch, call, needs};
+use serde_json::{Value, json};
 
 use crate::busybox;
 use crate::residue::{delete_leaves_nothing, lasting, nothing_left};
@@ -17,9 +18,9 @@ fn record(runtime: &Runtime, bundle: &Bundle) -> std::path::PathBuf {
 }
 
 /// Rewrites the record with a checksum that is right.
-fn forge(file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+fn forge(file: &Path, change: impl FnOnce(&mut Value)) {
     let text = fs::read_to_string(file).expect("read the record");
-    let mut whole: serde_json::Value = serde_json::from_str(&text).expect("the record is JSON");
+    let mut whole: Value = serde_json::from_str(&text).expect("the record is JSON");
     change(&mut whole["record"]);
     let record = whole["record"].to_string();
     let sum = !record.bytes().fold(u32::MAX, |crc, byte| {
@@ -204,7 +205,9 @@ fn ids_that_are_no_ids_are_refused_before_anything_is_touched() {
 fn a_pid_file_that_cannot_be_written_undoes_the_create() {
     needs!(busybox());
     let runtime = Runtime::under_test();
-    let bundle = lasting();
+    let undone = runtime.beside("undone");
+    let note = json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("cat >{}", undone.display())] }]);
+    let bundle = lasting().with(|config| config["hooks"] = json!({ "poststop": note }));
     let directory = runtime.beside("directory");
     fs::create_dir(&directory).expect("make a directory");
     for file in [&directory, &runtime.beside("no/such/place")] {
@@ -213,6 +216,11 @@ fn a_pid_file_that_cannot_be_written_undoes_the_create() {
         let outcome = runtime.call(&["create", "--pid-file", file, "--bundle", path, &bundle.id]);
         outcome.failed(1, "pid");
         nothing_left(&runtime, &bundle, file);
+        // What its other hooks have set up on the host is for these to take away.
+        let state: Value = serde_json::from_slice(&fs::read(&undone).expect("its poststop hook ran"))
+            .expect("a state document");
+        assert_eq!(state["status"], "stopped");
+        fs::remove_file(&undone).expect("remove the note");
     }
     assert_eq!(fs::read_dir(&directory).expect("read it").count(), 0);
 }
