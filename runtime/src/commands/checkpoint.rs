@@ -6,7 +6,9 @@ use crate::cli::CheckpointOptions;
 use crate::criu::messages::{Options, PageServer};
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
+use hull_sys::fs::OFlags;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Saves a running container.
 pub fn run(options: CheckpointOptions, globals: &Globals) -> Result<u8> {
@@ -66,10 +68,12 @@ pub fn empty_namespaces(kinds: &[String]) -> Result<u32> {
     }
 }
 
-/// The open file behind a number that the caller passed, opened anew for writing.
+/// The open file behind a number that the caller passed, opened anew for writing: at once, or not at all where it is a
+/// pipe that nobody reads any more.
 fn status_file(number: i32) -> Result<File> {
     File::options()
         .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(format!("/proc/self/fd/{number}"))
         .context(|| format!("invalid --status-fd argument {number}"))
         .map_err(|error| error.code(Code::Usage))

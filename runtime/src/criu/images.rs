@@ -101,7 +101,8 @@ impl Images {
 
     /// Notes what the first process has on its standard streams.
     pub fn write_streams(&self, streams: &[String]) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        // A fifo that lies there is an error, not a wait.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = openat(self.images.as_fd(), NOTE, flags, Mode::from_raw_mode(0o600))
             .context(|| format!("write {NOTE}"))?;
         // A list of texts always serialises.
