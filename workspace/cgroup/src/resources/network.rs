@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use oci_spec::runtime::{LinuxNetwork, LinuxRdma};
 
 use super::{Planner, Refusal, Version, no_equivalent, refuse};
+use crate::refusal::escape;
 
 pub(super) fn plan(network: &LinuxNetwork, planner: &mut Planner<'_>) -> Result<(), Refusal> {
     let v1_only = |controller, field: &str, planner: &Planner<'_>| match planner.facts.index_of(controller) {
@@ -49,9 +50,4 @@ pub(super) fn plan_rdma(rdma: &HashMap<String, LinuxRdma>, planner: &mut Planner
         planner.push(slot, "rdma.max", format!("{device} {}", set.join(" ")), &field);
     }
     Ok(())
-}
-
-/// Escapes a member name for a JSON pointer (RFC 6901, section 3).
-pub(super) fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Planner, Refusal, Slot, network::escape, refuse};
+use super::{Planner, Refusal, Slot, refuse};
+use crate::refusal::escape;
 
 /// Files that move, stop or kill processes when written.
 const ACTS: [&str; 4] = ["cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze"];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::wire::{Property, Value};
+use crate::refusal::escape;
 use crate::{Refusal, Write};
 
 /// The limits as properties: systemd writes them again when it reloads, and would lift those that it does not know.
@@ -158,7 +159,7 @@ pub(crate) fn asked_for(annotations: &BTreeMap<String, String>) -> Result<Vec<Pr
     let asked = annotations.iter().filter_map(|(key, text)| Some((key, key.strip_prefix(PREFIX)?, text)));
     asked
         .map(|(key, name, text)| {
-            let refuse = |reason: String| Refusal::new(format!("/annotations/{key}"), reason);
+            let refuse = |reason: String| Refusal::new(format!("/annotations/{}", escape(key)), reason);
             let (name, scale) = in_microseconds(name);
             let known = KNOWN.iter().find(|(known, _)| *known == name);
             let Some(&(name, kind)) = known else {
@@ -273,6 +274,12 @@ mod tests {
             assert_eq!(refusal.field, format!("/annotations/{PREFIX}{name}"));
             assert!(refusal.reason.contains(reason), "{name}={text}: {}", refusal.reason);
         }
+    }
+
+    #[test]
+    fn the_pointer_to_an_odd_annotation_is_escaped() {
+        let refusal = read(&format!("{PREFIX}a/b~c"), "1").unwrap_err();
+        assert_eq!(refusal.field, "/annotations/org.systemd.property.a~1b~0c");
     }
 
     #[test]
