@@ -278,6 +278,32 @@ fn running_out_of_memory_is_an_event() {
     events.wait().expect("events ends with the container");
 }
 
+/// CVE-2025-47291: a user namespace of its own takes nobody out of the groups, neither the first process nor what joins it.
+#[test]
+fn a_container_with_its_own_users_is_in_every_group() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]).with(|config| {
+        let maps = json!([{ "containerID": 0, "hostID": 300_000, "size": 65536 }]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+        config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+    });
+    hull_testkit::call::quick("chown", &["-R", "300000:300000", bundle.root().to_str().expect("UTF-8")])
+        .done();
+    let container = runtime.start(&bundle);
+    let groups = |pid: &str| peek(format!("/proc/{pid}/cgroup"));
+    let of_init = groups(&container.pid().to_string());
+    let outside: Vec<_> =
+        of_init.lines().filter(|line| !line.ends_with(&format!("/{}", bundle.id))).collect();
+    assert_eq!(outside, [""; 0], "of {of_init}");
+    container.exec(&["--detach"], &["/bin/sleep", "1001"]).done();
+    let listed = runtime.call(&["ps", "--format", "json", &bundle.id]);
+    let pids: Vec<i32> = serde_json::from_str(listed.text()).expect("a list of numbers");
+    let joined = pids.iter().find(|pid| **pid != container.pid()).expect("the joined process");
+    assert_eq!(groups(&joined.to_string()), of_init);
+}
+
 #[test]
 fn a_delegated_group_belongs_to_the_containers_user() {
     needs!(gate::root(), gate::program("busybox"), pure_v2());

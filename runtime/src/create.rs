@@ -331,7 +331,7 @@ fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) ->
 }
 
 fn open_door(entry: &Entry<'_>, facts: &HostFacts, cgroup: &Cgroup) -> Result<Option<Door>> {
-    let opened = entry.keeps_its_user(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
+    let opened = entry.begins_as_ourselves(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
     Ok(opened.flatten())
 }
 

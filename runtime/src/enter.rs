@@ -59,11 +59,10 @@ impl<'a> Entry<'a> {
         self.route == Route::Relay
     }
 
-    /// True when the process stays in the caller's user namespace, and the caller is no ordinary user.
-    pub fn keeps_its_user(&self, facts: &hull_plan::HostFacts) -> bool {
-        !facts.rootless
-            && !self.script.create.has(NamespaceKind::User)
-            && self.joined(NamespaceKind::User).is_none()
+    /// True when the process is still who the runtime is, and no ordinary user, until [`Self::finish`]: also in a user
+    /// namespace of its own, where it becomes root only then.
+    pub fn begins_as_ourselves(&self, facts: &hull_plan::HostFacts) -> bool {
+        !facts.rootless && self.route == Route::Direct
     }
 
     /// Numbers of the opened namespaces.

@@ -1,8 +1,9 @@
 //! How a new process gets into the container's control groups.
 //!
 //! Where it may, it is born in the version 2 group and enters the others itself (see [`hull_cgroup::Door`] for what
-//! that saves). Where it may not, the parent puts it there by its pid: an ordinary user, whose groups may be half his;
-//! a process with another user namespace, which older kernels judge by what it has become; `exec --cgroup`.
+//! that saves), before it becomes another user, since older kernels judge it by what it has become. Where it may not, the
+//! parent puts it there by its pid: an ordinary user, whose groups may be half his; a process that a relay clones in a
+//! user namespace that is joined; `exec --cgroup`.
 
 use crate::create::cgroup_error;
 use crate::error::Result;

@@ -81,8 +81,7 @@ pub fn join(
     let seal = Seal::of_profile(plan.seccomp.as_ref()).map_err(|error| error.step(Step::CompileSeccomp))?;
     let namespaces = CloneFlags::from_bits(record.namespaces);
     let mut cgroup = Cgroup::open(&record.cgroup);
-    let enters_itself =
-        !facts.rootless && !namespaces.contains(CloneFlags::NEWUSER) && request.sub_cgroups.is_empty();
+    let enters_itself = !facts.rootless && request.sub_cgroups.is_empty();
     let door = enters_itself.then(|| cgroup.door()).transpose().map_err(cgroup_error)?.flatten();
     let target = Target { init, namespaces, plan, facts, record };
     let score = oom_score::lend(plan.process.oom_score_adj)?;
