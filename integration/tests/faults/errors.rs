@@ -12,7 +12,7 @@ use hull_testkit::{Bundle, Outcome, Runtime, Scratch, call, needs};
 use serde_json::Value;
 
 use crate::busybox;
-use crate::residue::{delete_leaves_nothing, residue};
+use crate::residue::{delete_leaves_nothing, nothing_left, residue};
 
 /// `run` under strace with its options, the container's processes included.
 fn traced_run(runtime: &Runtime, bundle: &Bundle, log: &str, options: &[&str]) -> Outcome {
@@ -100,4 +100,27 @@ fn death_of_the_containers_process_names_signal_and_leaves_nothing() {
         assert_eq!(line["error"]["code"], "init-died", "{name}: {line}");
         delete_leaves_nothing(&runtime, &bundle, &fault);
     }
+}
+
+/// a caller that may open few files; each of them is the first one too many at some limit.
+#[test]
+fn too_few_descriptors_are_told_and_leave_nothing() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    let bundle =
+        Bundle::shell("echo ran").with(|config| config["process"]["rlimits"] = serde_json::json!([]));
+    let mut refused = 0;
+    let ran = (4..200).find(|limit| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]).arg(&runtime.program);
+        command.arg("--root").arg(runtime.state_dir()).args(["run", "--bundle"]);
+        let outcome = call(command.arg(bundle.path()).arg(&bundle.id).stdin(Stdio::null()), LIMIT);
+        nothing_left(&runtime, &bundle, &format!("{limit} descriptors: {}", outcome.stderr));
+        if outcome.code != 0 {
+            outcome.failed(1, "no file descriptors available");
+            refused += 1;
+        }
+        outcome.code == 0
+    });
+    assert!(ran.is_some() && refused > 10, "ran with {ran:?} after {refused} refusals");
 }

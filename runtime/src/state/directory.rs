@@ -4,10 +4,13 @@ use super::{ContainerId, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{open_own_dir, open_regular};
 use hull_sys::SysError;
+use hull_sys::fs::read_directory;
 use hull_sys::io::read_to_limit;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -69,10 +72,23 @@ impl StateRoot {
             }
             Err(error) => return Err(error).context(|| format!("make {}", path.display())),
         }
-        let mut directory = StateDir::open(id.clone(), path)?;
-        directory.lock_now()?;
-        directory.remove_on_drop = true;
-        Ok(directory)
+        let locked = StateDir::open(id.clone(), path.clone()).and_then(|mut directory| {
+            directory.lock_now()?;
+            Ok(directory)
+        });
+        match locked {
+            Ok(mut directory) => {
+                directory.remove_on_drop = true;
+                Ok(directory)
+            }
+            // It is gone, or somebody else's by now.
+            Err(error) if matches!(error.code, Code::ContainerNotFound | Code::Timeout) => Err(error),
+            Err(error) => {
+                // That error is the one to report; an empty directory is what `delete --force` removes.
+                let _stays = fs::remove_dir(&path);
+                Err(error)
+            }
+        }
     }
 
     /// Finds an existing container.
@@ -250,8 +266,13 @@ impl StateDir {
 
     /// The configuration as it was at create.
     pub fn config(&self) -> Result<Vec<u8>> {
-        let file = open_regular(self.handle.as_fd(), "config.json", false)
-            .context(|| format!("open the configuration of container {}", self.id))?;
+        let file = open_regular(self.handle.as_fd(), "config.json", false).map_err(|error| {
+            // A removal takes it away first, and the record last.
+            if error.is(ENOENT) && (self.is_being_changed() || !self.is_in_place()) {
+                return not_found(&self.id);
+            }
+            Error::sys(format!("open the configuration of container {}", self.id), error)
+        })?;
         read_to_limit(file.as_fd(), crate::bundle::LONGEST_CONFIG)
             .context(|| format!("read the configuration of container {}", self.id))
     }
@@ -273,22 +294,14 @@ impl StateDir {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         };
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if entry.file_name() == RECORD {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                found(fs::remove_file(entry.path()))?;
+        // By the handle: what failed may be that no more files can be opened.
+        for entry in read_directory(self.handle.as_fd())? {
+            let name = OsStr::from_bytes(entry.name.as_bytes());
+            if name != RECORD {
+                found(remove_any(&self.path.join(name)))?;
             }
         }
-        let record = self.path.join(RECORD);
-        match fs::remove_file(&record) {
-            Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(&record)?,
-            other => found(other)?,
-        }
+        found(remove_any(&self.path.join(RECORD)))?;
         found(fs::remove_dir(&self.path))
     }
 }
@@ -299,6 +312,13 @@ impl Drop for StateDir {
             // The error that led here is the one to report; what stays is found by `delete --force`.
             let _stays = self.remove_all();
         }
+    }
+}
+
+fn remove_any(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(path),
+        other => other,
     }
 }
 
