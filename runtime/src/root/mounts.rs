@@ -189,9 +189,12 @@ pub fn new_filesystem(
         fsmount(context.as_fd(), attributes.set)
     };
     configure().map_err(|cause| {
+        let mut error = Error::sys(format!("file system {kind}"), cause);
         let said = fs_log(context.as_fd());
-        let error = Error::sys(format!("file system {kind}"), cause);
-        if said.is_empty() { error } else { error.hint(said) }
+        if !said.is_empty() {
+            error.message = format!("{} ({said})", error.message);
+        }
+        error
     })
 }
 
