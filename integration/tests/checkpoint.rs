@@ -8,6 +8,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use hull_integration::systemd::{self, Slice, property};
 use hull_integration::terminal::Terminal;
+use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::runtime::{cgroup_dir, ours};
 use hull_testkit::{Bundle, Outcome, Runtime, gate, needs};
 use serde_json::{Value, json};
@@ -419,11 +420,23 @@ fn a_restore_that_cannot_be_told_ends_every_process() {
     stage.checkpoint(&[]).done();
     let images = stage.images();
     let nowhere = stage.runtime.beside("no/such/place").display().to_string();
-    let restore = |options: &[&str]| {
-        let front = ["restore", "--detach", "--bundle", &bundle, "--image-path", &images];
-        stage.call(&[&front[..], options, &[stage.bundle.id.as_str()]].concat())
+    let untold = || {
+        let outcome = stage.call(&[
+            "restore",
+            "--detach",
+            "--bundle",
+            &bundle,
+            "--image-path",
+            &images,
+            "--pid-file",
+            &nowhere,
+            &stage.bundle.id,
+        ]);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        outcome.stderr.contains("write pid file")
     };
-    restore(&["--pid-file", &nowhere]).failed(1, "write pid file");
+    // Numbers of processes that have just ended are taken until somebody has reaped them.
+    assert!(eventually(PATIENCE, untold), "its processes were never restored");
     stage.is_gone();
 }
 
@@ -436,6 +449,20 @@ fn a_fifo_among_the_images_holds_nobody_up() {
     Command::new("mkfifo").arg(images.join("descriptors.json")).status().expect("mkfifo");
     stage.checkpoint(&[]).failed(1, "write descriptors.json");
     pipes.says("a", "1 a");
+}
+
+#[test]
+fn a_caller_that_may_open_few_files_can_save_a_container() {
+    let stage = stage!(Bundle::shell(COUNTER));
+    let mut pipes = stage.run();
+    pipes.says("a", "1 a");
+    let images = stage.images();
+    let command =
+        stage.runtime.command(&stage.arguments(&["checkpoint", "--image-path", &images, &stage.bundle.id]));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 128 && exec \"$@\"", "sh"]).arg(command.get_program());
+    hull_testkit::call(limited.args(command.get_args()), hull_testkit::runtime::LIMIT).done();
+    stage.restore().says("b", "2 b");
 }
 
 #[test]

@@ -25,9 +25,6 @@ use std::time::{Duration, Instant};
 /// The socket's number in the CRIU process; files that it inherits follow.
 const SOCKET: i32 = 3;
 
-/// Above all numbers that the CRIU process is given.
-const OUT_OF_THE_WAY: i32 = 512;
-
 /// Longest answer, in bytes (R19).
 const LONGEST: usize = 256 << 10;
 
@@ -88,8 +85,9 @@ impl Worker {
         let program = Program::of(start.program).map_err(named)?;
         let (ours, theirs) = seqpacket_pair().context(|| "make a socket pair for criu")?;
         let output = sealed_memfd("criu", false).context(|| "make a file for what criu says")?;
-        let above =
-            |fd: BorrowedFd<'_>| dup_above(fd, OUT_OF_THE_WAY).context(|| "prepare a descriptor for criu");
+        // Above all numbers that the CRIU process is given, and not higher: the caller may be allowed few.
+        let lowest = inherited_number(start.inherited.len());
+        let above = |fd: BorrowedFd<'_>| dup_above(fd, lowest).context(|| "prepare a descriptor for criu");
         let mut files = vec![above(theirs.as_fd())?];
         for fd in start.inherited {
             files.push(above(fd.as_fd())?);
