@@ -22,7 +22,7 @@ use hull_plan::{ExecPlan, HostFacts, NamespaceKind, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::namespace::{CloneFlags, setns};
 use hull_sys::process::{
-    Child, CloneRequest, Pid, execve, exit_now, pidfd_pid, pidfd_send_signal, spawn, wait,
+    Child, CloneRequest, Pid, execve, exit_now, pidfd_pid, pidfd_send_signal, spawn, wait, wait_until,
 };
 use hull_sys::scheduling::set_affinity;
 use std::convert::Infallible;
@@ -33,6 +33,9 @@ use std::time::{Duration, Instant};
 
 /// How long the process may take for one step.
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a killed process may take to be gone.
+const KILLED_DEADLINE: Duration = Duration::from_secs(2);
 
 const SIGKILL: i32 = 9;
 
@@ -111,9 +114,9 @@ pub fn join(
             Ok(child)
         }
         Err(error) => {
-            // Gone already is as good; a process that cannot be reaped was not ours.
+            // Gone already is as good. One in a container that was paused meanwhile dies when it goes on.
             let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
-            let _reaped = wait(child.pidfd.as_fd());
+            let _reaped = wait_until(child.pidfd.as_fd(), Instant::now() + KILLED_DEADLINE);
             Err(error)
         }
     }

@@ -10,11 +10,13 @@ use crate::globals::Globals;
 use crate::host;
 use crate::join::{self, Request};
 use crate::log::Level;
-use crate::state::Status;
+use crate::state::{ProcessIdentity, Record, Status};
 use hull_plan::{ExecRequest, Warning, exec_process};
 use hull_sys::socket::stream_pair;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+
+const STOPPED: &str = "cannot exec in a stopped container";
 
 /// Longest process.json that is read, in bytes (R19).
 const LONGEST_PROCESS: usize = 4 << 20;
@@ -42,7 +44,7 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
     let record = directory.read()?;
     match Status::of(&directory, &record) {
         Status::Stopped | Status::Creating => {
-            return Err(Error::new(Code::ContainerState, "cannot exec in a stopped container"));
+            return Err(Error::new(Code::ContainerState, STOPPED));
         }
         Status::Paused if !options.ignore_paused => {
             return Err(Error::new(
@@ -65,8 +67,17 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
         preserve_fds: activation::preserved(options.preserve_fds)?,
         sub_cgroups: options.cgroup,
     };
-    let child = join::join(request, &plan, &record, &facts, globals)?;
+    let child =
+        join::join(request, &plan, &record, &facts, globals).map_err(|error| explain(error, &record))?;
     Ok(Started { child, own_side })
+}
+
+/// Where the container ended on the way, what failed for that reason says little.
+fn explain(error: Error, record: &Record) -> Error {
+    if error.code == Code::ContainerState || record.init.as_ref().is_some_and(ProcessIdentity::is_alive) {
+        return error;
+    }
+    error.code(Code::ContainerState).within(STOPPED)
 }
 
 /// Remarks of the loader and the planner.
