@@ -1,7 +1,6 @@
 //! `checkpoint`: the processes of a container become images, and the container ends unless it is left running.
 
 use crate::commands::delete;
-use crate::create::cgroup_error;
 use crate::criu::external::{self, Places};
 use crate::criu::images::Images;
 use crate::criu::messages::{DUMP, Features, Options, PRE_DUMP, PageServer, Request as Question};
@@ -286,6 +285,6 @@ fn let_run_again(record: &Record) {
     let cgroup = Cgroup::open(&record.cgroup);
     if cgroup.is_frozen().unwrap_or(false) {
         // The error of the dump is the one to report.
-        let _stays_frozen = cgroup.thaw(Instant::now() + THAW_DEADLINE).map_err(cgroup_error);
+        let _stays_frozen = cgroup.thaw(Instant::now() + THAW_DEADLINE).map_err(Error::from);
     }
 }

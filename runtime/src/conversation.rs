@@ -9,7 +9,7 @@ use crate::root::{mounts, sources};
 use crate::seal::{self, Seal};
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::Step;
-use crate::{create, document, groups, hooks};
+use crate::{document, groups, hooks};
 use hull_cgroup::{Cgroup, DeviceRules};
 use hull_plan::{HostFacts, Plan};
 use hull_sys::process::{Child, WaitStatus, pidfd_pid, wait, wait_until};
@@ -133,7 +133,7 @@ fn map_ids(talk: &Conversation<'_>, index: usize, tree: &OwnedFd) -> Result<()> 
 fn run_hooks(talk: &mut Conversation<'_>) -> Result<()> {
     // The device policy comes after the nodes are made, and before any program of the container's can run.
     if let Some(rules) = talk.devices {
-        talk.cgroup.apply_devices(rules, talk.facts.rootless).map_err(create::cgroup_error)?;
+        talk.cgroup.apply_devices(rules, talk.facts.rootless)?;
     }
     let plan = talk.plan;
     if plan.hooks.prestart.is_empty() && plan.hooks.create_runtime.is_empty() {

@@ -127,7 +127,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let Decisions { plan, facts, seal, .. } = &decided;
     let mut record = journal(&directory, &decided)?;
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
-    let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
+    let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies)?;
     let class = class_of(plan, &request.id)?;
     let entry = Entry::open(&plan.entry, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
@@ -225,9 +225,9 @@ fn check_terminal(plan: &Plan, request: &Request) -> Result<()> {
 
 /// Finds the control groups of this host, and where the caller's own systemd keeps its units if that is asked.
 pub fn hierarchies(facts: &HostFacts, globals: &Globals) -> Result<Hierarchies> {
-    let mut hierarchies = Hierarchies::probe().map_err(cgroup_error)?;
+    let mut hierarchies = Hierarchies::probe()?;
     if globals.cgroup_manager == Manager::Systemd && facts.rootless {
-        hierarchies.ask_user_manager().map_err(cgroup_error)?;
+        hierarchies.ask_user_manager()?;
     }
     Ok(hierarchies)
 }
@@ -254,19 +254,6 @@ pub fn plan_cgroup(
     })?;
     planned.left_out.into_iter().for_each(|text| globals.log.write(Level::Warning, text));
     Ok(planned)
-}
-
-/// The structured form of a control group's error.
-pub fn cgroup_error(error: hull_cgroup::CgroupError) -> Error {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    let mut out = Error::new(Code::Cgroup, text).step(Step::Cgroup);
-    out.errno = error.errno();
-    out
 }
 
 /// Keeps the configuration as it was read, and what is about to be made.
@@ -331,7 +318,7 @@ fn make_gate(directory: &StateDir, seal: Option<&Seal>, starts_at_once: bool) ->
 }
 
 fn open_door(entry: &Entry<'_>, facts: &HostFacts, cgroup: &Cgroup) -> Result<Option<Door>> {
-    let opened = entry.begins_as_ourselves(facts).then(|| cgroup.door()).transpose().map_err(cgroup_error)?;
+    let opened = entry.begins_as_ourselves(facts).then(|| cgroup.door()).transpose()?;
     Ok(opened.flatten())
 }
 

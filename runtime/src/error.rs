@@ -1,6 +1,7 @@
 //! The one error of the runtime: what failed, at which step, for which field, and what to try.
 
 use crate::step::Step;
+use hull_cgroup::CgroupError;
 use hull_plan::Refusal;
 use hull_sys::SysError;
 use serde::Serialize;
@@ -174,6 +175,25 @@ impl From<Refusal> for Error {
         let mut error = Self::new(Code::ConfigInvalid, text).field(refusal.field);
         error.hint = refusal.hint;
         error
+    }
+}
+
+impl From<CgroupError> for Error {
+    fn from(error: CgroupError) -> Self {
+        let mut out = Self::new(Code::Cgroup, error.to_string()).step(Step::Cgroup);
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            match inner.downcast_ref::<SysError>() {
+                Some(call) => {
+                    out.message = format!("{}: {}", out.message, errno_text(call.errno));
+                    out.syscall = Some(call.call.to_owned());
+                }
+                None => out.message = format!("{}: {inner}", out.message),
+            }
+            cause = inner.source();
+        }
+        out.errno = error.errno();
+        out
     }
 }
 

@@ -5,8 +5,7 @@
 //! parent puts it there by its pid: an ordinary user, whose groups may be half his; a process that a relay clones in a
 //! user namespace that is joined; `exec --cgroup`.
 
-use crate::create::cgroup_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::root::cgroups;
 use hull_cgroup::{Cgroup, Door};
 use hull_plan::{HostFacts, Plan};
@@ -53,7 +52,7 @@ pub fn attach(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining) -> Result<()>
         Remaining::Version2 => cgroup.attach_v2(pid.as_raw()),
         Remaining::Nothing => Ok(()),
     }
-    .map_err(cgroup_error)
+    .map_err(Error::from)
 }
 
 /// As [`attach`], for a further process: a version 2 group that hands controllers on holds none itself, so the process
@@ -63,7 +62,7 @@ pub fn attach_beside(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining, init: 
         Remaining::All | Remaining::Version2 => cgroup.attach_beside(pid.as_raw(), init),
         Remaining::Nothing => Ok(()),
     }
-    .map_err(cgroup_error)
+    .map_err(Error::from)
 }
 
 /// Parent: gives the version 2 group to the container's user, where the configuration has it so.
@@ -72,7 +71,7 @@ pub fn give_away(cgroup: &Cgroup, plan: &Plan, facts: &HostFacts) -> Result<()> 
     match cgroup.delegate(owner) {
         // An ordinary user gives nothing away: the container does without.
         Err(error) if facts.rootless && error.errno() == Some(EPERM) => Ok(()),
-        given => given.map_err(cgroup_error),
+        given => given.map_err(Error::from),
     }
 }
 
@@ -80,7 +79,7 @@ const EPERM: i32 = 1;
 
 /// Child: enters by a door that the parent has opened, and closes it.
 pub fn enter(door: Door) -> Result<()> {
-    door.enter().map_err(cgroup_error)
+    door.enter().map_err(Error::from)
 }
 
 /// The caller's own CPU affinity is not the container's: only its cpuset counts.

@@ -4,7 +4,6 @@
 
 use crate::console::{Console, Destination};
 use crate::conversation::died;
-use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::groups::{self, Remaining, spawn_into};
@@ -85,7 +84,7 @@ pub fn join(
     let namespaces = CloneFlags::from_bits(record.namespaces);
     let mut cgroup = Cgroup::open(&record.cgroup);
     let enters_itself = !facts.rootless && request.sub_cgroups.is_empty();
-    let door = enters_itself.then(|| cgroup.door()).transpose().map_err(cgroup_error)?.flatten();
+    let door = enters_itself.then(|| cgroup.door()).transpose()?.flatten();
     let target = Target { init, namespaces, plan, facts, record };
     let score = oom_score::lend(plan.process.oom_score_adj)?;
     // From before the first setns: the container's processes can see this one soon, and must not ptrace it or open
@@ -305,8 +304,8 @@ fn place(
         let init = target.record.init.as_ref().map_or(0, |init| init.pid);
         groups::attach_beside(cgroup, child.pid, remaining, init)?;
     } else {
-        let paths = SubPaths::parse(sub_cgroups).map_err(cgroup_error)?;
-        cgroup.join_sub(child.pid.as_raw(), &paths).map_err(cgroup_error)?;
+        let paths = SubPaths::parse(sub_cgroups)?;
+        cgroup.join_sub(child.pid.as_raw(), &paths)?;
     }
     target.record.resctrl.join(child.pid.as_raw())?;
     if remaining == Remaining::All { set_final_cpus(process, child.pid) } else { Ok(()) }

@@ -4,7 +4,7 @@
 //! own, so that nothing of what it mounts outlives it.
 
 use crate::console::Destination;
-use crate::create::{self, ChildGuard, Decisions, Request, cgroup_error};
+use crate::create::{self, ChildGuard, Decisions, Request};
 use crate::criu::external::{self, Places};
 use crate::criu::images::Images;
 use crate::criu::messages::{InheritFd, Notification, Options, RESTORE, Request as Question};
@@ -77,7 +77,7 @@ pub fn restore(mut request: Request, source: &Source, globals: &Globals) -> Resu
         request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console.take());
     let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
     let mut record = create::journal(&directory, &decided)?;
-    let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies).map_err(cgroup_error)?;
+    let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies)?;
     let class = create::class_of(&decided.plan, &request.id)?;
     at(Step::Mounts, || prepare::make_targets(&decided.plan, &decided.facts))?;
     let namespaces = open_outside(&decided.plan)?;
@@ -213,7 +213,7 @@ impl Scene<'_> {
         }
         let worker = Worker::start(start)?;
         let pid = worker.pid().as_raw();
-        self.cgroup.attach(pid).map_err(cgroup_error)?;
+        self.cgroup.attach(pid)?;
         self.record.resctrl.join(pid)?;
         let groups =
             read_text(format!("/proc/{pid}/cgroup").as_str()).context(|| "read criu's control groups")?;
@@ -273,7 +273,7 @@ impl Scene<'_> {
     /// All processes are there, and none runs yet: the device policy, and the record.
     fn complete(&mut self) -> Result<()> {
         if let Some(rules) = &self.decided.cgroup.devices {
-            self.cgroup.apply_devices(rules, self.decided.facts.rootless).map_err(cgroup_error)?;
+            self.cgroup.apply_devices(rules, self.decided.facts.rootless)?;
         }
         self.record.creating = false;
         // CRIU restores clocks as well, by a time namespace that no configuration names.
@@ -302,7 +302,7 @@ impl Scene<'_> {
     /// After a failure: CRIU has ended and has undone what it could; the rest is in the control groups.
     fn clear_away(&mut self, error: Error) -> Error {
         if let Err(stays) = self.cgroup.kill_all(Instant::now() + DEADLINE) {
-            self.globals.log.write(Level::Warning, &cgroup_error(stays).message);
+            self.globals.log.write(Level::Warning, &Error::from(stays).message);
         }
         let process = ChildGuard::of(self.child.take());
         if !self.hooks_ran {

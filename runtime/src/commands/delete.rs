@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::DeleteOptions;
-use crate::create::cgroup_error;
 use crate::document;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
@@ -53,7 +52,7 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     let shared = is_shared(&record.cgroup, directory.id(), globals);
     end_processes(record, &cgroup, shared)?;
     if !shared {
-        cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+        cgroup.destroy(Instant::now() + DEADLINE)?;
     }
     record.resctrl.remove()?;
     host_mounts::take_away(record);
@@ -89,7 +88,7 @@ fn end_processes(record: &Record, cgroup: &Cgroup, shared: bool) -> Result<()> {
     // The kernel ends a pid namespace with its process 1.
     let survivors = init.is_some() || record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
     if survivors && !shared {
-        cgroup.kill_all(deadline).map_err(cgroup_error)?;
+        cgroup.kill_all(deadline)?;
     }
     let Some(pidfd) = init else { return Ok(()) };
     let ended =
@@ -131,8 +130,8 @@ fn delete_damaged(directory: StateDir, why: &Error, globals: &Globals) -> Result
         if is_shared(&cgroup.saved_paths(), directory.id(), globals) {
             continue;
         }
-        cgroup.kill_all(Instant::now() + DEADLINE).map_err(cgroup_error)?;
-        cgroup.destroy(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+        cgroup.kill_all(Instant::now() + DEADLINE)?;
+        cgroup.destroy(Instant::now() + DEADLINE)?;
     }
     directory.remove()?;
     Ok(0)

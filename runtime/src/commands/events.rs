@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::EventsOptions;
-use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::output;
@@ -38,7 +37,7 @@ pub fn run(options: &EventsOptions, globals: &Globals) -> Result<u8> {
     }
     let init = record.init.as_ref().map(|init| init.open()).transpose()?.flatten();
     let Some(init) = init else { return Ok(0) };
-    let mut oom = cgroup.oom_events().map_err(cgroup_error)?;
+    let mut oom = cgroup.oom_events()?;
     let mut next = Instant::now() + interval;
     loop {
         let mut watched = vec![init.as_fd()];
@@ -57,7 +56,7 @@ pub fn run(options: &EventsOptions, globals: &Globals) -> Result<u8> {
 /// A watch whose group is gone has nothing more to say.
 fn take_oom(watch: Option<hull_cgroup::OomWatch>, id: &str) -> Result<Option<hull_cgroup::OomWatch>> {
     let Some(mut watch) = watch else { return Ok(None) };
-    match watch.take().map_err(cgroup_error)? {
+    match watch.take()? {
         Oom::Gone => Ok(None),
         Oom::Nothing => Ok(Some(watch)),
         Oom::Happened => {
@@ -68,7 +67,7 @@ fn take_oom(watch: Option<hull_cgroup::OomWatch>, id: &str) -> Result<Option<hul
 }
 
 fn print_statistics(cgroup: &Cgroup, id: &str) -> Result<()> {
-    let statistics = cgroup.statistics().map_err(cgroup_error)?;
+    let statistics = cgroup.statistics()?;
     print(&Event { r#type: "stats", id, data: Some(&statistics) })
 }
 

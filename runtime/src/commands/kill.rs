@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::KillOptions;
-use crate::create::cgroup_error;
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::{Record, Status};
@@ -47,14 +46,14 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     }
     if signal == SIGKILL && status == Status::Paused {
         // A frozen process dies only when it is thawed (v1).
-        Cgroup::open(&record.cgroup).thaw(deadline()).map_err(cgroup_error)?;
+        Cgroup::open(&record.cgroup).thaw(deadline())?;
     }
     Ok(0)
 }
 
 /// Without control groups nobody has members.
 fn has_members(record: &Record) -> Result<bool> {
-    let members = Cgroup::open(&record.cgroup).processes(true).map_err(cgroup_error)?;
+    let members = Cgroup::open(&record.cgroup).processes(true)?;
     Ok(!members.is_empty())
 }
 
@@ -66,9 +65,9 @@ fn signal_all(record: &Record, signal: i32, status: Status) -> Result<u8> {
         let delivered = record.init.as_ref().map(|init| init.signal(signal)).transpose()?;
         return if delivered == Some(true) { Ok(0) } else { Err(not_running()) };
     }
-    cgroup.signal_all(signal).map_err(cgroup_error)?;
+    cgroup.signal_all(signal)?;
     if signal == SIGKILL && status == Status::Paused {
-        cgroup.thaw(deadline()).map_err(cgroup_error)?;
+        cgroup.thaw(deadline())?;
     }
     Ok(0)
 }

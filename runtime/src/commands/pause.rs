@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::ContainerOnly;
-use crate::create::cgroup_error;
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::Status;
@@ -26,7 +25,7 @@ pub fn pause(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
             ));
         }
     }
-    Cgroup::open(&record.cgroup).freeze(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    Cgroup::open(&record.cgroup).freeze(Instant::now() + DEADLINE)?;
     Ok(0)
 }
 
@@ -38,6 +37,6 @@ pub fn resume(options: &ContainerOnly, globals: &Globals) -> Result<u8> {
     if Status::of(&directory, &record) != Status::Paused {
         return Err(Error::new(Code::ContainerState, "container not paused"));
     }
-    Cgroup::open(&record.cgroup).thaw(Instant::now() + DEADLINE).map_err(cgroup_error)?;
+    Cgroup::open(&record.cgroup).thaw(Instant::now() + DEADLINE)?;
     Ok(0)
 }

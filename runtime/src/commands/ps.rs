@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::PsOptions;
-use crate::create::cgroup_error;
 use crate::errand::{Company, Errand, Program, in_path, own_environment};
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
@@ -20,7 +19,7 @@ const LONGEST: usize = 32 << 20;
 pub fn run(options: &PsOptions, globals: &Globals) -> Result<u8> {
     let directory = find(&options.id, globals)?;
     let record = directory.read()?;
-    let mut pids = Cgroup::open(&record.cgroup).processes(true).map_err(cgroup_error)?;
+    let mut pids = Cgroup::open(&record.cgroup).processes(true)?;
     pids.sort_unstable();
     match options.format.as_str() {
         "json" => output::line(serde_json::to_string(&pids).unwrap_or_default())?,

@@ -2,7 +2,6 @@
 
 use super::find;
 use crate::cli::UpdateOptions;
-use crate::create::cgroup_error;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::host;
@@ -37,7 +36,7 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
         record.resctrl.change(schema)?;
     }
     let cgroup = Cgroup::open(&record.cgroup);
-    let left_out = cgroup.update(&new, &current, facts.rootless).map_err(cgroup_error)?;
+    let left_out = cgroup.update(&new, &current, facts.rootless)?;
     left_out.into_iter().for_each(|text| globals.log.write(Level::Warning, text));
     spec_of::keep_resources(&directory, &current, &new)?;
     Ok(0)
