@@ -1,6 +1,5 @@
 //! `checkpoint`: the processes of a container become images, and the container ends unless it is left running.
 
-use crate::commands::delete;
 use crate::criu::external::{self, Places};
 use crate::criu::images::Images;
 use crate::criu::messages::{DUMP, Features, Options, PRE_DUMP, PageServer, Request as Question};
@@ -12,7 +11,7 @@ use crate::globals::Globals;
 use crate::log::Level;
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::{Step, at};
-use crate::{host, notify};
+use crate::{destroy, host, notify};
 use hull_cgroup::{Cgroup, SavedPaths, Version};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_rooted::{Entry, Proc, Root, View, mountinfo};
@@ -74,7 +73,7 @@ pub fn checkpoint(mut request: Request, directory: StateDir, globals: &Globals) 
         return Err(error);
     }
     if request.ends_the_container()
-        && let Err(error) = delete::destroy(&directory, &record, globals).and_then(|()| directory.remove())
+        && let Err(error) = destroy::destroy(&directory, &record, globals).and_then(|()| directory.remove())
     {
         // The images are complete: the rest of the container is for `delete --force`.
         globals.log.write(Level::Warning, &error.message);

@@ -15,6 +15,7 @@ mod console;
 mod conversation;
 mod create;
 mod criu;
+mod destroy;
 mod document;
 mod enter;
 mod errand;

@@ -2,33 +2,26 @@
 
 use super::find;
 use crate::cli::DeleteOptions;
-use crate::document;
-use crate::error::{Code, Context, Error, Result};
+use crate::destroy;
+use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::log::Level;
-use crate::spec_of;
-use crate::state::{ContainerId, Record, StateDir, Status};
-use crate::{hooks, host_mounts};
-use hull_cgroup::{Cgroup, SavedPaths};
-use hull_plan::NamespaceKind;
-use hull_sys::process::wait_until;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
-
-const SIGKILL: i32 = 9;
-
-/// How long the container's processes may take to die.
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::state::{StateDir, Status};
 
 /// Deletes a stopped (or created) container, or with `--force` any.
 pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
-    let directory = match locked(find(&options.id, globals)) {
+    let directory = match find(&options.id, globals).and_then(StateDir::locked) {
         Err(error) if options.force && matches!(error.code, Code::ContainerNotFound) => return Ok(0),
         other => other?,
     };
     let record = match directory.read() {
         Ok(record) => record,
-        Err(error) if options.force => return delete_damaged(directory, &error, globals),
+        Err(error) if options.force => {
+            globals.log.write(Level::Warning, &error.message);
+            destroy::destroy_damaged(&directory, globals)?;
+            directory.remove()?;
+            return Ok(0);
+        }
         Err(error) => return Err(error),
     };
     let status = Status::of(&directory, &record);
@@ -40,116 +33,7 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
         )
         .hint("kill it first, or delete with --force"));
     }
-    destroy(&directory, &record, globals)?;
+    destroy::destroy(&directory, &record, globals)?;
     directory.remove()?;
     Ok(0)
-}
-
-/// Ends the processes, removes the control groups, runs the poststop hooks. The state directory stays: its removal is
-/// the last step of the callers.
-pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
-    let mut cgroup = Cgroup::open(&record.cgroup);
-    let shared = is_shared(&record.cgroup, directory.id(), globals);
-    end_processes(record, &cgroup, shared)?;
-    if !shared {
-        cgroup.destroy(Instant::now() + DEADLINE)?;
-    }
-    record.resctrl.remove()?;
-    host_mounts::take_away(record);
-    if record.has_poststop {
-        run_poststop(directory, record, globals);
-        // Who destroys it again, after a start that failed, has no hooks left to run.
-        directory.write(&Record { has_poststop: false, ..record.clone() })?;
-    }
-    Ok(())
-}
-
-/// True when a living container was given the same control groups: they are its own by now, with all that is in there.
-fn is_shared(paths: &SavedPaths, own: &ContainerId, globals: &Globals) -> bool {
-    let others = globals.state.ids().unwrap_or_default();
-    others.iter().filter(|id| *id != own).filter_map(|id| globals.state.find(id).ok()).any(|directory| {
-        directory.read().is_ok_and(|record| {
-            record.cgroup.places.iter().any(|place| paths.places.contains(place))
-                && Status::of(&directory, &record).has_process()
-        })
-    })
-}
-
-/// The first process, then whatever its control groups still hold (without a pid namespace the others live on).
-fn end_processes(record: &Record, cgroup: &Cgroup, shared: bool) -> Result<()> {
-    // Journaled before its process was in any control group: whoever is there now is somebody else's.
-    let Some(init) = &record.init else { return Ok(()) };
-    let deadline = Instant::now() + DEADLINE;
-    let init = init.open()?;
-    if let Some(pidfd) = &init {
-        // Gone in this moment is as good.
-        let _gone = hull_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL);
-    }
-    // The kernel ends a pid namespace with its process 1.
-    let survivors = init.is_some() || record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
-    if survivors && !shared {
-        cgroup.kill_all(deadline)?;
-    }
-    let Some(pidfd) = init else { return Ok(()) };
-    let ended =
-        hull_sys::poll::wait_readable(pidfd.as_fd(), Some(deadline)).context(|| "wait for the container")?;
-    // Reaps it where it is a child of ours (run); elsewhere its parent does.
-    let _not_ours = wait_until(pidfd.as_fd(), Instant::now());
-    if ended {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::Timeout,
-        format!("container {} did not die within {DEADLINE:?} of SIGKILL", record.id),
-    )
-    .hint("a process in uninterruptible sleep waits for a device or a file server; delete again later"))
-}
-
-/// A failing poststop hook is a warning, and the others still run (H16).
-fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
-    let state = document::state(record, Status::Stopped);
-    let hooks = match spec_of::hooks(directory) {
-        Ok(hooks) => hooks.poststop,
-        Err(error) => {
-            globals.log.write(Level::Warning, &format!("poststop hooks are lost: {error}"));
-            return;
-        }
-    };
-    for (index, hook) in hooks.iter().enumerate() {
-        if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
-            globals.log.write(Level::Warning, &error.message);
-        }
-    }
-}
-
-/// Nothing in the record can be believed: what the configuration and the id say about the place of the control groups is
-/// what is left to go by.
-fn delete_damaged(directory: StateDir, why: &Error, globals: &Globals) -> Result<u8> {
-    globals.log.write(Level::Warning, &why.message);
-    for mut cgroup in spec_of::likely_cgroups(&directory, globals) {
-        if is_shared(&cgroup.saved_paths(), directory.id(), globals) {
-            continue;
-        }
-        cgroup.kill_all(Instant::now() + DEADLINE)?;
-        cgroup.destroy(Instant::now() + DEADLINE)?;
-    }
-    directory.remove()?;
-    Ok(0)
-}
-
-fn locked(found: Result<StateDir>) -> Result<StateDir> {
-    let mut directory = found?;
-    directory.lock()?;
-    Ok(directory)
-}
-
-/// Removes what is left of a container that `run` has seen end, unless somebody else has deleted it meanwhile.
-pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<()> {
-    let directory = match locked(globals.state.find(id)) {
-        Err(error) if matches!(error.code, Code::ContainerNotFound) => return Ok(()),
-        other => other?,
-    };
-    let record = directory.read()?;
-    destroy(&directory, &record, globals)?;
-    directory.remove()
 }

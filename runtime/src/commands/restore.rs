@@ -1,10 +1,11 @@
 //! `hull restore`.
 
 use super::checkpoint::{cgroups_mode, empty_namespaces};
-use super::{delete, run as run_command};
+use super::run as run_command;
 use crate::cli::{CreateOptions, RestoreOptions};
 use crate::create::Request;
 use crate::criu::messages::Options;
+use crate::destroy;
 use crate::error::{Error, Result};
 use crate::foreground::{self, Terminal};
 use crate::globals::Globals;
@@ -28,7 +29,7 @@ pub fn run(options: RestoreOptions, globals: &Globals) -> Result<u8> {
     let terminal =
         own_side.filter(|_| has_terminal).map(|socket| Terminal::receive(socket.as_fd())).transpose();
     let status = terminal.and_then(|terminal| foreground::attend(&child, &signals, terminal, None));
-    delete::after_run(&id, globals)?;
+    destroy::after_run(&id, globals)?;
     Ok(u8::try_from(status.map_err(named)?.code()).unwrap_or(1))
 }
 

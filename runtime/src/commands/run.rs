@@ -1,10 +1,11 @@
 //! `hull run`: create and start, and in the foreground wait and delete.
 
-use super::{create as create_command, delete, start};
+use super::{create as create_command, start};
 use crate::cli::RunOptions;
 use crate::console::Destination;
 use crate::conversation::died;
 use crate::create::{self, Created};
+use crate::destroy;
 use crate::error::{Context, Error, Result};
 use crate::foreground::{self, Signals, Terminal};
 use crate::gate;
@@ -39,7 +40,7 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     drop(directory);
     let abandon = |error| {
         // The reason why it cannot go on is the one to report.
-        let _reported = delete::after_run(&id, globals);
+        let _reported = destroy::after_run(&id, globals);
         named(error)
     };
     let (notify, terminal) = started.map_err(abandon)?;
@@ -49,7 +50,7 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     };
     let status = foreground::attend(&child, &signals, terminal, notify).map_err(abandon)?;
     if !options.keep {
-        delete::after_run(&id, globals)?;
+        destroy::after_run(&id, globals)?;
     }
     Ok(u8::try_from(status.code()).unwrap_or(1))
 }

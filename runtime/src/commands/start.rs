@@ -2,6 +2,7 @@
 
 use super::find;
 use crate::cli::ContainerOnly;
+use crate::destroy;
 use crate::document;
 use crate::error::{Code, Error, Result};
 use crate::gate;
@@ -70,7 +71,7 @@ pub fn finish(directory: &StateDir, record: &Record, all_hooks: &HookPlan, globa
 /// A failing hook of the start destroys the container (runtime.md "Lifecycle", steps 7 and 12); its state stays for
 /// `delete`.
 fn undo(directory: &StateDir, record: &Record, globals: &Globals) {
-    if let Err(error) = super::delete::destroy(directory, record, globals) {
+    if let Err(error) = destroy::destroy(directory, record, globals) {
         globals.log.write(crate::log::Level::Warning, &error.message);
     }
 }

@@ -165,6 +165,12 @@ impl StateDir {
         }
     }
 
+    /// The directory, with its lock.
+    pub fn locked(mut self) -> Result<Self> {
+        self.lock()?;
+        Ok(self)
+    }
+
     /// Takes the lock; gives up after ten seconds, so a stuck command blocks nobody for good. Who had the lock before
     /// may have deleted the container: then it does not exist.
     fn lock_now(&mut self) -> Result<()> {
