@@ -1,5 +1,5 @@
 //! The image commands from outside, alone and with other tools that read and write the same formats.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "bed/mod.rs"]
 mod bed;

@@ -1,5 +1,5 @@
 //! The store when programs die, disks fill and many work at once: always sound, and the next one succeeds.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "bed/mod.rs"]
 mod bed;

@@ -1,5 +1,5 @@
 //! Debian's registry: images go there and come back, builds are pushed, passwords are asked for.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bed;
 

@@ -1,5 +1,5 @@
 //! Registries that fail, lie and lead astray: never a wrong image, never a leaked credential.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bed;
 mod stub;

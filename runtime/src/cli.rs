@@ -185,7 +185,6 @@ pub struct DeleteOptions {
 
 /// `exec`.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct ExecOptions {
     /// Path of a unix socket that receives the master end of the terminal
     #[arg(long, value_name = "PATH")]
@@ -366,7 +365,6 @@ pub struct UpdateOptions {
 
 /// `checkpoint`.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct CheckpointOptions {
     /// Directory for CRIU's image files (default: checkpoint, below the working directory)
     #[arg(long, value_name = "DIR")]
@@ -426,7 +424,6 @@ pub struct CheckpointOptions {
 
 /// `restore`.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct RestoreOptions {
     /// Path of a unix socket that receives the master end of the terminal
     #[arg(long, value_name = "PATH")]

@@ -126,7 +126,6 @@ fn bytes(text: &str) -> Result<i64> {
         return whole.checked_mul(unit).filter(|value| *value >= 0).ok_or_else(refused);
     }
     let fraction: f64 = digits.parse().map_err(|_| refused())?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
     let value = (fraction * unit as f64) as i64;
     if fraction.is_finite() && value >= 0 { Ok(value) } else { Err(refused()) }
 }

@@ -1,5 +1,5 @@
 //! The protocol's messages, declared by field number; names are the protocol's own, so fields carry no prose.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the names are the protocol's own")]
 
 mod bootstrap;
 mod events;

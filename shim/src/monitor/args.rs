@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// What a manager asks for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are those of the options")]
 pub struct Args {
     pub version: bool,
     pub api_version: u32,

@@ -34,7 +34,7 @@ impl Key {
 
 /// A decoded call of the Task service.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the protocol's own")]
 pub enum Call {
     Create(CreateTaskRequest),
     Start(ProcessRequest),
@@ -163,7 +163,7 @@ pub enum Effect {
 
 /// An event to publish, in the order in which clients rely on it.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the protocol's own")]
 pub enum Event {
     Create { request: Box<CreateTaskRequest>, pid: u32 },
     Start { container: String, pid: u32 },

@@ -39,7 +39,7 @@ pub enum State {
 
 /// The paths of a process's streams as the client named them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Stdio {
     pub stdin: String,
     pub stdout: String,

@@ -1,5 +1,5 @@
 //! The two envelopes of ttrpc and the status codes of gRPC that answers carry.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the names are the protocol's own")]
 
 use prost::Message;
 

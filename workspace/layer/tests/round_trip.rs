@@ -1,5 +1,5 @@
 //! Random trees and edits: packing the difference and applying it gives the new tree, whichever way it is stored.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -13,8 +13,7 @@ pub fn plan_hooks(spec: &oci_spec::runtime::Spec) -> Result<HookPlan, Refusal> {
 
 pub(crate) fn plan(hooks: Option<&Hooks>) -> Result<HookPlan, Refusal> {
     let Some(hooks) = hooks else { return Ok(HookPlan::default()) };
-    // Deprecated, but the specification still wants them run.
-    #[allow(deprecated)]
+    #[allow(deprecated, reason = "the specification still wants them run")]
     let prestart = hooks.prestart();
     Ok(HookPlan {
         prestart: of_kind(prestart.as_deref(), "prestart")?,
