@@ -8,7 +8,6 @@ mod task_client;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::Duration;
 
 use held_container::{Held, without_times};
 use hull_testkit::call::eventually;
@@ -105,34 +104,76 @@ fn log_on_a_full_disk_has_whole_lines_only_and_goes_on() {
     assert!(numbers.iter().map(number).is_sorted_by(|one, next| one < next), "{numbers:?}");
 }
 
+/// A monitor that runs `script` as its exit command, and the runtime on the same state.
+struct Alone {
+    bundle: Bundle,
+}
+
+impl Alone {
+    fn monitor(&self, log: &str, script: &str) -> Command {
+        let (dir, id) = (self.bundle.path(), &self.bundle.id);
+        let mut command = Command::new(place::program("hull-monitor"));
+        command.args(["--api-version", "1", "-c", id, "-u", id, "-n", id, "--full-attach", "-b"]).arg(dir);
+        command.arg("-r").arg(hull_testkit::runtime::under_test());
+        command.arg("-p").arg(dir.join("pid")).arg("-P").arg(dir.join("monitor.pid")).args(["-l", log]);
+        command.args(["--exit-command", "/bin/sh", "--exit-command-arg", "-c", "--exit-command-arg", script]);
+        command.args(["--runtime-arg", "--root", "--runtime-arg"]).arg(dir.join("state"));
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+
+    fn runtime(&self, words: &[&str]) -> hull_testkit::Outcome {
+        let mut command = Command::new(hull_testkit::runtime::under_test());
+        command.arg("--root").arg(self.bundle.path().join("state"));
+        hull_testkit::call(command.args(words).arg(&self.bundle.id), LIMIT)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.runtime(&["delete", "--force"]);
+    }
+}
+
 #[test]
 fn exit_command_is_run_whatever_bytes_the_environment_has() {
     use std::os::unix::ffi::OsStrExt;
     needs!(root());
-    let bundle = Bundle::shell("exit 6");
-    let said = bundle.path().join("said");
-    let script = format!("env | grep -a ODD > {}", said.display());
-    let id = bundle.id.clone();
-    let mut command = Command::new(place::program("hull-monitor"));
+    let alone = Alone { bundle: Bundle::shell("exit 6") };
+    let path = |name: &str| alone.bundle.path().join(name);
+    let script = format!("env | grep -a ODD > {0}.new; mv {0}.new {0}", path("said").display());
+    let mut command = alone.monitor(&format!("k8s-file:{}", path("log").display()), &script);
     command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe")).env("ODD_LARGE", "x".repeat(100_000));
-    command.args(["--api-version", "1", "-c", &id, "-u", &id, "-n", &id, "--full-attach", "-b"]);
-    command.arg(bundle.path()).arg("-r").arg(hull_testkit::runtime::under_test());
-    command.arg("-p").arg(bundle.path().join("pid")).arg("-P").arg(bundle.path().join("monitor.pid"));
-    command.arg("-l").arg(format!("k8s-file:{}", bundle.path().join("log").display()));
-    command.args(["--exit-command", "/bin/sh", "--exit-command-arg", "-c", "--exit-command-arg", &script]);
-    let state = bundle.path().join("state");
-    command.args(["--runtime-arg", "--root", "--runtime-arg"]).arg(&state);
-    command.stdin(std::process::Stdio::null());
     hull_testkit::call(&mut command, LIMIT).done();
-    let runtime = |words: &[&str]| {
-        let mut command = Command::new(hull_testkit::runtime::under_test());
-        hull_testkit::call(command.arg("--root").arg(&state).args(words), LIMIT)
-    };
-    assert!(eventually(LIMIT, || runtime(&["start", &id]).code == 0));
-    assert!(eventually(LIMIT, || fs::metadata(&said).is_ok_and(|found| found.len() > 100_000)));
-    assert!(fs::read(&said).unwrap().starts_with(b"ODD"), "both are there");
-    std::thread::sleep(Duration::from_millis(100));
-    runtime(&["delete", "--force", &id]).done();
+    assert!(eventually(LIMIT, || alone.runtime(&["start"]).code == 0));
+    assert!(eventually(LIMIT, || path("said").exists()), "the exit command was not run");
+    let said = fs::read(path("said")).unwrap();
+    assert!(said.windows(7).any(|bytes| bytes == b"ODD=\xff\xfe\n"), "{} bytes", said.len());
+    assert!(said.len() > 100_000, "{} bytes", said.len());
+}
+
+#[test]
+fn streams_passed_through_are_the_containers_alone() {
+    needs!(root());
+    let alone = Alone { bundle: Bundle::shell("echo out; exit 6") };
+    let (go, ended) = (alone.bundle.path().join("go"), alone.bundle.path().join("ended"));
+    let script = format!(
+        "echo said; echo said >&2; i=0; while [ ! -e {} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done; touch {}",
+        go.display(),
+        ended.display()
+    );
+    let mut command = alone.monitor("passthrough", &script);
+    let (mut read, write) = std::io::pipe().unwrap();
+    command.stdout(write.try_clone().unwrap()).stderr(write);
+    assert!(command.status().unwrap().success());
+    drop(command);
+    assert!(eventually(LIMIT, || alone.runtime(&["start"]).code == 0));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut read, &mut text).unwrap();
+    assert_eq!(text, "out\n");
+    assert!(!ended.exists(), "its end is the container's");
+    fs::write(go, "").unwrap();
+    assert!(eventually(LIMIT, || ended.exists()), "the exit command was not run");
 }
 
 #[test]

@@ -101,6 +101,11 @@ fn watch(args: &Args, pipes: &mut Pipes) -> Result<End, String> {
     if args.api_version > 0 || !args.exec {
         pipes.report(if args.api_version > 0 { "data" } else { "pid" }, i64::from(pid), None);
     }
+    if watch.is_passthrough() && !args.sync {
+        // They are the container's now. Its readers wait for its end, not ours, and the exit command has nothing to add;
+        // if they cannot be closed it has.
+        let _ = close_own_streams();
+    }
     // From here on losing this process would lose the exit code; not everybody may lower the score.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     watch.until_the_end()

@@ -207,6 +207,11 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// True when the container has our own streams.
+    pub fn is_passthrough(&self) -> bool {
+        self.logs.passthrough
+    }
+
     /// Watches until the container has ended and its output is logged.
     pub fn until_the_end(&mut self) -> Result<End, String> {
         if self.args.start {
