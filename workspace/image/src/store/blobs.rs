@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use super::{Store, read_bounded, remove, sync_directory};
 use crate::descriptor::Descriptor;
@@ -11,6 +13,8 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 
 const CHUNK: usize = 256 << 10;
+/// A blob is synced each time that so much of it was written, in bytes.
+const EARLY: u64 = 64 << 20;
 
 impl Store {
     /// Where a blob is, or would be.
@@ -115,7 +119,8 @@ impl Store {
             .create_new(true)
             .open(&path)
             .map_err(Error::io("create", &path))?;
-        Ok(BlobWriter { store: self, file: Some(file), path, hasher, size: 0, expected })
+        let early = EarlySync::default();
+        Ok(BlobWriter { store: self, file: Some(file), path, hasher, size: 0, expected, early })
     }
 }
 
@@ -127,6 +132,7 @@ pub struct BlobWriter<'a> {
     hasher: Hasher,
     size: u64,
     expected: Option<Descriptor>,
+    early: EarlySync,
 }
 
 impl<'a> BlobWriter<'a> {
@@ -141,6 +147,7 @@ impl<'a> BlobWriter<'a> {
         file.set_len(0).map_err(Error::io("empty", &self.path))?;
         io::Seek::rewind(file).map_err(Error::io("rewind", &self.path))?;
         self.size = 0;
+        self.early.end()?;
         self.hasher = match &self.expected {
             Some(descriptor) => hasher_for(&descriptor.digest)?,
             None => Hasher::new(),
@@ -158,6 +165,7 @@ impl<'a> BlobWriter<'a> {
 
     /// Ends the writing and checks what was written; nobody sees the blob before [`publish`].
     pub fn seal(mut self, media_type: &str) -> Result<Sealed<'a>> {
+        self.early.end()?;
         let digest = std::mem::take(&mut self.hasher).finish();
         if let Some(expected) = &self.expected {
             if self.size != expected.size {
@@ -200,6 +208,35 @@ pub fn publish(blobs: Vec<Sealed<'_>>) -> Result<()> {
     directories.iter().try_for_each(|directory| sync_directory(directory))
 }
 
+/// Syncs a large blob while it is written, so that little is left to wait for at its end.
+///
+/// The kernel tells an error of the disk once only: whoever syncs here must hand it on.
+#[derive(Default)]
+struct EarlySync(Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>);
+
+impl EarlySync {
+    /// Says that there is more to sync; one sync at a time.
+    fn kick(&mut self, file: &File) -> io::Result<()> {
+        if self.0.is_none() {
+            let (more, wanted) = sync_channel(1);
+            let file = file.try_clone()?;
+            let work = move || wanted.iter().try_for_each(|()| file.sync_data());
+            self.0 = Some((more, std::thread::spawn(work)));
+        }
+        if let Some((more, _)) = &self.0 {
+            // Full: the next sync is asked for already. Gone: its error is told at the end.
+            let _ = more.try_send(());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some((more, thread)) = self.0.take() else { return Ok(()) };
+        drop(more);
+        thread.join().expect("syncing does not panic").map_err(Error::Stream)
+    }
+}
+
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.expected.as_ref().map_or(u64::MAX, |d| d.size - self.size);
@@ -210,6 +247,9 @@ impl Write for BlobWriter<'_> {
         let count = file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
+        if self.size / EARLY > (self.size - count as u64) / EARLY {
+            self.early.kick(file)?;
+        }
         Ok(count)
     }
 
@@ -220,6 +260,8 @@ impl Write for BlobWriter<'_> {
 
 impl Drop for BlobWriter<'_> {
     fn drop(&mut self) {
+        // Given up: whether the disk took it does not matter.
+        let _ = self.early.end();
         // A leftover is collected when the store is next opened by one process alone.
         let _ = remove(&self.path);
     }

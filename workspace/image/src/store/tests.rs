@@ -83,6 +83,26 @@ fn a_restarted_blob_forgets_its_first_bytes() {
 }
 
 #[test]
+fn a_blob_that_is_synced_on_the_way_is_whole() {
+    let (_dir, store) = store();
+    let part = vec![7; 1 << 20];
+    let mut writer = store.blob_writer().unwrap();
+    for _ in 0..66 {
+        writer.write_all(&part).unwrap();
+    }
+    writer.restart().unwrap();
+    let mut hasher = Hasher::new();
+    for number in 0..130u8 {
+        let part = vec![number; 1 << 20];
+        hasher.update(&part);
+        writer.write_all(&part).unwrap();
+    }
+    let descriptor = writer.finish("x").unwrap();
+    assert_eq!((descriptor.size, &descriptor.digest), (130 << 20, &hasher.finish()));
+    assert_eq!(store.verify_blob(&descriptor.digest).unwrap(), 130 << 20);
+}
+
+#[test]
 fn every_flipped_blob_is_found_and_quarantined() {
     let (_dir, store) = store();
     put_image(&store, "a", "content");
