@@ -21,7 +21,7 @@ pub(crate) use explain::reasons;
 use crate::error::{Error, Result};
 
 /// Raised when steps are carried out differently: older records no longer count.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Largest record read, in bytes.
 const MAX_RECORD: u64 = 256 << 20;
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
-const MAGIC: &[u8; 8] = b"hullbk02";
+const MAGIC: &[u8; 8] = b"hullbk03";
 const RECORD: usize = 32 + 4 + 4;
 /// Longest member that is believed in, in bytes: a block that did not shrink, and its frame.
 const LONGEST: u32 = (1 << 20) + (64 << 10);
@@ -24,8 +24,16 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    pub(crate) fn content_of(block: &[u8]) -> Sum {
-        Sha256::digest(block).into()
+    /// What a block is found by: its bytes, and how they were compressed.
+    pub(crate) fn content_of(block: &[u8], quick: bool) -> Sum {
+        let mut sum: Sum = Sha256::digest(block).into();
+        sum[0] ^= u8::from(quick);
+        sum
+    }
+
+    /// A block that nobody looks for: its member only counts for where the next ones are.
+    pub(crate) fn unfound(member: &[u8]) -> Self {
+        Self::new(Sum::default(), member)
     }
 
     pub(crate) fn new(content: Sum, member: &[u8]) -> Self {
@@ -125,10 +133,28 @@ mod tests {
         // A changed byte in the earlier archive's members would show if they were not taken from there.
         let (mut alone, alone_records) = archive(&changed, None);
         let known = Known::decode(&encode(5, &records), 5, first).unwrap();
-        let found = changed.iter().filter(|part| known.find(&Recorded::content_of(part)).is_some()).count();
+        let found =
+            changed.iter().filter(|part| known.find(&Recorded::content_of(part, false)).is_some()).count();
         assert_eq!(found, 3, "all but the changed one");
         let (mut with, with_records) = archive(&changed, Some(known));
         assert!(bytes(&mut with) == bytes(&mut alone) && with_records == alone_records);
+    }
+
+    #[test]
+    fn blocks_that_cannot_shrink_are_not_looked_for_and_those_behind_them_are_found() {
+        let mut state = 1u64;
+        let noise = (0..300_000)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            })
+            .collect();
+        let parts = vec![parts()[0].clone(), noise, parts()[1].clone()];
+        let (first, records) = archive(&parts, None);
+        let known = Known::decode(&encode(5, &records), 5, first).unwrap();
+        let found = |part: &Vec<u8>| known.find(&Recorded::content_of(part, false)).is_some();
+        assert_eq!(parts.iter().map(found).collect::<Vec<_>>(), [true, false, true]);
+        assert!(known.find(&Sum::default()).is_some(), "its place in the archive is counted");
     }
 
     #[test]
@@ -136,8 +162,8 @@ mod tests {
         let (first, records) = archive(&parts(), None);
         first.write_all_at(&[1; 64], 40).unwrap();
         let known = Known::decode(&encode(5, &records), 5, first).unwrap();
-        assert!(known.find(&Recorded::content_of(&parts()[0])).is_none());
-        assert!(known.find(&Recorded::content_of(&parts()[3])).is_some());
+        assert!(known.find(&Recorded::content_of(&parts()[0], false)).is_none());
+        assert!(known.find(&Recorded::content_of(&parts()[3], false)).is_some());
     }
 
     #[test]

@@ -70,6 +70,13 @@ impl<W: Write> Compressor<W> {
         }
     }
 
+    /// Says that what follows is much: then speed counts more than size, unless the level is above the usual one.
+    pub fn hurry(&mut self, quick: bool) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.hurry(quick);
+        }
+    }
+
     /// The same with a given number of threads.
     pub fn with_threads(sink: W, encoding: Encoding, threads: usize) -> Result<Self> {
         let fail = |e| Error::Stream("start compression", e);
@@ -162,6 +169,20 @@ mod tests {
         assert!(compressed(text, Encoding::Gzip(5), 1).len() < BLOCK / 2);
         let stored = compressed(noise, Encoding::Gzip(5), 1).len();
         assert!((BLOCK..BLOCK + 300).contains(&stored), "{stored}");
+    }
+
+    #[test]
+    fn what_is_much_is_compressed_for_speed_at_usual_levels_only() {
+        let bytes = &sample()[..2 * BLOCK];
+        let written = |level: i32, quick: bool| {
+            let mut compressor = Compressor::with_threads(Vec::new(), Encoding::Gzip(level), 2).unwrap();
+            compressor.hurry(quick);
+            compressor.write_all(bytes).unwrap();
+            compressor.finish().unwrap()
+        };
+        assert!(written(4, true) == written(1, false), "as level 1 does it");
+        assert!(written(4, true) != written(4, false));
+        assert!(written(5, true) == written(5, false));
     }
 
     #[test]

@@ -17,13 +17,17 @@ use crate::blocks::{Known, Recorded};
 pub(crate) const BLOCK: usize = 1 << 20;
 /// Shortest block that ends where one may, in bytes.
 const SHORTEST: usize = 128 << 10;
-const SAMPLE: usize = 16 << 10;
+const SAMPLE: usize = 4 << 10;
+/// Highest level at which parts that are written in a hurry get level 1.
+const QUICKENED: i32 = 4;
 
 pub(crate) struct Gzip<W> {
     sink: W,
     level: i32,
     threads: usize,
     block: Vec<u8>,
+    /// Whether what is written now shall be compressed for speed.
+    quick: bool,
     any: bool,
     pool: Option<Pool>,
     waiting: VecDeque<Receiver<Done>>,
@@ -40,6 +44,7 @@ impl<W: Write> Gzip<W> {
             level,
             threads,
             block: Vec::new(),
+            quick: false,
             any: false,
             pool: None,
             waiting: VecDeque::new(),
@@ -56,6 +61,11 @@ impl<W: Write> Gzip<W> {
     pub(crate) fn may_cut(&mut self, now: bool) -> io::Result<()> {
         let long_enough = self.block.len() >= SHORTEST || now && !self.block.is_empty();
         if long_enough { self.submit() } else { Ok(()) }
+    }
+
+    /// Says how what follows shall be compressed; at a block's beginning.
+    pub(crate) fn hurry(&mut self, quick: bool) {
+        self.quick = quick && self.level <= QUICKENED;
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -75,7 +85,7 @@ impl<W: Write> Gzip<W> {
         let start = || Pool::start(self.level, self.threads.clamp(1, 16), self.known.as_ref());
         let pool = self.pool.get_or_insert_with(start);
         let (give, take) = sync_channel(1);
-        pool.give(block, give)?;
+        pool.give((block, self.quick), give)?;
         self.waiting.push_back(take);
         while self.waiting.len() > 2 * self.threads {
             self.write_oldest()?;
@@ -99,7 +109,8 @@ impl<W: Write> Gzip<W> {
         }
         // An empty stream still is one member.
         if !self.block.is_empty() || !self.any {
-            let (member, recorded) = Member::new(self.level).member(&self.block, self.known.as_deref());
+            let (member, recorded) =
+                Member::new(self.level).member((&self.block, self.quick), self.known.as_deref());
             self.recorded.push(recorded);
             self.sink.write_all(&member)?;
         }
@@ -109,7 +120,7 @@ impl<W: Write> Gzip<W> {
 
 /// A member, what later archives need to take it from here, and the block, which is filled again.
 type Done = (Vec<u8>, Recorded, Vec<u8>);
-type Job = (Vec<u8>, SyncSender<Done>);
+type Job = (Vec<u8>, bool, SyncSender<Done>);
 
 /// Threads that compress blocks; they end when the pool is dropped.
 struct Pool {
@@ -130,9 +141,9 @@ impl Pool {
         Self { jobs: Some(jobs), threads }
     }
 
-    fn give(&self, block: Vec<u8>, answer: SyncSender<Done>) -> io::Result<()> {
+    fn give(&self, (block, quick): (Vec<u8>, bool), answer: SyncSender<Done>) -> io::Result<()> {
         let jobs = self.jobs.as_ref().expect("the queue lives as long as the pool");
-        jobs.send((block, answer)).map_err(|_| io::Error::other("all compression threads ended early"))
+        jobs.send((block, quick, answer)).map_err(|_| io::Error::other("all compression threads ended early"))
     }
 }
 
@@ -153,8 +164,8 @@ fn work(queue: &Mutex<Receiver<Job>>, level: i32, known: Option<&Known>) {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok((block, answer)) = job else { return };
-        let (done, recorded) = member.member(&block, known);
+        let Ok((block, quick, answer)) = job else { return };
+        let (done, recorded) = member.member((&block, quick), known);
         // Nobody waits any more: the whole stream was given up.
         let _ = answer.send((done, recorded, block));
     }
@@ -176,22 +187,28 @@ impl Member {
     }
 
     /// The member of a block: an earlier archive's, if it has the same block.
-    fn member(&mut self, block: &[u8], known: Option<&Known>) -> (Vec<u8>, Recorded) {
-        let content = Recorded::content_of(block);
-        let member = known.and_then(|known| known.find(&content)).unwrap_or_else(|| self.compress(block));
+    fn member(&mut self, (block, quick): (&[u8], bool), known: Option<&Known>) -> (Vec<u8>, Recorded) {
+        if self.is_incompressible(block) {
+            // To make it again costs no more than to find it.
+            let member = Self::write(&mut self.store, &mut self.room, block);
+            let recorded = Recorded::unfound(&member);
+            return (member, recorded);
+        }
+        let content = Recorded::content_of(block, quick);
+        let earlier = known.and_then(|known| known.find(&content));
+        let deflate = if quick { &mut self.quick } else { &mut self.normal };
+        let member = earlier.unwrap_or_else(|| Self::write(deflate, &mut self.room, block));
         let recorded = Recorded::new(content, &member);
         (member, recorded)
     }
 
-    fn compress(&mut self, block: &[u8]) -> Vec<u8> {
-        let stored = self.is_incompressible(block);
-        let deflate = if stored { &mut self.store } else { &mut self.normal };
+    fn write(deflate: &mut Deflate, room: &mut Vec<u8>, block: &[u8]) -> Vec<u8> {
         let bound = deflate.gzip_compress_bound(block.len());
-        if self.room.len() < bound {
-            self.room.resize(bound, 0);
+        if room.len() < bound {
+            room.resize(bound, 0);
         }
-        let size = deflate.gzip_compress(block, &mut self.room).expect("the bound is large enough");
-        self.room[..size].to_vec()
+        let size = deflate.gzip_compress(block, room).expect("the bound is large enough");
+        room[..size].to_vec()
     }
 
     /// Three samples that level 1 cannot shrink by a fiftieth speak for the whole block.
