@@ -28,14 +28,26 @@ struct Served {
 fn served() -> Served {
     let bed = Bed::new();
     bed.image("r:t");
+    of_store(&bed)
+}
+
+/// What a store has as `r:t`.
+fn of_store(bed: &Bed) -> Served {
     let text: Value = serde_json::from_str(&bed.ok(&["inspect", "-f", "json", "r:t"])).unwrap();
     let digest = text[0]["Descriptor"]["digest"].as_str().unwrap().to_owned();
     let read = |digest: &str| fs::read(bed.path("store/blobs/sha256").join(&digest[7..])).unwrap();
     let manifest = read(&digest);
     let document: Value = serde_json::from_slice(&manifest).unwrap();
-    let layer = document["layers"][0]["digest"].as_str().unwrap().to_owned();
-    let config = document["config"]["digest"].as_str().unwrap().to_owned();
-    let blobs = [&layer, &config].into_iter().map(|digest| (digest.clone(), read(digest))).collect();
+    let layers: Vec<&str> = document["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["digest"].as_str().unwrap())
+        .collect();
+    let layer = layers[0].to_owned();
+    let config = document["config"]["digest"].as_str().unwrap();
+    let all = layers.iter().chain([&config]);
+    let blobs = all.map(|digest| ((*digest).to_owned(), read(digest))).collect();
     Served { manifest, digest, layer, blobs }
 }
 
@@ -582,4 +594,38 @@ fn an_upload_that_is_gone_begins_again_and_one_that_is_refused_ends() {
         assert_eq!(stub.asked("POST").len(), begun, "{status}");
         assert_eq!(stub.asked("DELETE").len(), 1, "{status}: the registry is told");
     }
+}
+
+#[test]
+fn a_layer_is_unpacked_while_another_is_on_its_way() {
+    let bed = Bed::new();
+    fs::create_dir(bed.path("context")).unwrap();
+    let text = "FROM scratch\nCOPY <<EOF /a\none\nEOF\nCOPY <<EOF /b\ntwo\nEOF\n";
+    fs::write(bed.path("context/Dockerfile"), text).unwrap();
+    bed.ok(&["build", "-q", "-t", "r:t", &bed.path("context").display().to_string()]);
+    let image = of_store(&bed);
+    let puller = Bed::new();
+    let layers = puller.path("store/layers");
+    let unpacked = move || {
+        let made = fs::read_dir(&layers)
+            .map(|all| all.filter(|one| one.as_ref().unwrap().path().join("fs/a").exists()));
+        made.is_ok_and(|mut made| made.next().is_some())
+    };
+    let first = image.layer.clone();
+    let early = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = std::sync::Arc::clone(&early);
+    let stub = Stub::new(move |got, _| {
+        let is_layer = got.line.contains("/blobs/") && image.answer(got).body.starts_with(&[0x1f, 0x8b]);
+        if is_layer && !got.line.ends_with(&first) {
+            // The second layer is held back until the first one is there as files.
+            let there = (0..1000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                unpacked()
+            });
+            seen.store(there, std::sync::atomic::Ordering::Relaxed);
+        }
+        image.answer(got)
+    });
+    pulled(&puller, &stub, &[]);
+    assert!(early.load(std::sync::atomic::Ordering::Relaxed));
 }

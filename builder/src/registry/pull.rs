@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Reference, Store, media};
+use hull_layer::Unpacker;
 
 use super::endpoint::{self, redacted};
 use super::transport::{Answer, backoff};
@@ -197,26 +198,50 @@ impl Pull<'_> {
                 self.platform(&found, wanted, depth + 1)
             }
             Document::Manifest(manifest) => {
-                let mut blobs: Vec<&Descriptor> = manifest.layers.iter().chain([&manifest.config]).collect();
-                blobs.sort_by_key(|blob| &blob.digest);
-                blobs.dedup_by_key(|blob| &blob.digest);
-                blobs.retain(|blob| !self.store.has_blob(blob));
-                self.fetch_all(&blobs)?;
-                Ok(blobs.len())
+                let missing = |blob: &&Descriptor| !self.store.has_blob(blob);
+                let config: Vec<&Descriptor> = std::iter::once(&manifest.config).filter(missing).collect();
+                // It comes first: it says what the layers are to be when they are unpacked.
+                self.fetch_all(&config, &|_| {})?;
+                let ids = self.diff_ids(&manifest.config);
+                let mut layers: Vec<&Descriptor> = manifest.layers.iter().filter(missing).collect();
+                layers.sort_by_key(|layer| &layer.digest);
+                layers.dedup_by_key(|layer| &layer.digest);
+                // In the order of the manifest: the base is needed first.
+                layers.sort_by_key(|layer| {
+                    manifest.layers.iter().position(|other| other.digest == layer.digest)
+                });
+                let unpacker = Unpacker::new(self.store);
+                self.fetch_all(&layers, &|arrived: &Descriptor| {
+                    let index = manifest.layers.iter().position(|layer| layer.digest == arrived.digest);
+                    // What fails here fails once more, and is told, when the image is unpacked.
+                    index.iter().for_each(|index| drop(unpacker.unpack_one(&manifest.layers, &ids, *index)));
+                })?;
+                Ok(config.len() + layers.len())
             }
         }
     }
 
-    fn fetch_all(&self, blobs: &[&Descriptor]) -> Result<()> {
+    /// What a configuration says the layers are; nothing if it is no image's.
+    fn diff_ids(&self, config: &Descriptor) -> Vec<Digest> {
+        let bytes = self.store.read_blob(config, MAX_MANIFEST as usize);
+        let config = bytes.and_then(|bytes| hull_image::ImageConfig::parse(&bytes));
+        config.map(|config| config.rootfs.diff_ids).unwrap_or_default()
+    }
+
+    /// Fetches blobs side by side; `arrived` is told of each while others are on their way.
+    fn fetch_all(&self, blobs: &[&Descriptor], arrived: &(dyn Fn(&Descriptor) + Sync)) -> Result<()> {
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..THREADS.min(blobs.len()) {
                 scope.spawn(|| {
                     while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.fetch(blob) {
-                            failure.lock().expect("no thread panics with it").get_or_insert(error);
-                            next.store(blobs.len(), Ordering::Relaxed);
+                        match self.fetch(blob) {
+                            Ok(()) => arrived(blob),
+                            Err(error) => {
+                                failure.lock().expect("no thread panics with it").get_or_insert(error);
+                                next.store(blobs.len(), Ordering::Relaxed);
+                            }
                         }
                     }
                 });

@@ -38,15 +38,17 @@ pub struct Stub {
 }
 
 impl Stub {
-    pub fn new(script: impl Fn(&Got, usize) -> Say + Send + 'static) -> Self {
+    pub fn new(script: impl Fn(&Got, usize) -> Say + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
+        let script = Arc::new(script);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
                 // A client that hangs up is part of the game.
-                let _ = serve(stream, &log, &script);
+                std::thread::spawn(move || drop(serve(stream, &log, &*script)));
             }
         });
         Self { port, seen }
@@ -83,8 +85,10 @@ fn serve(
     let length: u64 = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
     let got = Got { line: line.trim_end().trim_end_matches(" HTTP/1.1").to_owned(), headers };
-    let before = log.lock().unwrap().iter().filter(|old| old.line == got.line).count();
-    log.lock().unwrap().push(got.clone());
+    let mut all = log.lock().unwrap();
+    let before = all.iter().filter(|old| old.line == got.line).count();
+    all.push(got.clone());
+    drop(all);
     let say = script(&got, before);
     let mut stream = stream;
     write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", say.status, say.body.len())?;

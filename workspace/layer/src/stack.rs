@@ -50,6 +50,17 @@ impl<'a> Unpacker<'a> {
         Ok(self.store.snapshot(ids).ok_or_else(missing)?)
     }
 
+    /// Unpacks one layer whose blob has just arrived, if it can be done alone; [`Self::unpack`] does the others.
+    ///
+    /// # Errors
+    /// Those of [`Self::unpack`].
+    pub fn unpack_one(&self, layers: &[Descriptor], ids: &[Digest], index: usize) -> Result<()> {
+        match (layers.get(index), ids.get(index)) {
+            (Some(layer), Some(_)) => self.unpack_alone(layer, ids, index),
+            _ => Ok(()),
+        }
+    }
+
     fn unpack_missing(&self, layers: &[Descriptor], ids: &[Digest]) -> Result<()> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
         let next = AtomicUsize::new(0);
