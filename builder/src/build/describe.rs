@@ -1,6 +1,8 @@
 //! The image's documents: configuration and manifest, from the plan and the layers that its steps left.
 
-use hull_image::{Descriptor, History, Manifest, Reference, Store, annotation};
+use std::collections::BTreeMap;
+
+use hull_image::{Descriptor, History, Manifest, Platform, Reference, Store, annotation};
 
 use super::{bases, options};
 use crate::commands::build::Arguments;
@@ -51,14 +53,48 @@ pub(crate) fn describe(
         manifest.annotations.insert(annotation::BASE_NAME.into(), base.name.clone());
         manifest.annotations.insert(annotation::BASE_DIGEST.into(), base.digest.to_string());
     }
-    for (key, value) in options::pairs("--annotation", &arguments.annotation)? {
-        let key = key.strip_prefix("manifest:").unwrap_or(&key).to_owned();
-        manifest.annotations.insert(key, value);
-    }
     let platform = bases::platform(&format!("{}/{}", config.os, config.architecture));
-    let manifest = store.put_manifest(&manifest, Some(platform))?;
+    let mut of_descriptor = BTreeMap::new();
+    for (key, value) in options::pairs("--annotation", &arguments.annotation)? {
+        match level(&key, &platform).map_err(Error::fact)? {
+            Some((Level::Manifest, key)) => drop(manifest.annotations.insert(key.to_owned(), value)),
+            Some((Level::Descriptor, key)) => drop(of_descriptor.insert(key.to_owned(), value)),
+            None => {}
+        }
+    }
+    let mut manifest = store.put_manifest(&manifest, Some(platform))?;
+    manifest.annotations.extend(of_descriptor);
     let names = name(arguments, store, &manifest)?;
     Ok(Built { manifest, config: config_descriptor, names })
+}
+
+/// What an annotation is put on.
+#[derive(Debug, PartialEq, Eq)]
+enum Level {
+    Manifest,
+    /// What the index of a store or layout says of the manifest.
+    Descriptor,
+}
+
+/// Reads `[LEVEL[\[PLATFORM\]]:]KEY`; nothing when it is for another platform.
+fn level<'a>(text: &'a str, platform: &Platform) -> std::result::Result<Option<(Level, &'a str)>, String> {
+    let Some((prefix, key)) = text.split_once(':') else { return Ok(Some((Level::Manifest, text))) };
+    let (name, wanted) = match prefix.strip_suffix(']').and_then(|prefix| prefix.split_once('[')) {
+        Some((name, wanted)) => (name, Some(wanted)),
+        None => (prefix, None),
+    };
+    let level = match name {
+        "manifest" => Level::Manifest,
+        "manifest-descriptor" => Level::Descriptor,
+        "index" | "index-descriptor" => {
+            return Err(format!("--annotation {text}: a build for one platform makes no index"));
+        }
+        // Part of the key.
+        _ => return Ok(Some((Level::Manifest, text))),
+    };
+    let wanted = wanted.map(str::parse::<Platform>).transpose().map_err(|e| e.to_string())?;
+    let fits = wanted.is_none_or(|wanted| platform.fit(&wanted).is_some());
+    Ok(fits.then_some((level, key)))
 }
 
 /// A base without history still has layers: each gets an entry, so that ours stay in step.
@@ -83,4 +119,27 @@ fn name(arguments: &Arguments, store: &Store, manifest: &Descriptor) -> Result<V
         store.put_nameless(manifest)?;
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_go_where_their_prefix_says() {
+        let platform: Platform = "linux/amd64".parse().unwrap();
+        for (text, expected) in [
+            ("k", Some((Level::Manifest, "k"))),
+            ("manifest:k", Some((Level::Manifest, "k"))),
+            ("manifest-descriptor:a:b", Some((Level::Descriptor, "a:b"))),
+            ("manifest[linux/amd64]:k", Some((Level::Manifest, "k"))),
+            ("manifest[linux/arm64]:k", None),
+            ("org.example:k", Some((Level::Manifest, "org.example:k"))),
+        ] {
+            assert_eq!(level(text, &platform), Ok(expected), "{text}");
+        }
+        for text in ["index:k", "index-descriptor[linux/amd64]:k"] {
+            assert!(level(text, &platform).unwrap_err().contains("makes no index"), "{text}");
+        }
+    }
 }
