@@ -203,3 +203,35 @@ fn add_fetches_a_url_and_holds_it_against_its_checksum() {
         context(&scratch, "bad", &format!("ADD --checksum={} {server}/n /n\n", sum.replace("2c", "3c")));
     build(&scratch.join("s"), &bad, &[]).failed(1, "the checksum of the file is sha256:2cf24");
 }
+
+#[test]
+fn triggers_of_a_base_are_carried_out_in_its_child_and_no_further() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("onbuild");
+    let store = scratch.join("s");
+    let triggers = "ARG WHO=nobody\nENV MADE=base\nONBUILD ARG WHO\nONBUILD COPY name /name\nONBUILD COPY --from=tools /tool /tool\nONBUILD ENV MADE=child\nONBUILD RUN [ ! -e /own ] && /bin/busybox cat /name /tool > /all && echo $WHO >> /all\nRUN [ ! -e /all ]\n";
+    let base = context(&scratch, "base", triggers);
+    build(&store, &base, &["-q", "-t", "base"]).done();
+    let child = scratch.join("child");
+    fs::create_dir(&child).unwrap();
+    fs::write(child.join("name"), "of the child\n").unwrap();
+    let text = "FROM scratch AS tools\nCOPY <<EOF /tool\na tool\nEOF\nFROM base\nRUN [ $MADE = child ] && echo own > /own\n";
+    fs::write(child.join("Dockerfile"), text).unwrap();
+    let out = scratch.join("out");
+    let local = format!("type=local,dest={}", out.display());
+    build(&store, &child, &["-q", "-t", "child", "--build-arg", "WHO=me"]).done();
+    build(&store, &child, &["-q", "--build-arg", "WHO=me", "-o", &local]).done();
+    assert_eq!(fs::read_to_string(out.join("all")).unwrap(), "of the child\na tool\nme\n");
+    assert_eq!(fs::read_to_string(out.join("own")).unwrap(), "own\n");
+    let triggers_of = |name: &str| {
+        let mut command = Command::new(place::program("hull-build"));
+        command.env("HULL_ROOT", &store).args(["inspect", "-f", "{{json .Config.OnBuild}}", name]);
+        call(&mut command, LIMIT).text().to_owned()
+    };
+    assert!(triggers_of("base").contains("COPY name /name"));
+    assert_eq!(triggers_of("child"), "null");
+    // A grandchild has none to carry out: it needs no file of that name.
+    fs::write(child.join("Dockerfile"), "FROM child\nRUN [ -e /all ]\n").unwrap();
+    fs::remove_file(child.join("name")).unwrap();
+    build(&store, &child, &["-q"]).done();
+}
