@@ -66,6 +66,11 @@ soak-builder KILLS="200":
     cargo build --quiet --bin hull --bin hull-build
     HULL_SOAK={{KILLS}} cargo nextest run -p hull-build --test disturbed -E 'test(killed)' --no-capture
 
+# fail the first, second, ... write of every thread of a build; the next one must give the undisturbed digest
+soak-builder-writes WRITES="120":
+    cargo build --quiet --bin hull --bin hull-build
+    HULL_SOAK={{WRITES}} cargo nextest run -p hull-build --test disturbed -E 'test(no_write)' --no-capture
+
 # sizes of the programs
 size:
     cargo build --release --workspace --bins

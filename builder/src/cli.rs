@@ -1,5 +1,6 @@
 //! The command line: one variant a command, each command in a file of its own.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -58,7 +59,8 @@ pub(crate) fn run() -> ExitCode {
             // Whoever read the output has seen enough.
             return ExitCode::from(141);
         }
-        eprintln!("hull-build: {}", chain(error.as_ref()));
+        // Where even this cannot be written, the code is all that is left to tell.
+        let _ = writeln!(std::io::stderr(), "hull-build: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
 }

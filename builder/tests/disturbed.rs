@@ -102,6 +102,42 @@ fn a_full_store_fails_the_build_and_breaks_nothing() {
     assert!(failures >= 4, "only {failures} builds ran out of space: the test shows little");
 }
 
+/// Calls that need space on the disk, or report that it ran out.
+const WRITES: &str = "write,pwrite64,writev,copy_file_range,ftruncate,mkdir,mkdirat,linkat,symlinkat,rename,renameat,fsync,fdatasync";
+
+#[test]
+fn no_write_that_fails_makes_a_wrong_image() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("strace"));
+    let scratch = Scratch::new("writes");
+    let context = context(&scratch);
+    let store = scratch.join("store");
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    // The n-th call of each kind of each thread, of the builder and of all that it starts; more by HULL_SOAK.
+    let most: u32 = std::env::var("HULL_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let numbers: Vec<u32> = if most > 0 { (1..=most).collect() } else { vec![1, 2, 3, 5, 8, 13, 21, 34] };
+    let mut failures = 0;
+    for number in &numbers {
+        let trace = format!("trace={WRITES}");
+        let inject = format!("inject={WRITES}:error=ENOSPC:when={number}");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        let plain = builder(&store);
+        command.arg(plain.get_program()).args(["build", "-q", "--no-cache"]).arg(&context);
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+        let outcome = call(&mut command, LIMIT);
+        match outcome.code {
+            0 => assert_eq!(outcome.text(), wanted, "write {number}: {}", outcome.stderr),
+            _ => failures += 1,
+        }
+        if number % 4 == 1 {
+            is_sound(&store, &context, &wanted);
+        }
+    }
+    assert!(failures > 0, "no write failed a build: the test shows nothing");
+    is_sound(&store, &context, &wanted);
+}
+
 #[test]
 fn ten_builds_at_once_give_one_image() {
     needs!(gate::root(), gate::path("/bin/busybox"));
