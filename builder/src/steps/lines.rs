@@ -80,8 +80,13 @@ impl<'a> Lines<'a> {
     /// The entries in the order of a layer, parents of each included.
     pub(crate) fn finish(mut self) -> Result<Vec<Line<'a>>> {
         let mut missing = Vec::new();
+        let mut last: &[u8] = b"";
         for line in self.all.values() {
             let mut parent = split(&line.entry.path).0;
+            // Most entries are in the directory of the one before.
+            if std::mem::replace(&mut last, parent) == parent {
+                continue;
+            }
             while !parent.is_empty() && !self.all.contains_key(&key(parent)) {
                 missing.push(parent.to_vec());
                 parent = split(parent).0;
