@@ -124,3 +124,22 @@ fn too_few_descriptors_are_told_and_leave_nothing() {
     });
     assert!(ran.is_some() && refused > 10, "ran with {ran:?} after {refused} refusals");
 }
+
+/// a look at the state directory that fails is no proof that somebody else has taken it.
+#[test]
+fn a_state_directory_that_cannot_be_looked_at_is_not_taken_for_gone() {
+    needs!(busybox(), program("strace"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("echo ran");
+    let mut hit = 0;
+    for (call, at) in
+        ["lstat", "newfstatat", "fstat", "statx"].iter().flat_map(|call| (1..8).map(move |at| (call, at)))
+    {
+        let fault = format!("inject=?{call}:error=EIO:when={at}");
+        let outcome = traced_run(&runtime, &bundle, "/dev/null", &["-e", &fault]);
+        assert!(!outcome.stderr.contains("already exists"), "{fault}: {outcome:?}");
+        nothing_left(&runtime, &bundle, &fault);
+        hit += usize::from(outcome.code != 0);
+    }
+    assert!(hit > 0, "no call was hit");
+}

@@ -206,11 +206,13 @@ impl StateDir {
         }
     }
 
-    /// The directory is still the one by its name: nobody has removed it since it was opened.
+    /// The directory is still the one by its name: nobody has removed it since it was opened. Where that cannot be
+    /// told, it is: what comes next says what is wrong.
     fn is_in_place(&self) -> bool {
         match (self.handle.metadata(), self.path.symlink_metadata()) {
             (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
-            _ => false,
+            (_, Err(error)) => error.kind() != ErrorKind::NotFound,
+            (Err(_), Ok(_)) => true,
         }
     }
 
