@@ -2,20 +2,19 @@
 
 use crate::error::{Code, Context, Error, Result};
 use crate::notify::Listener;
-use hull_sys::poll::wait_any_readable;
+use hull_sys::poll::{Until, wait_any};
 use hull_sys::process::{Child, WaitStatus, pidfd_send_signal, wait_any_child};
 use hull_sys::signal::{self, SignalSet};
 use hull_sys::socket::recv_with_fds;
 use hull_sys::tty::{RawMode, is_tty, raw_mode, set_window_size, window_size};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const SIGCHLD: i32 = 17;
 const SIGWINCH: i32 = 28;
 /// Faults of our own, what cannot be blocked, and job control of our own terminal.
 const NOT_FORWARDED: [i32; 12] = [4, 5, 7, 8, 9, 11, 19, 20, 21, 22, 23, 31];
-const EIO: i32 = 5;
 
 /// Signals, blocked from before the clone so that none is lost.
 #[derive(Debug)]
@@ -41,6 +40,8 @@ pub struct Terminal {
     /// Restores our terminal when it goes.
     _raw: Option<RawMode>,
     input_open: bool,
+    /// Read from our input, and not taken by the container yet.
+    pending: Vec<u8>,
 }
 
 impl Terminal {
@@ -56,8 +57,12 @@ impl Terminal {
         hull_sys::fd::set_nonblocking(master.as_fd(), true).context(|| "prepare the terminal")?;
         let stdin = std::io::stdin();
         let raw = is_tty(stdin.as_fd()).then(|| raw_mode(stdin.as_fd())).transpose();
-        let terminal =
-            Self { master: master.into(), _raw: raw.context(|| "make the terminal raw")?, input_open: true };
+        let terminal = Self {
+            master: master.into(),
+            _raw: raw.context(|| "make the terminal raw")?,
+            input_open: true,
+            pending: Vec::new(),
+        };
         terminal.follow_size();
         Ok(terminal)
     }
@@ -87,6 +92,11 @@ impl Terminal {
         self.copy_out().then_some(self)
     }
 
+    /// Our input is read no faster than the container reads.
+    fn wants_input(&self) -> bool {
+        self.input_open && self.pending.is_empty()
+    }
+
     /// Copies what there is from our input to the container.
     fn copy_in(&mut self) {
         const END_OF_TRANSMISSION: &[u8] = &[4];
@@ -98,24 +108,17 @@ impl Terminal {
             }
             Ok(count) => &buffer[..count],
         };
-        self.write_in(bytes);
+        self.pending.extend_from_slice(bytes);
+        self.write_pending();
     }
 
-    /// The terminal's own buffer is small: wait for room, but not for a container that reads nothing for ever.
-    fn write_in(&mut self, mut bytes: &[u8]) {
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while !bytes.is_empty() {
-            match self.master.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let ready = hull_sys::poll::wait_writable(self.master.as_fd(), Some(deadline));
-                    if !matches!(ready, Ok(true)) {
-                        return;
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(EIO) => return,
-                Err(_) => return,
-            }
+    /// Writes what the container's terminal has room for.
+    fn write_pending(&mut self) {
+        match self.master.write(&self.pending) {
+            Ok(count) => drop(self.pending.drain(..count)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Nobody is there to read it any more.
+            Err(_) => self.pending.clear(),
         }
     }
 
@@ -136,6 +139,7 @@ enum Event {
     Signal,
     Output,
     Input,
+    Room,
     Notice,
 }
 
@@ -156,18 +160,32 @@ pub fn attend(
             }
             return Ok(status);
         }
-        let mut watched = vec![(Event::Ended, pidfd), (Event::Signal, signals.fd.as_fd())];
-        watched.extend(terminal.iter().map(|terminal| (Event::Output, terminal.master.as_fd())));
-        let reads = terminal.as_ref().is_some_and(|terminal| terminal.input_open);
-        watched.extend(reads.then(|| (Event::Input, stdin.as_fd())));
-        watched.extend(notify.iter().map(|notify| (Event::Notice, notify.fd())));
-        let fds: Vec<_> = watched.iter().map(|(_, fd)| *fd).collect();
-        let ready = wait_any_readable(&fds, None).context(|| "wait for the container")?;
-        match ready.map(|index| watched[index].0) {
+        let mut events = vec![Event::Ended, Event::Signal];
+        let mut fds = vec![(pidfd, Until::Readable), (signals.fd.as_fd(), Until::Readable)];
+        let mut watch = |event, fd, until| {
+            events.push(event);
+            fds.push((fd, until));
+        };
+        if let Some(notify) = &notify {
+            watch(Event::Notice, notify.fd(), Until::Readable);
+        }
+        if let Some(terminal) = &terminal {
+            // Before the output, or a program that writes without end could not be interrupted.
+            if terminal.wants_input() {
+                watch(Event::Input, stdin.as_fd(), Until::Readable);
+            }
+            watch(Event::Output, terminal.master.as_fd(), Until::Readable);
+            if !terminal.pending.is_empty() {
+                watch(Event::Room, terminal.master.as_fd(), Until::Writable);
+            }
+        }
+        let ready = wait_any(&fds, None).context(|| "wait for the container")?;
+        match ready.map(|index| events[index]) {
             Some(Event::Signal) => forward(pidfd, signals, terminal.as_ref())?,
             // At its end the last process closed its side: our terminal is restored, and the exit status comes next.
             Some(Event::Output) => terminal = terminal.and_then(Terminal::copied_out),
             Some(Event::Input) => terminal.iter_mut().for_each(Terminal::copy_in),
+            Some(Event::Room) => terminal.iter_mut().for_each(Terminal::write_pending),
             Some(Event::Notice) => {
                 // A caller that cannot be told does not end its container.
                 let told = notify.as_ref().is_none_or(|notify| notify.hear(child.pid).unwrap_or(true));

@@ -30,10 +30,27 @@ pub(crate) fn timespec(span: Duration) -> Timespec {
     Timespec { tv_sec: span.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: span.subsec_nanos().into() }
 }
 
+/// What an fd is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// It can be read.
+    Readable,
+    /// It can be written.
+    Writable,
+}
+
 /// Waits until one of `fds` can be read, is hung up or failed, and says which (the first of them); none when `deadline`
 /// passes first.
 pub fn wait_any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<Option<usize>> {
-    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let fds: Vec<_> = fds.iter().map(|fd| (*fd, Until::Readable)).collect();
+    wait_any(&fds, deadline)
+}
+
+/// The same for reading and writing; an fd may be there for each.
+pub fn wait_any(fds: &[(BorrowedFd<'_>, Until)], deadline: Option<Instant>) -> Result<Option<usize>> {
+    let flags = |until| if until == Until::Readable { PollFlags::IN } else { PollFlags::OUT };
+    let mut polled: Vec<_> =
+        fds.iter().map(|(fd, until)| PollFd::from_borrowed_fd(*fd, flags(*until))).collect();
     uninterrupted(|| {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         poll(&mut polled, left.as_ref()).map_err(SysError::from_rustix("poll"))

@@ -1,0 +1,54 @@
+//! A terminal relayed by `run` in the foreground, with pipes at its outer end.
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use hull_testkit::runtime::ours;
+use hull_testkit::{Bundle, Runtime, gate, needs};
+use serde_json::json;
+
+fn terminal(script: &str) -> Bundle {
+    Bundle::shell(script).with(|config| config["process"]["terminal"] = json!(true))
+}
+
+/// Runs it, and waits for its first line, which says that its terminal is as it wants it.
+fn run(runtime: &Runtime, bundle: &Bundle) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut command = runtime.command(&["run", "--bundle", path, &bundle.id]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = command.spawn().expect("start the runtime");
+    let input = child.stdin.take().expect("a pipe");
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("read from the container");
+    assert_eq!(line.trim_end(), "go");
+    (child, input, output)
+}
+
+#[test]
+fn input_waits_for_a_program_that_reads_late() {
+    // runc wants a terminal of its own for this.
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle =
+        terminal("stty raw -echo; echo go; sleep 2; timeout 30 head -c 200000 >/tmp/all; wc -c </tmp/all");
+    let (mut child, mut input, mut output) = run(&runtime, &bundle);
+    input.write_all(&[b'a'; 200_000]).expect("write to the container");
+    let mut counted = String::new();
+    output.read_to_string(&mut counted).expect("read from the container");
+    assert_eq!(counted.trim_end(), "200000");
+    assert!(child.wait().expect("wait for the runtime").success());
+}
+
+#[test]
+fn a_program_that_writes_without_end_can_be_interrupted() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    // A child, since process 1 of a namespace takes no signal that it has no handler for.
+    let bundle = terminal("echo go; yes; exit 7");
+    let (mut child, mut input, mut output) = run(&runtime, &bundle);
+    input.write_all(&[3]).expect("interrupt it");
+    std::io::copy(&mut output, &mut std::io::sink()).expect("read to the end");
+    assert_eq!(child.wait().expect("wait for the runtime").code(), Some(130));
+}
