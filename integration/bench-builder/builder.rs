@@ -129,7 +129,7 @@ impl Registry {
         let config = scratch.join("registry.yml");
         let root = scratch.join("registry");
         let text = format!(
-            "version: 0.1\nlog: {{level: panic}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
             root.display()
         );
         fs::write(&config, text).ok()?;
