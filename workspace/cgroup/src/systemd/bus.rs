@@ -162,8 +162,7 @@ fn io(call: &'static str, error: &std::io::Error) -> Failed {
 fn address(user: bool) -> PathBuf {
     let name = if user { "DBUS_SESSION_BUS_ADDRESS" } else { "DBUS_SYSTEM_BUS_ADDRESS" };
     let told = std::env::var(name).ok();
-    let path = told.as_deref().and_then(|text| text.split(',').next()?.strip_prefix("unix:path="));
-    match (path, user) {
+    match (told.as_deref().and_then(socket_path), user) {
         (Some(path), _) => PathBuf::from(path),
         (None, false) => PathBuf::from("/run/dbus/system_bus_socket"),
         (None, true) => {
@@ -172,6 +171,13 @@ fn address(user: bool) -> PathBuf {
             Path::new(&runtime).join("bus")
         }
     }
+}
+
+/// The first socket with a path in a list of addresses (D-Bus specification, "Server addresses"): they are parted by
+/// semicolons, their keys by commas, and the keys have no order.
+fn socket_path(addresses: &str) -> Option<&str> {
+    let sockets = addresses.split(';').filter_map(|address| address.strip_prefix("unix:"));
+    sockets.flat_map(|keys| keys.split(',')).find_map(|key| key.strip_prefix("path="))
 }
 
 #[cfg(test)]
@@ -187,6 +193,22 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let failed = Bus::connect_to(&path, Instant::now() + Duration::from_millis(30)).err();
         assert!(matches!(failed, Some(Failed::Broken("no answer in time"))), "{failed:?}");
+    }
+
+    #[test]
+    fn the_socket_is_the_first_one_with_a_path() {
+        let cases = [
+            ("unix:path=/run/bus", Some("/run/bus")),
+            ("unix:path=/run/bus,guid=1f", Some("/run/bus")),
+            ("unix:guid=1f,path=/run/bus", Some("/run/bus")),
+            ("unix:abstract=/tmp/x;unix:path=/a;unix:path=/b", Some("/a")),
+            ("tcp:host=localhost,port=1;unix:path=/a", Some("/a")),
+            ("tcp:path=/a", None),
+            ("", None),
+        ];
+        for (addresses, path) in cases {
+            assert_eq!(socket_path(addresses), path, "{addresses}");
+        }
     }
 
     #[test]
