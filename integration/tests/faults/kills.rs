@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use hull_testkit::gate::program;
-use hull_testkit::runtime::LIMIT;
+use hull_testkit::runtime::{LIMIT, peek};
 use hull_testkit::{Bundle, Outcome, Runtime, Scratch, call, gate, needs};
 
 use crate::busybox;
@@ -272,10 +273,35 @@ fn checkpoint_killed_at_any_call_leaves_a_container_that_can_be_deleted() {
     });
 }
 
+/// Places that CRIU mounts on, in the directory that it has for that: those of killed ones stay. It removes the ones that
+/// came meanwhile and that no process has anything mounted on.
+struct Places(Vec<PathBuf>);
+
+impl Places {
+    fn now() -> Vec<PathBuf> {
+        let entries = fs::read_dir("/tmp").expect("read /tmp").flatten();
+        let places = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".criu.mntns."));
+        places.map(|entry| entry.path()).collect()
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let tables = fs::read_dir("/proc").expect("read /proc").flatten();
+        let tables: Vec<_> = tables.map(|entry| peek(entry.path().join("mountinfo"))).collect();
+        let free = |place: &PathBuf| tables.iter().all(|table| !table.contains(&*place.to_string_lossy()));
+        for place in Self::now().into_iter().filter(|place| !self.0.contains(place)).filter(free) {
+            // Its owner may have been quicker.
+            let _ = fs::remove_dir(place);
+        }
+    }
+}
+
 #[test]
 fn restore_killed_at_any_call_can_be_deleted() {
     needs!(busybox(), program("strace"));
     let criu = criu!();
+    let _places = Places(Places::now());
     let runtime = Runtime::under_test();
     let bundle = lasting();
     let images = runtime.beside("images");
