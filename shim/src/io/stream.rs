@@ -24,7 +24,9 @@ const BUSY: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(100);
 /// What moves so much in one turn gathers by itself: a pause would only let its pipe run full.
 const MUCH: usize = 32 << 10;
-/// A pipe that was full this many times is made larger.
+/// Size of a pipe that nobody has changed (pipe(7)).
+const PIPE: usize = 64 << 10;
+/// A stream whose pipes were full this many times gets larger ones.
 const FULL_BEFORE_GROWTH: u32 = 2;
 /// Size of a grown pipe (the kernel's default limit for unprivileged users).
 const GROWN_PIPE: usize = 1 << 20;
@@ -79,6 +81,7 @@ pub struct Stream {
     /// Its reader was away at the last look.
     away: bool,
     look: Duration,
+    /// How often one of its pipes was full.
     full: u32,
     /// When it last moved something and found no more.
     last: Option<Instant>,
@@ -192,7 +195,11 @@ impl Stream {
             return Ok(0);
         }
         if !self.by_copy {
-            return io::splice(self.input.as_fd(), self.output().as_fd(), STEP);
+            let moved = io::splice(self.input.as_fd(), self.output().as_fd(), STEP)?;
+            if moved >= PIPE {
+                self.found_full();
+            }
+            return Ok(moved);
         }
         match self.fill_pending()? {
             0 => Ok(0),
@@ -226,13 +233,17 @@ impl Stream {
         if matches!(self.output, Output::Append(_)) || !self.has_backlog() {
             return Turn::Input;
         }
-        self.full += 1;
+        self.found_full();
+        Turn::Room
+    }
+
+    fn found_full(&mut self) {
+        self.full = self.full.saturating_add(1);
         if self.full == FULL_BEFORE_GROWTH {
             // Best effort: with the kernel's size it only takes more turns.
             let _ = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
             let _ = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
         }
-        Turn::Room
     }
 
     fn lose_reader(&mut self, error: SysError) -> Result<Moved, SysError> {
@@ -358,5 +369,21 @@ mod tests {
         stream.last = future();
         io::write(writer.as_fd(), &[0; MUCH]).unwrap();
         assert_eq!(stream.take_turn(), Turn::Input, "much is not held up");
+    }
+
+    #[test]
+    fn pipes_grow_when_they_were_full_twice() {
+        let (input, writer) = hull_sys::fd::pipe().unwrap();
+        let (reader, output) = hull_sys::fd::pipe().unwrap();
+        for end in [&input, &writer] {
+            hull_sys::fd::set_nonblocking(end.as_fd(), true).unwrap();
+        }
+        let mut stream = Stream::new(input, Output::Inward(output));
+        let mut bytes = vec![0; 2 * GROWN_PIPE];
+        for held in [PIPE, PIPE, GROWN_PIPE] {
+            assert_eq!(io::write(writer.as_fd(), &bytes).unwrap(), held);
+            stream.take_turn();
+            assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), held);
+        }
     }
 }
