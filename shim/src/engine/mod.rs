@@ -33,7 +33,6 @@ use delete::Draining;
 use held::{Flow, Held};
 use jobs::Running;
 pub use publisher::Publisher;
-use publisher::{LATER, News};
 pub use rootfs::unmount_all;
 use timers::{Timer, Timers};
 use token::Token;
@@ -214,10 +213,8 @@ impl Engine {
         while let Some(effect) = self.todo.pop_front() {
             self.carry_out(effect);
         }
-        match self.setup.publisher.take_news() {
-            News::None => {}
-            News::Later => self.timers.set(Timer::Publish, LATER),
-            News::Now => self.publish(),
+        if self.setup.publisher.has_news() {
+            self.publish();
         }
     }
 

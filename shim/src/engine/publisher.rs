@@ -22,22 +22,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// How long containerd may take to answer before the connection is given up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// What nobody waits for leaves so much later, with what comes meanwhile: calls that follow one another are not held up.
-pub const LATER: Duration = Duration::from_millis(2);
-
 const EAGAIN: i32 = 11;
-
-/// How soon the queue is to be moved on for events that were added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum News {
-    /// There are none, or what is under way takes them along.
-    #[default]
-    None,
-    /// After [`LATER`].
-    Later,
-    /// Once nothing else is to be done.
-    Now,
-}
 
 #[derive(Debug)]
 struct Kept {
@@ -57,7 +42,8 @@ pub struct Publisher {
     in_flight: bool,
     stream: u32,
     pause: Duration,
-    news: News,
+    /// Events were added since the queue was last moved on.
+    news: bool,
     /// The loop waits for room to send.
     waits_for_room: bool,
 }
@@ -73,9 +59,9 @@ impl Publisher {
         self.queue.is_empty()
     }
 
-    /// Takes how soon the queue is to be moved on for what was added since the last time.
-    pub fn take_news(&mut self) -> News {
-        std::mem::take(&mut self.news)
+    /// True when events were added since the queue was last moved on.
+    pub fn has_news(&self) -> bool {
+        self.news
     }
 
     /// Adds an event at the end of the queue.
@@ -84,17 +70,10 @@ impl Publisher {
             return;
         }
         let vital = matches!(envelope.topic.as_str(), "/tasks/exit" | "/tasks/oom");
-        let can_wait = matches!(envelope.topic.as_str(), "/tasks/exec-added" | "/tasks/exec-started");
-        let news = match (can_wait, self.queue.is_empty()) {
-            (false, _) => News::Now,
-            (true, true) => News::Later,
-            // The answer, timer or attempt that the others wait for comes anyway.
-            (true, false) => News::None,
-        };
-        self.news = self.news.max(news);
         let bytes = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
         self.size += bytes.len();
         self.queue.push_back(Kept { bytes, vital });
+        self.news = true;
         // The first may be in flight: it stays.
         while self.size > KEPT_LIMIT && self.queue.len() > 1 {
             let victim = self.queue.iter().skip(1).position(|kept| !kept.vital).map_or(1, |at| at + 1);
@@ -211,6 +190,7 @@ impl Engine {
     /// Moves the queue on. Between events the connection is kept but not waited on.
     pub(super) fn publish(&mut self) {
         let publisher = &mut self.setup.publisher;
+        publisher.news = false;
         if publisher.is_idle() && publisher.connection.is_none() {
             return;
         }
@@ -254,20 +234,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn execs_wait_for_what_somebody_waits_for() {
-        let mut publisher = Publisher::new(Some("/nowhere".into()));
-        let mut push = |topic: &str| {
-            publisher.push(Envelope { topic: format!("/tasks/{topic}"), ..Envelope::default() });
-            publisher.take_news()
-        };
-        let told = ["exec-added", "exec-started", "exit", "exec-added"].map(&mut push);
-        assert_eq!(told, [News::Later, News::None, News::Now, News::None]);
-        publisher.push(Envelope { topic: "/tasks/exit".to_owned(), ..Envelope::default() });
-        publisher.push(Envelope { topic: "/tasks/exec-added".to_owned(), ..Envelope::default() });
-        assert_eq!(publisher.take_news(), News::Now, "the later one takes no haste away");
-    }
 
     #[test]
     fn exits_outlive_the_bound_on_kept_events() {
