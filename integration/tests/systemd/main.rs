@@ -132,6 +132,26 @@ fn a_unit_that_failed_is_forgotten_at_delete() {
 }
 
 #[test]
+fn a_scope_that_is_in_use_or_frozen_is_refused() {
+    needs!(unified());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
+    run_detached(&runtime, &bundle).done();
+    let path = format!(":pod:{}", bundle.id);
+    let second = Bundle::new(&["/bin/true"]).with(|config| config["linux"]["cgroupsPath"] = json!(path));
+    run_detached(&runtime, &second).failed(1, "container's cgroup is not empty");
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+
+    let group = Path::new("/sys/fs/cgroup/system.slice").join(&unit);
+    fs::create_dir(&group).expect("make the group");
+    fs::write(group.join("cgroup.freeze"), "1").expect("freeze it");
+    let frozen = run_detached(&runtime, &bundle);
+    fs::remove_dir(&group).expect("remove the group");
+    frozen.failed(1, "container's cgroup unexpectedly frozen");
+}
+
+#[test]
 fn annotations_that_act_on_the_host_are_refused() {
     needs!(unified());
     let runtime = Runtime::under_test();

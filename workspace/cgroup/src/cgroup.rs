@@ -73,7 +73,10 @@ impl Cgroup {
             started: false,
         };
         match plan.unit {
-            Some(_) => cgroup.pending = Some(Pending { plan: plan.clone(), roots }),
+            Some(_) => {
+                make::refuse_used_places(plan, &roots)?;
+                cgroup.pending = Some(Pending { plan: plan.clone(), roots });
+            }
             None => cgroup.fill(plan, &roots)?,
         }
         Ok(cgroup)

@@ -85,6 +85,18 @@ pub(crate) fn refuse_used(node: &Node) -> Result<()> {
     }
 }
 
+/// Refuses directories of the plan that are in use already, where systemd is going to make them: it would put the first
+/// process into a frozen one, which then never answers.
+pub(crate) fn refuse_used_places(plan: &CgroupPlan, roots: &[Rc<OwnedFd>]) -> Result<()> {
+    for (place, root) in plan.places.iter().zip(roots) {
+        let path = place.path.trim_start_matches('/');
+        // None yet, as it should be; one out of reach is systemd's to judge.
+        let Ok(dir) = open_below(root.as_fd(), path, OFlags::DIRECTORY | OFlags::RDONLY) else { continue };
+        refuse_used(&Node::opened(place.clone(), root.clone(), Some(dir)))?;
+    }
+    Ok(())
+}
+
 /// Fills in `cpus` and `mems` on version 1: a new group has none, and takes no process until it does (cpuset(7)).
 pub(crate) fn fill_cpusets(nodes: &[Node]) -> Result<()> {
     for node in nodes.iter().filter(|node| !node.is_v2() && node.place.has("cpuset")) {
