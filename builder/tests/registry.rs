@@ -6,13 +6,10 @@ mod stub;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use bed::Bed;
-use hull_sys::tty;
 use serde_json::Value;
 use stub::{Got, Say, Stub};
 
@@ -410,64 +407,6 @@ fn a_helper_gives_takes_and_forgets_credentials() {
 }
 
 #[test]
-fn login_keeps_what_the_registry_took_and_logout_forgets_it() {
-    let bed = Bed::new();
-    let stub = Stub::new(|got, _| match got.headers.get("authorization").map(String::as_str) {
-        Some("Basic bWU6aHVudGVyMg==") => Say::new("200 OK", b"{}"),
-        _ => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
-    });
-    let server = format!("127.0.0.1:{}", stub.port);
-    let file = bed.path(".docker/config.json");
-    assert!(bed.fails(&["login", "-u", "me", "-p", "wrong", &server]).contains("401"));
-    assert!(!file.exists());
-    let mut login = bed.command(&["login", "-u", "me", "--password-stdin", &server]);
-    let mut child = login.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"hunter2\n").unwrap();
-    assert!(child.wait().unwrap().success());
-    assert!(fs::read_to_string(&file).unwrap().contains("bWU6aHVudGVyMg=="));
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    bed.ok(&["logout", &server]);
-    assert!(!fs::read_to_string(&file).unwrap().contains("bWU6"));
-}
-
-#[test]
-fn a_password_typed_at_the_terminal_is_not_shown() {
-    let bed = Bed::new();
-    let stub = Stub::new(|got, _| match got.headers.get("authorization").map(String::as_str) {
-        Some("Basic bWU6aHVudGVyMg==") => Say::new("200 OK", b"{}"),
-        _ => Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""),
-    });
-    let server = format!("127.0.0.1:{}", stub.port);
-    let mut master = fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
-    tty::unlock_pty(master.as_fd()).unwrap();
-    let peer = tty::pty_peer(master.as_fd()).unwrap();
-    let mut login = bed.command(&["login", &server]);
-    login.stdin(peer.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = login.spawn().unwrap();
-    let mut prompts = child.stdout.take().unwrap();
-    let mut asked = [0; 10];
-    std::io::Read::read_exact(&mut prompts, &mut asked).unwrap();
-    assert_eq!(&asked, b"Username: ");
-    master.write_all(b"me\n").unwrap();
-    let mut errors = child.stderr.take().unwrap();
-    std::io::Read::read_exact(&mut errors, &mut asked).unwrap();
-    assert_eq!(&asked, b"Password: ");
-    master.write_all(b"hunter3\x7f2\r").unwrap();
-    assert!(child.wait().unwrap().success());
-    // What is typed now is shown again.
-    master.write_all(b"seen\n").unwrap();
-    let mut shown = Vec::new();
-    while !shown.ends_with(b"seen\r\n") {
-        let mut bytes = [0; 256];
-        let count = std::io::Read::read(&mut master, &mut bytes).unwrap();
-        shown.extend_from_slice(&bytes[..count]);
-    }
-    assert_eq!(String::from_utf8(shown).unwrap(), "me\r\nseen\r\n");
-    assert!(fs::read_to_string(bed.path(".docker/config.json")).unwrap().contains("bWU6aHVudGVyMg=="));
-    drop(peer);
-}
-
-#[test]
 fn redirects_without_end_are_an_error() {
     let stub = Stub::new(|got, _| match got.line.as_str() {
         "GET /v2/" => Say::new("200 OK", b"{}"),
@@ -507,93 +446,6 @@ fn a_pull_killed_at_any_moment_leaves_a_sound_store() {
         pulled(&bed, &stub, &[]);
     }
     assert!(killed > 0, "no pull was killed in time");
-}
-
-/// A store with an image whose layer is larger than what is sent at once; gives the layer's digest and size.
-fn large(bed: &Bed) -> (String, u64) {
-    bed.image("r:t");
-    let mut state = 1u64;
-    let noise: Vec<u8> = (0..6 << 20)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        })
-        .collect();
-    fs::write(bed.path("rootfs/data/noise"), noise).unwrap();
-    bed.image("r:t");
-    let text: Value = serde_json::from_str(&bed.ok(&["manifest", "inspect", "r:t"])).unwrap();
-    let layer = &text["layers"][0];
-    (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap())
-}
-
-#[test]
-fn an_upload_goes_on_where_the_registry_says_it_broke() {
-    let bed = Bed::new();
-    let (layer, size) = large(&bed);
-    let of_layer = layer.clone();
-    let stub = Stub::new(move |got, before| {
-        let (method, path) = got.line.split_once(' ').unwrap();
-        let upload = "/v2/r/blobs/uploads/u";
-        match (method, before) {
-            ("GET", _) if path == "/v2/" => Say::new("200 OK", b"{}"),
-            ("HEAD", _) if path.ends_with(&of_layer) => Say::new("404 Not Found", b""),
-            ("HEAD", _) => Say::new("200 OK", b""),
-            ("POST", _) => Say::new("202 Accepted", b"").with("Location", "/v2/r/blobs/uploads/u?state=0"),
-            // It breaks twice: by itself, and because the client is said to be wrong about the place.
-            ("PATCH", 0) if path.ends_with("?state=0") => Say::new("500 Internal Server Error", b""),
-            ("GET", _) if path.ends_with("?state=0") => Say::new("204 No Content", b"")
-                .with("Range", "0-1999999")
-                .with("Location", &format!("{upload}?state=1")),
-            ("PATCH", 0) if path.ends_with("?state=1") => {
-                Say::new("416 Requested Range Not Satisfiable", b"").with("Range", "0-999999")
-            }
-            ("GET", _) => Say::new("204 No Content", b"").with("Range", "bytes=0-999999"),
-            ("PATCH", _) => Say::new("202 Accepted", b"").with("Location", &format!("{upload}?state=9")),
-            ("PUT", _) => Say::new("201 Created", b""),
-            _ => Say::new("404 Not Found", b"{}"),
-        }
-    });
-    bed.ok(&["push", "--retry-delay", "1ms", "r:t", &stub.image()]);
-    let patches: Vec<_> = stub
-        .asked("PATCH")
-        .iter()
-        .map(|got| {
-            (got.headers.get("content-range").cloned(), got.headers["content-length"].parse::<u64>().unwrap())
-        })
-        .collect();
-    let from = |start: u64| (Some(format!("{start}-{}", size - 1)), size - start);
-    assert_eq!(patches, [(None, size), from(2_000_000), from(1_000_000)]);
-    let puts = stub.asked("PUT /v2/r/blobs");
-    let digest = layer.replace(':', "%3A");
-    assert_eq!(puts.len(), 1);
-    assert!(puts[0].line.ends_with(&format!("?state=9&digest={digest}")), "{}", puts[0].line);
-    assert_eq!(puts[0].headers["content-length"], "0");
-}
-
-#[test]
-fn an_upload_that_is_gone_begins_again_and_one_that_is_refused_ends() {
-    let bed = Bed::new();
-    let (layer, _) = large(&bed);
-    for (status, begun, worked) in [("404 Not Found", 2, true), ("403 Forbidden", 1, false)] {
-        let layer = layer.clone();
-        let stub = Stub::new(move |got, before| {
-            let (method, path) = got.line.split_once(' ').unwrap();
-            match (method, before) {
-                ("GET", _) if path == "/v2/" => Say::new("200 OK", b"{}"),
-                ("HEAD", _) if path.ends_with(&layer) => Say::new("404 Not Found", b""),
-                ("HEAD", _) => Say::new("200 OK", b""),
-                ("POST", _) => Say::new("202 Accepted", b"").with("Location", "u"),
-                ("PATCH", 0) => Say::new(status, b""),
-                ("PATCH", _) => Say::new("202 Accepted", b"").with("Location", "u"),
-                ("PUT", _) => Say::new("201 Created", b""),
-                _ => Say::new("404 Not Found", b"{}"),
-            }
-        });
-        let output = bed.run(&["push", "--retry-delay", "1ms", "r:t", &stub.image()]);
-        assert_eq!(output.status.success(), worked, "{status}");
-        assert_eq!(stub.asked("POST").len(), begun, "{status}");
-        assert_eq!(stub.asked("DELETE").len(), 1, "{status}: the registry is told");
-    }
 }
 
 #[test]

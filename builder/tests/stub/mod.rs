@@ -1,5 +1,7 @@
 //! A server on loopback that answers as a script says: registries that fail and lie.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
