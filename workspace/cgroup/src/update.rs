@@ -51,7 +51,8 @@ impl Cgroup {
 
     /// `checkBeforeUpdate`: a limit below what is in use would start the out-of-memory killer.
     fn refuse_below_usage(&self, memory: &LinuxMemory) -> Result<()> {
-        let limits = [("memory", memory.limit(), V1_USAGE), ("memory+swap", memory.swap(), V1_SWAP_USAGE)];
+        // In the reference runtime's order: where both are too low, the larger one is named.
+        let limits = [("memory+swap", memory.swap(), V1_SWAP_USAGE), ("memory", memory.limit(), V1_USAGE)];
         for (what, limit, v1_file) in limits {
             let Some(limit) = limit.filter(|limit| *limit > 0) else { continue };
             let text = match (self.v1("memory"), self.v2()) {

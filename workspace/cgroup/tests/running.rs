@@ -111,6 +111,9 @@ fn an_update_below_what_is_in_use_is_rejected_when_asked() {
     let json = r#"{"memory":{"limit":8192,"checkBeforeUpdate":true}}"#;
     let error = cgroup.update(&resources(json), &resources("{}"), false).unwrap_err();
     assert!(error.to_string().starts_with("rejecting memory limit 8192 < usage "), "{error}");
+    let json = r#"{"memory":{"limit":8192,"swap":16384,"checkBeforeUpdate":true}}"#;
+    let error = cgroup.update(&resources(json), &resources("{}"), false).unwrap_err();
+    assert!(error.to_string().starts_with("rejecting memory+swap limit 16384 < usage "), "{error}");
     let refused = cgroup.update(&resources(r#"{"cpu":{"idle":5}}"#), &resources("{}"), false).unwrap_err();
     assert!(matches!(refused, CgroupError::Refused(_)), "{refused}");
 }
