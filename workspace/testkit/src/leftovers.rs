@@ -45,6 +45,14 @@ impl Cgroups {
         Self(place::unique(label))
     }
 
+    /// The parent of a manager that takes no other; nothing where it is there already, as somebody else's.
+    #[must_use]
+    pub fn of_manager(name: &str) -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let mut places = names("/sys/fs/cgroup").into_iter().map(|hierarchy| root.join(hierarchy).join(name));
+        (!root.join(name).exists() && !places.any(|place| place.exists())).then(|| Self(name.to_owned()))
+    }
+
     /// The name of the directory.
     #[must_use]
     pub fn name(&self) -> &str {
