@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use hull_testkit::call::{PATIENCE, eventually};
@@ -22,12 +24,18 @@ fn run_reports_a_death_by_signal_as_128_and_the_signal() {
     needs!(gate::root(), gate::program("busybox"));
     // Process 1 of a pid namespace ignores signals without a handler, so a process outside has to send it.
     let runtime = Runtime::under_test();
-    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let bundle = Bundle::shell("echo runs; exec sleep 60");
     let mut run = runtime
         .command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id])
+        .stdout(Stdio::piped())
         .spawn()
         .expect("start the runtime");
-    assert!(eventually(PATIENCE, || runtime.call(&["kill", &bundle.id, "KILL"]).code == 0));
+    // A program that is killed before it runs is an error of the runtime's, with another status.
+    let mut line = String::new();
+    let output = run.stdout.take().expect("the output is a pipe");
+    BufReader::new(output).read_line(&mut line).expect("read the output");
+    assert_eq!(line, "runs\n");
+    runtime.call(&["kill", &bundle.id, "KILL"]).done();
     let status = run.wait().expect("wait for the runtime");
     assert_eq!(status.code(), Some(137));
 }
