@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod background;
 mod bundle;
 mod cgroup;
 mod clock;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use hull_sys::process::{self, CStrings, Child};
 use hull_sys::{Result, SysError, fd, signal};
 
+use crate::background;
+
 /// Descriptors that lie where others shall be are moved above this number first.
 const PARKING: RawFd = 64;
 /// `errno` values that need a name here.
@@ -57,6 +59,7 @@ impl<'fd> Program<'fd> {
         let directory =
             self.directory.as_ref().map(|dir| c_string(dir.as_os_str().as_bytes())).transpose()?;
         let parent = process::effective_pid();
+        background::compete();
         process::spawn_program(|| {
             let failed = || -> Result<Infallible> {
                 signal::reset_dispositions()?;

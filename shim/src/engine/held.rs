@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hull_sys::event::EventFlags;
 use hull_sys::tty::{self, WindowSize};
 
+use crate::background;
 use crate::io::{ConsoleSocket, Output, Stream, Turn};
 use crate::task::Key;
 
@@ -63,10 +64,15 @@ impl Engine {
             Turn::Input => (true, false, None),
             Turn::Room => (false, true, None),
             Turn::InputOrLook(span) => (true, false, Some(span)),
-            Turn::Look(span) => (false, false, Some(span)),
+            Turn::Look(span) | Turn::Gather(span) => (false, false, Some(span)),
             Turn::Again => (false, false, Some(std::time::Duration::ZERO)),
             Turn::Ended => return self.end_flow(id),
         };
+        match turn {
+            Turn::Gather(_) => background::give_way(),
+            Turn::Input => background::compete(),
+            _ => {}
+        }
         let token = Token::Stream(id).into();
         // An fd that is not waited for leaves the set: a closed other end would wake us without being asked for.
         let mut result = Ok(());

@@ -22,8 +22,12 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(1);
 /// How long a busy stream is left alone.
 const PAUSE: Duration = Duration::from_micros(100);
-/// What moves so much in one turn gathers by itself: a pause would only let its pipe run full.
+/// A stream that moves so much in one turn is a bulk stream: others run first, and a shorter pause makes its turns larger.
 const MUCH: usize = 32 << 10;
+/// How long a bulk stream is left alone.
+const GATHER: Duration = Duration::from_micros(50);
+/// What moves so much in one turn has gathered already: a pause would only let its pipe run full.
+const GATHERED: usize = GROWN_PIPE / 2;
 /// Size of a pipe that nobody has changed (pipe(7)).
 const PIPE: usize = 64 << 10;
 /// A stream whose pipes were full this many times gets larger ones.
@@ -63,6 +67,8 @@ pub enum Turn {
     InputOrLook(Duration),
     /// A new look after this time; no input meanwhile (backpressure, or much comes and is taken together).
     Look(Duration),
+    /// A new look after this time, which others may use first.
+    Gather(Duration),
     /// Nothing: it used up its turn and wants another.
     Again,
     /// Nothing more will come.
@@ -83,6 +89,8 @@ pub struct Stream {
     look: Duration,
     /// How often one of its pipes was full.
     full: u32,
+    /// Its pipes are large enough for what comes in a pause.
+    grown: bool,
     /// When it last moved something and found no more.
     last: Option<Instant>,
 }
@@ -100,6 +108,7 @@ impl Stream {
             away: false,
             look: FIRST_LOOK,
             full: 0,
+            grown: false,
             last: None,
         }
     }
@@ -133,6 +142,7 @@ impl Stream {
         while moved < TURN_LIMIT {
             match self.step() {
                 Ok(Moved::Bytes(more)) => moved += more,
+                Ok(Moved::Spliced(more)) => return self.wait_or_pause(moved + more),
                 Ok(Moved::Stop(Turn::Input)) if moved > 0 => return self.wait_or_pause(moved),
                 Ok(Moved::Stop(turn)) => return turn,
                 Err(_) => return Turn::Ended,
@@ -141,11 +151,16 @@ impl Stream {
         Turn::Again
     }
 
-    /// What a stream waits for that is up to date: for a moment to pass if it is busy with little at a time.
+    /// What a stream waits for that is up to date: for a moment to pass if it is busy.
     fn wait_or_pause(&mut self, moved: usize) -> Turn {
         let now = Instant::now();
         let before = self.last.replace(now);
-        if is_busy(before, now) && moved < MUCH { Turn::Look(PAUSE) } else { Turn::Input }
+        match moved {
+            _ if !is_busy(before, now) => Turn::Input,
+            ..MUCH => Turn::Look(PAUSE),
+            ..GATHERED if self.grown => Turn::Gather(GATHER),
+            _ => Turn::Input,
+        }
     }
 
     fn step(&mut self) -> Result<Moved, SysError> {
@@ -153,14 +168,14 @@ impl Stream {
             return self.step_while_away();
         }
         match self.forward() {
-            Ok(0) if self.input_ended => Ok(Moved::Stop(Turn::Ended)),
-            Ok(0) => {
+            Ok(Moved::Bytes(0)) if self.input_ended => Ok(Moved::Stop(Turn::Ended)),
+            Ok(Moved::Bytes(0)) => {
                 self.input_ended = true;
                 Ok(Moved::Bytes(0))
             }
             Ok(moved) => {
                 self.look = FIRST_LOOK;
-                Ok(Moved::Bytes(moved))
+                Ok(moved)
             }
             Err(error) if error.is(EAGAIN) => Ok(Moved::Stop(self.what_to_wait_for())),
             Err(error) if error.is(EPIPE) => self.lose_reader(error),
@@ -182,28 +197,31 @@ impl Stream {
     }
 
     /// Moves bytes toward a reader that is there: first what was kept, then what comes. 0 is the end of both.
-    fn forward(&mut self) -> Result<usize, SysError> {
+    fn forward(&mut self) -> Result<Moved, SysError> {
         if let Output::Fifo { fd, spool } = &mut self.output
             && spool.len() > 0
         {
-            return spool.replay(fd.as_fd());
+            return spool.replay(fd.as_fd()).map(Moved::Bytes);
         }
         if !self.pending.is_empty() {
-            return self.write_pending();
+            return self.write_pending().map(Moved::Bytes);
         }
         if self.input_ended {
-            return Ok(0);
+            return Ok(Moved::Bytes(0));
         }
         if !self.by_copy {
             let moved = io::splice(self.input.as_fd(), self.output().as_fd(), STEP)?;
             if moved >= PIPE {
                 self.found_full();
             }
-            return Ok(moved);
+            return Ok(match moved {
+                0 => Moved::Bytes(0),
+                _ => Moved::Spliced(moved),
+            });
         }
         match self.fill_pending()? {
-            0 => Ok(0),
-            _ => self.write_pending(),
+            0 => Ok(Moved::Bytes(0)),
+            _ => self.write_pending().map(Moved::Bytes),
         }
     }
 
@@ -241,8 +259,9 @@ impl Stream {
         self.full = self.full.saturating_add(1);
         if self.full == FULL_BEFORE_GROWTH {
             // Best effort: with the kernel's size it only takes more turns.
-            let _ = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
-            let _ = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
+            let input = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
+            let output = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
+            self.grown = input.is_ok() && output.is_ok();
         }
     }
 
@@ -329,6 +348,8 @@ impl Stream {
 
 enum Moved {
     Bytes(usize),
+    /// All there was, most likely. If not, epoll tells: to try again at once would wait for the lock of the pipe's writer.
+    Spliced(usize),
     Stop(Turn),
 }
 
@@ -368,11 +389,11 @@ mod tests {
         assert_eq!(stream.take_turn(), Turn::Input);
         stream.last = future();
         io::write(writer.as_fd(), &[0; MUCH]).unwrap();
-        assert_eq!(stream.take_turn(), Turn::Input, "much is not held up");
+        assert_eq!(stream.take_turn(), Turn::Input, "much is not held up in a pipe that it may fill");
     }
 
     #[test]
-    fn pipes_grow_when_they_were_full_twice() {
+    fn pipes_grow_when_they_were_full_twice_and_gather_then() {
         let (input, writer) = hull_sys::fd::pipe().unwrap();
         let (reader, output) = hull_sys::fd::pipe().unwrap();
         for end in [&input, &writer] {
@@ -384,6 +405,12 @@ mod tests {
             assert_eq!(io::write(writer.as_fd(), &bytes).unwrap(), held);
             stream.take_turn();
             assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), held);
+        }
+        for (written, turn) in [(GATHERED - 1, Turn::Gather(GATHER)), (GATHERED, Turn::Input)] {
+            stream.last = Some(Instant::now() + BUSY);
+            assert_eq!(io::write(writer.as_fd(), &bytes[..written]).unwrap(), written);
+            assert_eq!(stream.take_turn(), turn, "more comes in a pause than the writer has room for");
+            assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), written);
         }
     }
 }
