@@ -94,8 +94,9 @@ impl Header {
     /// Fills in the checksum: the last step.
     pub fn seal(&mut self) {
         let sum = self.sum();
-        let text = format!("{sum:06o}\0 ");
-        self.put(CHECKSUM, text.as_bytes());
+        // Six digits, a NUL and a blank.
+        self.put_octal((CHECKSUM.0, CHECKSUM.1 - 1), sum.into());
+        self.0[CHECKSUM.0 + CHECKSUM.1 - 1] = b' ';
     }
 
     /// True when the checksum holds, counted with or without sign.
@@ -139,7 +140,8 @@ impl Header {
     }
 
     fn sum(&self) -> u32 {
-        self.summed().map(u32::from).sum()
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        sum(&self.0) - sum(self.get(CHECKSUM)) + CHECKSUM.1 as u32 * u32::from(b' ')
     }
 
     fn summed(&self) -> impl Iterator<Item = u8> {
@@ -155,10 +157,15 @@ impl Header {
         self.0[start..start + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn put_octal(&mut self, field: Field, value: u64) {
-        let value = if value > octal_max(field.1) { 0 } else { value };
-        let text = format!("{value:0width$o}\0", width = field.1 - 1);
-        self.put(field, text.as_bytes());
+    /// Digits by hand: there are a dozen numbers to an entry.
+    fn put_octal(&mut self, (start, width): Field, value: u64) {
+        let mut left = if value > octal_max(width) { 0 } else { value };
+        let field = &mut self.0[start..start + width];
+        field[width - 1] = 0;
+        for digit in field[..width - 1].iter_mut().rev() {
+            *digit = b'0' + (left & 7) as u8;
+            left >>= 3;
+        }
     }
 }
 
