@@ -1,6 +1,7 @@
 //! Carries out the steps of a plan: each as soon as those it needs are done, none that the cache knows.
 
 mod copy;
+mod earlier;
 mod finish;
 mod keys;
 mod mounts;

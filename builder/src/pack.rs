@@ -55,6 +55,7 @@ pub(crate) fn layer_record(written: &Written<'_>) -> LayerRecord {
         entries: written.packed.entries,
         boot: String::new(),
         settled: false,
+        on: None,
     }
 }
 

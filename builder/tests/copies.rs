@@ -45,26 +45,86 @@ fn names(store: &Path, path: &str) -> Vec<u64> {
     found
 }
 
+/// What a step says of all files that it sees: their names and digests.
+const TELL: &str =
+    "RUN busybox find /src -type f -exec /bin/busybox sha256sum {} + | busybox sort -k 2 > /told\n";
+
 #[test]
 fn an_edit_shares_what_is_the_same_and_changes_no_byte_by_it() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("edit");
-    let context =
-        full_context(&scratch, "COPY tree /src\nRUN [\"/bin/busybox\", \"sha256sum\", \"/src/d3/f60\"]\n");
+    let context = full_context(&scratch, &format!("COPY tree /src\n{TELL}"));
     let store = scratch.join("s");
     build(&store, &context, &[]).done();
+    let fresh = |name: &str| build(&scratch.join(name), &context, &["-q"]).text().to_owned();
     fs::write(context.join("tree/d3/f60"), "edited").unwrap();
     let edited = build(&store, &context, &["-q"]);
-    assert_eq!(names(&store, "src/d0/f0"), [2, 2], "one file in both layers");
+    assert_eq!(names(&store, "src/d0/f0"), [1], "the second tree is only what differs from the first");
     assert_eq!(names(&store, "src/d3/f60"), [1, 1], "two files");
-    let fresh = build(&scratch.join("fresh"), &context, &["-q"]);
-    assert_eq!(edited.text(), fresh.text());
+    assert_eq!(edited.text(), fresh("second"));
+    fs::write(context.join("tree/d5/f100"), "edited").unwrap();
+    fs::write(context.join("tree/d5/new"), "new").unwrap();
+    let edited = build(&store, &context, &["-q"]);
+    assert_eq!(names(&store, "src/d0/f0"), [1], "what differs still lies on the first");
+    assert_eq!(names(&store, "src/d3/f60"), [1, 2, 2], "and shares what the second has");
+    assert_eq!([names(&store, "src/d5/f100"), names(&store, "src/d5/new")], [vec![1, 1], vec![1]]);
+    assert_eq!(edited.text(), fresh("third"));
+    // Where something went, the tree is whole again.
+    fs::remove_file(context.join("tree/d3/f61")).unwrap();
+    let edited = build(&store, &context, &["-q"]);
+    assert_eq!(names(&store, "src/d0/f0"), [2, 2], "one file in both layers");
+    assert_eq!(names(&store, "src/d3/f60"), [1, 3, 3, 3], "from the difference, not from below it");
+    assert_eq!(edited.text(), fresh("fourth"));
     // Another mode for everything shares no file, but still is the image that a fresh store makes.
     let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
     fs::write(context.join("Dockerfile"), text.replace("COPY tree", "COPY --chmod=600 tree")).unwrap();
     let closed = build(&store, &context, &["-q"]);
     assert_eq!(names(&store, "src/d0/f0"), [1, 2, 2]);
-    assert_eq!(closed.text(), build(&scratch.join("third"), &context, &["-q"]).text());
+    assert_eq!(closed.text(), fresh("fifth"));
+}
+
+#[test]
+fn what_a_difference_lies_on_is_kept_with_it_and_made_again_when_it_is_lost() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("difference");
+    let context = full_context(&scratch, &format!("COPY tree /src\n{TELL}"));
+    let store = scratch.join("s");
+    let hull = |arguments: &[&str]| {
+        let mut command = Command::new(place::program("hull-build"));
+        let outcome = call(command.env("HULL_ROOT", &store).args(arguments), LIMIT);
+        outcome.done();
+        outcome
+    };
+    build(&store, &context, &["-t", "n"]).done();
+    fs::write(context.join("tree/d3/f60"), "edited").unwrap();
+    let edited = build(&store, &context, &["-q", "-t", "n"]);
+    let free = |row: &str| {
+        let output = hull(&["df", "-v", "--format", "{{.Type}} {{.Reclaimable}}"]);
+        let of_row = |line: &str| line.strip_prefix(row).map(|rest| rest.trim().parse::<u64>().unwrap());
+        output.stdout.lines().find_map(of_row).unwrap()
+    };
+    hull(&["prune", "-f"]);
+    assert_eq!(free("Layers"), 0, "what it lies on is needed, too");
+    assert_eq!([names(&store, "src/d0/f0"), names(&store, "src/d3/f60")], [vec![1], vec![1, 1]]);
+    hull(&["fsck"]);
+    // A step that is new sees all of it.
+    let again = fs::read_to_string(context.join("Dockerfile")).unwrap() + &TELL.replace("/told", "/again");
+    let first = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), &again).unwrap();
+    let more = build(&store, &context, &["-q"]);
+    assert_eq!(more.text(), build(&scratch.join("fresh"), &context, &["-q"]).text());
+    // Without what it lies on a difference is nothing: both are made again.
+    let layers = fs::read_dir(store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
+    let whole = layers.filter(|layer| layer.join("fs/src/d0/f0").exists()).collect::<Vec<_>>();
+    assert_eq!(whole.len(), 1);
+    fs::remove_dir_all(&whole[0]).unwrap();
+    fs::write(context.join("Dockerfile"), again.replace("/again", "/third")).unwrap();
+    let third = build(&store, &context, &["-q"]);
+    assert_eq!(third.text(), build(&scratch.join("other"), &context, &["-q"]).text());
+    assert_eq!(names(&store, "src/d3/f60"), [1], "unpacked whole");
+    hull(&["fsck"]);
+    fs::write(context.join("Dockerfile"), first).unwrap();
+    assert_eq!(build(&store, &context, &["-q", "--no-cache"]).text(), edited.text());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What `--explain` says beside the steps: what the ignore file dropped and by which rule, and what each layer weighs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use hull_image::Store;
-use hull_layer::Kind;
+use hull_layer::{Entry, Kind};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::audit::Audit;
@@ -104,11 +104,12 @@ fn hidden(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result<Vec<u64>>
     let mut bytes = vec![0; layers.diff_ids.len()];
     for index in (0..layers.diff_ids.len()).rev() {
         let directory = store.layer_dir(&layers.diff_ids, index);
-        let tree =
-            store.layer_record(&directory).map(|_| open_directory(&directory.join("fs"))).transpose()?;
-        let entries = match &tree {
-            Some(tree) => hull_layer::list(tree.as_fd())?,
-            None => cache.list(&layers.diff_ids[index]).unwrap_or_default(),
+        let trees = store.layer_trees(&directory).unwrap_or_default();
+        let trees: Vec<OwnedFd> =
+            trees.iter().rev().map(|tree| open_directory(tree)).collect::<Result<_>>()?;
+        let entries = match trees.is_empty() {
+            true => cache.list(&layers.diff_ids[index]).unwrap_or_default(),
+            false => listed(&trees)?,
         };
         bytes[index] =
             entries.iter().filter(|entry| above.hides(&entry.path)).map(|entry| entry.size()).sum();
@@ -117,16 +118,26 @@ fn hidden(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result<Vec<u64>>
                 above.leaves.insert(entry.path);
                 continue;
             }
-            if let Some(tree) = &tree
-                && let Ok(fd) = open_below(tree, &entry.path)
-                && hull_layer::is_opaque(fd.as_fd())
-            {
+            let is_opaque =
+                |tree| open_below(tree, &entry.path).is_ok_and(|fd| hull_layer::is_opaque(fd.as_fd()));
+            if trees.iter().any(is_opaque) {
                 above.opaque.insert(entry.path.clone());
             }
             above.directories.insert(entry.path);
         }
     }
     Ok(bytes)
+}
+
+/// Everything in a layer: of each path what the topmost of its trees has.
+fn listed(trees: &[OwnedFd]) -> Result<Vec<Entry>> {
+    let mut entries = BTreeMap::new();
+    for tree in trees {
+        for entry in hull_layer::list(tree.as_fd())? {
+            entries.entry(entry.path.clone()).or_insert(entry);
+        }
+    }
+    Ok(entries.into_values().collect())
 }
 
 fn open_below(tree: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {

@@ -1,6 +1,6 @@
 //! `prune`: remove images without a name (or without use), and everything nobody needs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -89,32 +89,53 @@ impl Limits {
             return Ok(BTreeSet::new());
         }
         let needed = store.reachable()?;
-        let mut seen = HashSet::new();
-        let mut all = Vec::new();
-        for digest in store.blobs()? {
-            let path = store.blob_path(&digest);
-            all.push((fs::metadata(&path)?.modified()?, df::on_disk(&path, &mut seen), digest));
-        }
-        for (directory, record) in store.layers()? {
-            let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let digest = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
-            if let (Some(_), Ok(digest)) = (record, digest) {
-                let time = fs::metadata(directory.join("layer.json"))?.modified()?;
-                all.push((time, df::on_disk(&directory, &mut seen), digest));
-            }
-        }
-        let (must, mut may): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, id)| needed.contains(id));
-        may.sort_by_key(|(time, ..)| std::cmp::Reverse(*time));
-        let sum = |list: &[(SystemTime, u64, Digest)]| list.iter().map(|(_, size, _)| size).sum();
+        let all = pieces(store)?;
+        let (must, mut may): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|piece| piece.digests.iter().any(|digest| needed.contains(digest)));
+        may.sort_by_key(|piece| std::cmp::Reverse(piece.time));
+        let sum = |list: &[Piece]| list.iter().map(|piece| piece.size).sum();
         let disk = rustix::fs::statvfs(store.dir()).map_err(std::io::Error::from)?;
         let mut room = self.room(sum(&may), sum(&must), disk.f_bavail * disk.f_frsize);
-        let fits = |(_, size, id): (SystemTime, u64, Digest)| {
-            let left = room.checked_sub(size)?;
+        let fits = |piece: Piece| {
+            let left = room.checked_sub(piece.size)?;
             room = left;
-            Some(id)
+            Some(piece.digests)
         };
-        Ok(may.into_iter().map_while(fits).collect())
+        Ok(may.into_iter().map_while(fits).flatten().collect())
     }
+}
+
+/// What goes or stays as one: a blob, or an unpacked layer with all that lie on it.
+struct Piece {
+    /// When the newest of it was made.
+    time: SystemTime,
+    /// Bytes on the disk.
+    size: u64,
+    digests: Vec<Digest>,
+}
+
+fn pieces(store: &Store) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for digest in store.blobs()? {
+        let path = store.blob_path(&digest);
+        let (time, size) = (fs::metadata(&path)?.modified()?, df::on_disk(&path, &mut seen));
+        all.push(Piece { time, size, digests: vec![digest] });
+    }
+    let mut layers: BTreeMap<Digest, Piece> = BTreeMap::new();
+    for (directory, record) in store.layers()? {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let digest = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
+        let (Some(record), Ok(digest)) = (record, digest) else { continue };
+        let time = fs::metadata(directory.join("layer.json"))?.modified()?;
+        let below = record.on.unwrap_or_else(|| digest.clone());
+        let piece = layers.entry(below).or_insert(Piece { time, size: 0, digests: Vec::new() });
+        piece.time = piece.time.max(time);
+        piece.size += df::on_disk(&directory, &mut seen);
+        piece.digests.push(digest);
+    }
+    all.extend(layers.into_values());
+    Ok(all)
 }
 
 /// Refuses what is no filter before anything goes.

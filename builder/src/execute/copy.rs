@@ -3,18 +3,17 @@
 //! What an earlier layer of the same step has just so is taken from there: files by another name, compressed blocks as
 //! they are.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 
 use hull_image::Sealed;
-use hull_layer::{Entry, Kind, Known, LayerWriter, Written};
+use hull_layer::{Entry, Kind, LayerWriter, Written};
 use sha2::{Digest, Sha256};
 
 use super::Execution;
+use super::earlier::LayerTree;
 use super::keys::Selected;
-use crate::cache::{Key, Part, Record};
+use crate::cache::{Key, Record};
 use crate::context::tree::{Node, Opener};
 use crate::error::{Error, Result};
 use crate::graph::{Action, CopyAction, Input, Plan, Root, StepId};
@@ -24,15 +23,6 @@ use crate::snapshot::{self, Layers, Snapshot};
 use crate::steps::copy::Target;
 use crate::steps::grow::Growing;
 use crate::steps::lines::{Content, Line, Lines};
-
-/// What the same step left when it was last done.
-#[derive(Default)]
-struct Earlier {
-    tree: Option<OwnedFd>,
-    blocks: Option<Known>,
-    /// By number of a file's line in the key: whether it was the same then.
-    same: Vec<bool>,
-}
 
 impl<'a> Execution<'a> {
     /// Does a COPY on top of `below`.
@@ -66,14 +56,13 @@ impl<'a> Execution<'a> {
         if let Some(blocks) = earlier.blocks.take() {
             layer.reuse(blocks);
         }
-        let tree = if self.trees[id] { Some(snapshot::Tree::make(self.store)?) } else { None };
-        let root = tree.as_ref().map(snapshot::Tree::root).transpose()?;
-        let mut growing = root.map(|root| Growing::new(root, earlier.tree.take(), packing.epoch));
+        let make = || LayerTree::make(self.store, &lines, &mut earlier, packing.epoch);
+        let mut tree = self.trees[id].then(make).transpose()?;
         let mut opener = selected.opened.as_ref().map(|opened| Opener::new(opened.tree()));
-        for line in &lines {
-            write(line, selected, (opener.as_mut(), &mut layer), growing.as_mut(), &earlier.same)?;
+        for (number, line) in lines.iter().enumerate() {
+            let growing = tree.as_mut().and_then(|tree| tree.at(number));
+            write(line, selected, (opener.as_mut(), &mut layer), growing, &earlier.same)?;
         }
-        growing.map_or(Ok(()), Growing::finish)?;
         let written = layer.finish()?;
         self.cache.keep_blocks(&written, packing.encoding)?;
         self.adopt(tree, lines, &written)?;
@@ -81,35 +70,12 @@ impl<'a> Execution<'a> {
     }
 
     /// The tree becomes the store's; without one, the list of what is in the layer stands for it.
-    fn adopt(&self, tree: Option<snapshot::Tree>, lines: Vec<Line<'_>>, written: &Written<'_>) -> Result<()> {
+    fn adopt(&self, tree: Option<LayerTree>, lines: Vec<Line<'_>>, written: &Written<'_>) -> Result<()> {
         let Some(tree) = tree else {
             let entries = lines.into_iter().map(|line| line.entry).collect();
             return self.cache.keep_list(&written.diff_id, entries);
         };
-        tree.adopt(self.store, pack::layer_record(written))
-    }
-
-    /// What this step left before, if nothing but the content of files is different now.
-    fn earlier(&self, place: &str, key: &Key, selected: &Selected<'_>) -> Earlier {
-        if self.settings.no_cache {
-            return Earlier::default();
-        }
-        let Some(last) = self.cache.last(place) else { return Earlier::default() };
-        let Some(record) = self.cache.find(&last.name()) else { return Earlier::default() };
-        let mut earlier = Earlier {
-            blocks: self.cache.blocks(&record.blob, self.settings.packing.encoding),
-            ..Earlier::default()
-        };
-        let ((was, others), (now, same_others)) = (last.below_label("file"), key.below_label("file"));
-        // With several sources a file's name in the layer doesn't tell which one it is from.
-        if selected.sources.len() == 1 && others == same_others {
-            let was: HashMap<&str, &str> =
-                was.iter().map(|(label, value)| (label.as_str(), value.as_str())).collect();
-            let same = |(label, value): &&Part| was.get(label.as_str()) == Some(&value.as_str());
-            earlier.same = now.iter().map(same).collect();
-            earlier.tree = snapshot::tree_of(self.store, &record.diff_id);
-        }
-        earlier
+        tree.adopt(self.store, written)
     }
 }
 

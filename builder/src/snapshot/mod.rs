@@ -143,29 +143,39 @@ pub(crate) fn throw_away(store: &Store, below: &Path) -> Result<Snapshot> {
 
 /// A stack to look at: unpacked layers, and the lists of those that no step has needed as trees.
 pub(crate) fn below(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result<Below> {
-    let view = |index: usize| {
+    let open = |tree: &PathBuf| open_directory(tree).map(View::Tree);
+    let views = |index: usize| {
         let directory = store.layer_dir(&layers.diff_ids, index);
-        match store.layer_record(&directory) {
-            Some(_) => Some(open_directory(&directory.join("fs")).map(View::Tree)),
-            None => cache.list(&layers.diff_ids[index]).map(|entries| Ok(View::List(entries))),
+        match store.layer_trees(&directory) {
+            Some(trees) => Some(trees.iter().rev().map(open).collect()),
+            None => cache.list(&layers.diff_ids[index]).map(|entries| vec![Ok(View::List(entries))]),
         }
     };
-    let views: Option<Vec<_>> = (0..layers.diff_ids.len()).rev().map(view).collect();
-    match views {
-        Some(views) => Ok(Below(views.into_iter().collect::<Result<_>>()?)),
+    let all: Option<Vec<Vec<_>>> = (0..layers.diff_ids.len()).rev().map(views).collect();
+    match all {
+        Some(views) => Ok(Below(views.into_iter().flatten().collect::<Result<_>>()?)),
         None => {
             let trees = unpacked(store, layers)?;
-            let open = |tree: &PathBuf| open_directory(tree).map(View::Tree);
             Ok(Below(trees.iter().rev().map(open).collect::<Result<_>>()?))
         }
     }
 }
 
+/// The tree of one layer, which may lie on that of another.
+pub(crate) struct Standing {
+    /// Its directories, topmost first; the last one is whole.
+    pub(crate) trees: Vec<OwnedFd>,
+    /// The layer of that one.
+    pub(crate) whole: Digest,
+}
+
 /// The tree of one layer, if there is one.
-pub(crate) fn tree_of(store: &Store, diff_id: &Digest) -> Option<OwnedFd> {
+pub(crate) fn tree_of(store: &Store, diff_id: &Digest) -> Option<Standing> {
     let directory = store.layer_dir(std::slice::from_ref(diff_id), 0);
-    store.layer_record(&directory)?;
-    open_directory(&directory.join("fs")).ok()
+    let record = store.layer_record(&directory)?;
+    let trees = store.layer_trees(&directory)?;
+    let trees = trees.iter().rev().map(|tree| open_directory(tree).ok()).collect::<Option<_>>()?;
+    Some(Standing { trees, whole: record.on.unwrap_or(record.diff_id) })
 }
 
 /// A directory of the store in which a tree can grow that becomes a layer.
@@ -183,7 +193,7 @@ impl Tree {
         open_directory(&self.scratch.upper())
     }
 
-    /// Makes it the store's tree of a layer that depends on nothing below.
+    /// Makes it the store's tree of a layer that depends on no other, but the one that its record names.
     pub(crate) fn adopt(self, store: &Store, packed: LayerRecord) -> Result<()> {
         store.adopt_layer(&self.scratch.upper(), packed, None)?;
         Ok(())

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_layer::{Entry, Kind, Time};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 use super::copy::split;
 use super::place;
@@ -26,15 +27,15 @@ pub(crate) struct Growing {
 struct Open {
     path: Vec<u8>,
     fd: OwnedFd,
-    /// The same directory of the earlier layer.
-    earlier: Option<OwnedFd>,
+    /// The same directory in the trees of the earlier layer, topmost first.
+    earlier: Vec<OwnedFd>,
     /// What it gets when it is complete; the root has its attributes.
     entry: Option<Entry>,
 }
 
 impl Growing {
-    /// Begins in an empty directory; `earlier` is the tree of a layer that may be alike.
-    pub(crate) fn new(root: OwnedFd, earlier: Option<OwnedFd>, epoch: Option<u64>) -> Self {
+    /// Begins in an empty directory; `earlier` are the trees of a layer that may be alike, topmost first.
+    pub(crate) fn new(root: OwnedFd, earlier: Vec<OwnedFd>, epoch: Option<u64>) -> Self {
         let open = vec![Open { path: Vec::new(), fd: root, earlier, entry: None }];
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let epoch = epoch.map(|epoch| epoch.try_into().unwrap_or(i64::MAX));
@@ -50,12 +51,8 @@ impl Growing {
         let is_set = self.epoch.is_some();
         let parent = self.parent(&entry.path)?;
         let name = split(&entry.path).1;
-        if same
-            && let Some(earlier) = &parent.earlier
-            && (is_set || is_as_wanted(earlier.as_fd(), name, entry, wanted))
-            // A file may have so many names and no more: then it is copied.
-            && rustix::fs::linkat(earlier, name, &parent.fd, name, AtFlags::empty()).is_ok()
-        {
+        let fits = (!is_set).then_some(|stat: &Stat| is_as_wanted(stat, entry, wanted));
+        if same && share(parent, name, fits) {
             return Ok(None);
         }
         write::create(parent.fd.as_fd(), name).map(Some)
@@ -111,8 +108,9 @@ impl Growing {
             .map_err(Error::errno("open directory", name))?;
         let earlier = parent
             .earlier
-            .as_ref()
-            .and_then(|earlier| rustix::fs::openat(earlier, name, flags, Mode::empty()).ok());
+            .iter()
+            .filter_map(|earlier| rustix::fs::openat(earlier, name, flags, Mode::empty()).ok())
+            .collect();
         self.open.push(Open { path: entry.path.clone(), fd, earlier, entry: Some(entry.clone()) });
         Ok(())
     }
@@ -172,8 +170,26 @@ impl Growing {
     }
 }
 
-fn is_as_wanted(earlier: BorrowedFd<'_>, name: &[u8], entry: &Entry, time: Timespec) -> bool {
-    let Ok(stat) = rustix::fs::statat(earlier, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+/// Gives a file of an earlier tree one more name, if it `fits`; the topmost tree that has something there decides.
+fn share(to: &Open, name: &[u8], fits: Option<impl Fn(&Stat) -> bool>) -> bool {
+    for earlier in &to.earlier {
+        if let Some(fits) = &fits {
+            match rustix::fs::statat(earlier, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                Ok(stat) if fits(&stat) => {}
+                _ => return false,
+            }
+        }
+        match rustix::fs::linkat(earlier, name, &to.fd, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => {}
+            // A file may have so many names and no more: then it is copied.
+            outcome => return outcome.is_ok(),
+        }
+    }
+    false
+}
+
+fn is_as_wanted(stat: &Stat, entry: &Entry, time: Timespec) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_size as u64 == entry.size()
         && stat.st_mode & 0o7777 == entry.mode
@@ -203,7 +219,7 @@ mod tests {
         epoch: Option<u64>,
     ) -> Vec<bool> {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let mut growing = Growing::new(open(root), earlier.map(open), epoch);
+        let mut growing = Growing::new(open(root), earlier.iter().copied().map(open).collect(), epoch);
         let mut linked = Vec::new();
         for mut entry in [
             Entry::directory(b"d"),

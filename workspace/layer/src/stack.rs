@@ -112,10 +112,10 @@ impl<'a> Unpacker<'a> {
         if self.has(ids, index) {
             return Ok(());
         }
-        let lowers: Vec<OwnedFd> = (0..index)
-            .rev()
-            .map(|below| open_directory(&self.store.layer_dir(ids, below).join("fs")))
-            .collect::<Result<_>>()?;
+        let missing = || hull_image::Error::NoImage(format!("{} below {}", ids[index - 1], ids[index]));
+        let below = self.store.snapshot(&ids[..index]).ok_or_else(missing)?;
+        let lowers: Vec<OwnedFd> =
+            below.layers.iter().rev().map(|tree| open_directory(tree)).collect::<Result<_>>()?;
         let tree = Staging::make(self.store)?;
         let done = self.extract(layer, &ids[index], tree.fd()?.as_fd(), &lowers)?;
         self.adopt(tree, layer, &ids[index], &done, Some(&chain))
@@ -158,6 +158,7 @@ impl<'a> Unpacker<'a> {
             entries: done.entries,
             boot: String::new(),
             settled: false,
+            on: None,
         };
         self.store.adopt_layer(&tree.path, record, chain)?;
         Ok(())

@@ -1,6 +1,8 @@
 //! Unpacked layers: `layers/HEX/fs` by diff id, each usable as an overlay lower directory.
+//!
+//! A layer that is almost another one may be a difference: its directory has what is new or replaced, and lies on the
+//! other's, which is whole, whenever it is mounted.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -35,12 +37,15 @@ pub struct LayerRecord {
     /// True once a sync has put all of it on the disk.
     #[serde(default)]
     pub settled: bool,
+    /// The layer on whose tree this one's lies, which holds only what differs; `None` for a tree that is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Digest>,
 }
 
 /// A chain of unpacked layers, base first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The `fs` directory of each layer, base first.
+    /// The directories that make it up, base first: one for each layer, two where that is a difference.
     pub layers: Vec<PathBuf>,
 }
 
@@ -69,38 +74,44 @@ impl Store {
         chained.filter(|path| path.exists()).unwrap_or_else(|| layers.join(diff_id.encoded()))
     }
 
-    /// The unpacked layers of a chain, if all are there and whole.
+    /// The unpacked layers of a chain, if all are there and undamaged.
     pub fn snapshot(&self, diff_ids: &[Digest]) -> Option<Snapshot> {
         let mut chain: Option<Digest> = None;
         let mut layers = Vec::with_capacity(diff_ids.len());
         for id in diff_ids {
             let next = chain.map(|chain| link(&chain, id));
-            let dir = self.layer_dir_of(id, next.as_ref());
-            self.layer_is_whole(&dir).then(|| layers.push(dir.join("fs")))?;
+            layers.extend(self.seen_trees(self.layer_dir_of(id, next.as_ref()))?);
             chain = Some(next.unwrap_or_else(|| id.clone()));
         }
         Some(Snapshot { layers })
     }
 
     /// Looks once: with the lease held nobody takes a layer away.
-    fn layer_is_whole(&self, dir: &Path) -> bool {
-        let known = |seen: &BTreeSet<PathBuf>| self.lease.is_some() && seen.contains(dir);
-        if known(&self.whole.lock().expect("no thread panics with it")) {
-            return true;
+    fn seen_trees(&self, dir: PathBuf) -> Option<Vec<PathBuf>> {
+        let seen = || self.whole.lock().expect("no thread panics with it");
+        if self.lease.is_some()
+            && let Some(trees) = seen().get(&dir)
+        {
+            return Some(trees.clone());
         }
-        let is_whole = self.layer_record(dir).is_some();
-        if is_whole {
-            self.whole.lock().expect("no thread panics with it").insert(dir.to_owned());
-        }
-        is_whole
+        let trees = self.layer_trees(&dir)?;
+        seen().insert(dir, trees.clone());
+        Some(trees)
+    }
+
+    /// The directories of the layer unpacked at `dir`, the lower one first; `None` where [`Store::layer_record`] is.
+    pub fn layer_trees(&self, dir: &Path) -> Option<Vec<PathBuf>> {
+        let record = self.layer_record(dir)?;
+        let below = record.on.map(|on| self.layer_dir_of(&on, None));
+        Some(below.as_deref().into_iter().chain([dir]).map(|dir| dir.join("fs")).collect())
     }
 
     /// What is known of the layer unpacked at `dir`; `None` when it is not there or a crash may have damaged it.
     pub fn layer_record(&self, dir: &Path) -> Option<LayerRecord> {
-        let file = fs::File::open(dir.join("layer.json")).ok()?;
-        let bytes = read_bounded(file, 64 << 10, "layer record").ok()?;
-        let record: LayerRecord = serde_json::from_slice(&bytes).ok()?;
-        (record.settled || record.boot == boot_id()).then_some(record)
+        let record = own_record(dir)?;
+        let is_whole =
+            |on: &Digest| own_record(&self.layer_dir_of(on, None)).is_some_and(|on| on.on.is_none());
+        record.on.as_ref().is_none_or(is_whole).then_some(record)
     }
 
     /// Every unpacked layer with its directory, whole or not.
@@ -177,6 +188,14 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The same without a look at what it lies on.
+fn own_record(dir: &Path) -> Option<LayerRecord> {
+    let file = fs::File::open(dir.join("layer.json")).ok()?;
+    let bytes = read_bounded(file, 64 << 10, "layer record").ok()?;
+    let record: LayerRecord = serde_json::from_slice(&bytes).ok()?;
+    (record.settled || record.boot == boot_id()).then_some(record)
 }
 
 /// The kernel's name of this boot; empty when it tells none, and then nothing survives unsettled.

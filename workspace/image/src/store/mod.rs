@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! oci-layout index.json blobs/ALG/HEX    the image layout, as any other tool reads it
-//! layers/HEX/{fs,layer.json}             unpacked layers by diff id, each an overlay lower directory
+//! layers/HEX/{fs,layer.json}             unpacked layers by diff id, each an overlay lower directory, or what differs
+//!                                        from that of another one
 //! pins/NAME                              digests that garbage collection keeps, one a line
 //! locks/ tmp/ quarantine/                flock files, unfinished work, damaged blobs
 //! ```
@@ -18,7 +19,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -47,8 +48,8 @@ pub struct Store {
     dir: PathBuf,
     root: OwnedFd,
     lease: Option<Lock>,
-    /// Directories of layers that are known to be whole.
-    whole: Mutex<BTreeSet<PathBuf>>,
+    /// Layers that were found undamaged: the trees of each, by its directory.
+    whole: Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>,
 }
 
 /// Where the store is when nobody says: `/var/lib/hull` for root, else below `XDG_DATA_HOME` or the home directory.

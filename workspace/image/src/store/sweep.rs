@@ -52,13 +52,24 @@ impl Store {
         outcome
     }
 
-    /// Every digest that an image or a pin names: documents, layers, diff ids and chain ids.
+    /// Every digest that an image or a pin names: documents, layers, diff ids and chain ids; and of layers that those
+    /// lie on, the diff id.
     pub fn reachable(&self) -> Result<BTreeSet<Digest>> {
         let mut kept = self.pinned()?;
         for entry in self.index()?.manifests {
             self.mark(&entry, &mut kept, 0);
         }
+        self.mark_below(&mut kept)?;
         Ok(kept)
+    }
+
+    /// Adds the layers on whose trees kept ones lie.
+    fn mark_below(&self, kept: &mut BTreeSet<Digest>) -> Result<()> {
+        let records = self.layers()?.into_iter().filter_map(|(_, record)| record);
+        let below: Vec<_> =
+            records.filter(|record| kept.contains(&record.diff_id)).filter_map(|record| record.on).collect();
+        kept.extend(below);
+        Ok(())
     }
 
     fn pinned(&self) -> Result<BTreeSet<Digest>> {
@@ -97,6 +108,7 @@ impl Store {
     fn sweep(&self, extra: &BTreeSet<Digest>) -> Result<Freed> {
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
+        self.mark_below(&mut kept)?;
         let mut freed = Freed::default();
         for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
             let path = self.blob_path(&digest);

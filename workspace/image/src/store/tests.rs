@@ -222,6 +222,7 @@ fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
         entries: 1,
         boot: String::new(),
         settled: false,
+        on: None,
     };
     let dir = store.adopt_layer(&tree, record, None).unwrap();
     let ids = [id];
@@ -238,6 +239,52 @@ fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
     assert!(again.snapshot(&ids).is_some());
 }
 
+/// Makes a layer of one file, whole or on another one.
+fn adopt(store: &Store, name: &str, on: Option<&str>) -> PathBuf {
+    let tree = store.temporary_path();
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join(name), b"1").unwrap();
+    let id = |name: &str| Digest::of(name.as_bytes());
+    let (boot, settled) = (String::new(), false);
+    let record =
+        LayerRecord { diff_id: id(name), blob: None, size: 1, entries: 1, boot, settled, on: on.map(id) };
+    store.adopt_layer(&tree, record, None).unwrap()
+}
+
+#[test]
+fn a_difference_lies_on_a_whole_tree_and_counts_only_with_it() {
+    let (_dir, store) = store();
+    let (base, upper) = (adopt(&store, "base", None), adopt(&store, "upper", Some("base")));
+    let ids = [Digest::of(b"other"), Digest::of(b"upper")];
+    let other = adopt(&store, "other", None);
+    let trees = [&other, &base, &upper].map(|dir| dir.join("fs"));
+    assert_eq!(store.snapshot(&ids).unwrap().layers, trees);
+    let third = adopt(&store, "third", Some("upper"));
+    assert_eq!(store.layer_record(&third), None, "what it lies on must be whole");
+    fs::remove_dir_all(&base).unwrap();
+    let again = Store::open(store.dir()).unwrap();
+    assert_eq!((again.snapshot(&ids), again.layer_trees(&upper)), (None, None));
+    let findings = again.check(true).unwrap();
+    assert!(findings.contains(&Finding::Unsettled(Digest::of(b"upper").encoded().to_owned())));
+    assert_eq!(again.layers().unwrap().len(), 1, "the other one");
+}
+
+#[test]
+fn what_a_kept_layer_lies_on_is_kept() {
+    let (_dir, mut store) = store();
+    let (base, upper) = (adopt(&store, "base", None), adopt(&store, "upper", Some("base")));
+    let lone = adopt(&store, "lone", Some("base"));
+    store.pin("p", &[Digest::of(b"upper")]).unwrap();
+    assert!(store.reachable().unwrap().contains(&Digest::of(b"base")));
+    let freed = store.collect_garbage(&BTreeSet::new()).unwrap();
+    assert_eq!(freed.layers, [Digest::of(b"lone").encoded()]);
+    assert_eq!([&base, &upper, &lone].map(|dir| dir.exists()), [true, true, false]);
+    store.unpin("p").unwrap();
+    let freed = store.collect_garbage(&BTreeSet::from([Digest::of(b"upper")])).unwrap();
+    assert_eq!(freed.layers, [] as [&str; 0], "kept by the caller");
+    assert_eq!(store.collect_garbage(&BTreeSet::new()).unwrap().layers.len(), 2);
+}
+
 #[test]
 fn layers_are_settled_once_one_of_them_is_old_enough() {
     let (_dir, store) = store();
@@ -245,7 +292,7 @@ fn layers_are_settled_once_one_of_them_is_old_enough() {
     let tree = store.temporary_path();
     fs::create_dir(&tree).unwrap();
     let (boot, settled) = (String::new(), false);
-    let record = LayerRecord { diff_id: id, blob: None, size: 0, entries: 0, boot, settled };
+    let record = LayerRecord { diff_id: id, blob: None, size: 0, entries: 0, boot, settled, on: None };
     let dir = store.adopt_layer(&tree, record, None).unwrap();
     let is_settled = || store.layer_record(&dir).unwrap().settled;
     store.settle(SETTLE_AFTER).unwrap();
