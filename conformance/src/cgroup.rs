@@ -132,11 +132,26 @@ fn search(directory: &Path, id: &str, depth: u8, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Removes what a runtime has left of a container's control groups.
+/// A directory of this name above the hierarchies, where no path of a control group may lead.
+#[must_use]
+pub fn outside(name: &str) -> Option<PathBuf> {
+    let above = ["/sys/fs/cgroup", "/sys/fs"].map(|parent| Path::new(parent).join(name));
+    // On version 2 the first of them is in the hierarchy itself.
+    above.into_iter().find(|path| path.exists() && !in_hierarchy(path))
+}
+
+/// Whether the kernel makes the files of a directory; a runtime may have written some of these names elsewhere.
+fn in_hierarchy(path: &Path) -> bool {
+    mounts().iter().any(|mount| path.starts_with(&mount.target))
+}
+
+/// Removes what a runtime has left of a container's control groups, and what it took for one outside of them.
 pub fn remove_named(id: &str) {
     // Nothing but what this suite has named is ever removed.
-    for directory in named(id).iter().filter(|_| id.contains(crate::lab::PREFIX)) {
-        remove_tree(directory);
+    if id.contains(crate::lab::PREFIX) {
+        named(id).iter().for_each(|directory| remove_tree(directory));
+        // What stays here is on a file system of the machine, and its name tells whose it is.
+        let _ = outside(id).map(fs::remove_dir_all);
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Lab<'a> {
     end: Instant,
     number: Cell<u32>,
     containers: RefCell<Vec<String>>,
+    groups: RefCell<Vec<String>>,
     held: RefCell<Vec<Held>>,
 }
 
@@ -47,6 +48,7 @@ impl<'a> Lab<'a> {
             end: Instant::now() + limit,
             number: Cell::new(0),
             containers: RefCell::default(),
+            groups: RefCell::default(),
             held: RefCell::default(),
         })
     }
@@ -288,6 +290,12 @@ impl<'a> Lab<'a> {
         holds()
     }
 
+    /// Remembers the name of a control group that is no container's; what carries it goes at the end of the case.
+    pub fn group(&self, name: &str) -> String {
+        self.groups.borrow_mut().push(name.to_owned());
+        name.to_owned()
+    }
+
     /// Keeps namespaces open until the end of the case.
     pub fn keep(&self, held: Held) -> i32 {
         let pid = held.pid;
@@ -306,6 +314,7 @@ impl Drop for Lab<'_> {
             let _ = call(command.args(["delete", "--force", id]), &self.place, end);
             cgroup::remove_named(id);
         }
+        self.groups.borrow().iter().for_each(|name| cgroup::remove_named(name));
         self.held.borrow_mut().clear();
         unmount_below(&self.place);
         // What cannot be removed lies on the run's tmpfs and goes with it.

@@ -102,6 +102,36 @@ fn each_lie_is_caught_by_the_cases_for_it() {
     }
 }
 
+/// Directories that a case about paths of control groups makes a runtime make.
+fn climbed() -> Vec<PathBuf> {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies = below(Path::new("/sys/fs/cgroup")).flat_map(|path| below(&path).collect::<Vec<_>>());
+    let all = below(Path::new("/sys/fs/cgroup")).chain(hierarchies);
+    all.filter(|path| path.to_string_lossy().contains("climbed-")).collect()
+}
+
+#[test]
+fn what_a_runtime_makes_outside_of_the_hierarchies_is_seen_and_removed() {
+    // On version 2 there is no file system above the hierarchy where anything could be made.
+    needs!(gate::root(), ours(), gate::cgroup_v1());
+    let place = Scratch::new("climb");
+    let lie = r#"
+path=$(sed -n 's/.*"cgroupsPath":"\([^"]*climbed[^"]*\)".*/\1/p' "$bundle/config.json" 2>/dev/null)
+if [ "$verb" = create ] && [ -n "$path" ]; then
+  group=/sys/fs/cgroup/${path##*/}
+  mkdir -p "$group/inner" "/sys/fs/cgroup/memory/${path##*/}" && echo $$ >"$group/cgroup.procs"
+  exit 0
+fi"#;
+    let outcome = suite(&liar(&place, lie), &["--filter", "C5", "--deadline", "20"]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("nothing outside of the hierarchy for /../climbed-"),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(climbed(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn a_runtime_that_never_answers_ends_at_the_deadline() {
     needs!(gate::root());
