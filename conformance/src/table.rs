@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::peers::known;
 use crate::requirement::Requirement;
 
 /// Subjects by the letter of their ids.
@@ -136,7 +137,8 @@ fn failures(runtimes: &[Runtime]) -> String {
 
 fn failure(runtime: &Runtime, result: &Value) -> String {
     let id = word(&result["id"]);
-    let why = result["specification"].as_str().unwrap_or("");
+    // A reason may have been found after the run.
+    let why = known(id, runtime.name).or(result["specification"].as_str()).unwrap_or("");
     format!(
         "| {} | {}{} | {} | {} | {}{}[{}]({}) |\n",
         id,
@@ -256,6 +258,14 @@ mod tests {
             "counts": { "passed": 1, "failed": 1, "skipped": 1 },
             "results": results.collect::<Vec<_>>(),
         })
+    }
+
+    #[test]
+    fn a_failure_that_was_explained_after_the_run_has_its_reason() {
+        let mut old = document("runc 1.1.5", "cgroup v1", ["failed", "passed", "skipped"]);
+        old["results"][0]["id"] = json!("C22");
+        let table = markdown(&crate::requirement::all(), &[old]);
+        assert!(table.contains("Each entry MUST have weight or leafWeight"), "{table}");
     }
 
     #[test]
