@@ -47,16 +47,18 @@ here() { # RUNTIME...: on each layout that this host can show and the runtime ta
   done
 }
 
-machine() { # small|systemd RUNTIME...
+machine() { # small|systemd RUNTIME...: a machine for each, so that one that dies takes no other's results along
   init=$1
   shift
-  echo "conformance in the machine with process 1: $init" >&2
-  mkdir -p "$documents/$init"
-  HULL_VM_TIMEOUT=${HULL_VM_TIMEOUT:-7200} HULL_VM_OUT=$documents/$init integration/vm/machine "$init" \
-    integration/vm/suite "$init" "$bin/hull-conformance" "$@" >&2
-  for document in "$documents/$init"/*.json; do
-    name=${document##*/}
-    mv "$document" "$documents/${name%.json}-b-$init.json"
+  number=0
+  for runtime in "$@"; do
+    number=$((number + 1))
+    echo "conformance of $runtime in the machine with process 1: $init" >&2
+    rm -rf "$documents/$init"
+    mkdir -p "$documents/$init"
+    HULL_VM_TIMEOUT=${HULL_VM_TIMEOUT:-3600} HULL_VM_OUT=$documents/$init integration/vm/machine "$init" \
+      integration/vm/suite "$init" "$bin/hull-conformance" "$runtime" >&2
+    mv "$documents/$init/document.json" "$documents/$number-b-$init.json"
   done
 }
 
