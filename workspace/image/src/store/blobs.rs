@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use super::growing::{Announce, Growing};
 use super::{Store, read_bounded, remove, sync_directory};
 use crate::descriptor::Descriptor;
 use crate::digest::{Digest, Hasher};
@@ -15,6 +16,8 @@ use crate::error::{Error, Result};
 const CHUNK: usize = 256 << 10;
 /// A blob is synced each time that so much of it was written, in bytes.
 const EARLY: u64 = 64 << 20;
+/// A blob is told of once so much of it was written, in bytes.
+const LARGE: u64 = 16 << 20;
 
 impl Store {
     /// Where a blob is, or would be.
@@ -119,8 +122,9 @@ impl Store {
             .create_new(true)
             .open(&path)
             .map_err(Error::io("create", &path))?;
+        let followed = Followed::No;
         let early = EarlySync::default();
-        Ok(BlobWriter { store: self, file: Some(file), path, hasher, size: 0, expected, early })
+        Ok(BlobWriter { store: self, file: Some(file), path, hasher, size: 0, expected, early, followed })
     }
 }
 
@@ -133,9 +137,23 @@ pub struct BlobWriter<'a> {
     size: u64,
     expected: Option<Descriptor>,
     early: EarlySync,
+    followed: Followed,
+}
+
+/// Whether somebody reads a blob while it is written.
+enum Followed {
+    No,
+    /// Who is told of it once it is large.
+    Later(Announce),
+    Now(Growing),
 }
 
 impl<'a> BlobWriter<'a> {
+    /// Tells `to` of the blob as soon as it is large, so that it can be read while it is written.
+    pub fn announce(&mut self, to: Announce) {
+        self.followed = Followed::Later(to);
+    }
+
     /// How many bytes have been written.
     pub fn size(&self) -> u64 {
         self.size
@@ -148,6 +166,7 @@ impl<'a> BlobWriter<'a> {
         io::Seek::rewind(file).map_err(Error::io("rewind", &self.path))?;
         self.size = 0;
         self.early.end()?;
+        self.unfollow();
         self.hasher = match &self.expected {
             Some(descriptor) => hasher_for(&descriptor.digest)?,
             None => Hasher::new(),
@@ -175,7 +194,32 @@ impl<'a> BlobWriter<'a> {
             agree(&expected.digest, digest.clone())?;
         }
         let descriptor = Descriptor::new(media_type, digest, self.size);
+        if let Followed::Now(growing) = std::mem::replace(&mut self.followed, Followed::No) {
+            growing.became(&descriptor);
+        }
         Ok(Sealed { writer: self, descriptor })
+    }
+
+    /// Tells those who follow how far it is.
+    fn tell(&mut self) -> io::Result<()> {
+        match &self.followed {
+            Followed::Now(growing) => growing.reached(self.size),
+            Followed::Later(announce) if self.size >= LARGE => {
+                let file = self.file.as_ref().expect("the file is there until finish");
+                let growing = Growing::new(file, self.size)?;
+                announce(&growing);
+                self.followed = Followed::Now(growing);
+            }
+            Followed::Later(_) | Followed::No => {}
+        }
+        Ok(())
+    }
+
+    /// Lets go of those who follow: what they read is nothing.
+    fn unfollow(&mut self) {
+        if let Followed::Now(growing) = std::mem::replace(&mut self.followed, Followed::No) {
+            growing.give_up();
+        }
     }
 }
 
@@ -250,6 +294,7 @@ impl Write for BlobWriter<'_> {
         if self.size / EARLY > (self.size - count as u64) / EARLY {
             self.early.kick(file)?;
         }
+        self.tell()?;
         Ok(count)
     }
 
@@ -260,6 +305,7 @@ impl Write for BlobWriter<'_> {
 
 impl Drop for BlobWriter<'_> {
     fn drop(&mut self) {
+        self.unfollow();
         // Given up: whether the disk took it does not matter.
         let _ = self.early.end();
         // A leftover is collected when the store is next opened by one process alone.

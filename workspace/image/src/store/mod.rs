@@ -12,6 +12,7 @@
 
 mod blobs;
 mod fsck;
+mod growing;
 mod images;
 mod layers;
 mod lock;
@@ -34,6 +35,7 @@ use crate::error::{Error, Result};
 
 pub use blobs::{BlobWriter, Sealed, publish};
 pub use fsck::Finding;
+pub use growing::{Announce, Growing};
 pub use images::{Image, Tagged};
 pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id};
 pub use lock::Lock;

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::{Arc, mpsc};
 
 use super::*;
 use crate::*;
@@ -100,6 +101,59 @@ fn a_blob_that_is_synced_on_the_way_is_whole() {
     let descriptor = writer.finish("x").unwrap();
     assert_eq!((descriptor.size, &descriptor.digest), (130 << 20, &hasher.finish()));
     assert_eq!(store.verify_blob(&descriptor.digest).unwrap(), 130 << 20);
+}
+
+/// A writer whose blob is told of, and where it is told.
+fn announced(store: &Store) -> (BlobWriter<'_>, mpsc::Receiver<Growing>) {
+    let (tell, told) = mpsc::channel();
+    let mut writer = store.blob_writer().unwrap();
+    writer.announce(Arc::new(move |growing: &Growing| tell.send(growing.clone()).unwrap()));
+    (writer, told)
+}
+
+#[test]
+fn a_large_blob_is_read_while_it_is_written() {
+    let (_dir, store) = store();
+    let (mut writer, told) = announced(&store);
+    let part = |number: u8| vec![number; 1 << 20];
+    (0..15).for_each(|number| writer.write_all(&part(number)).unwrap());
+    assert!(told.try_recv().is_err(), "not large yet");
+    writer.write_all(&part(15)).unwrap();
+    let growing = told.recv().unwrap();
+    let following = growing.clone();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        following.reader(0).read_to_end(&mut all).map(|_| all)
+    });
+    let mut first = vec![0; 16 << 20];
+    growing.reader(0).read_exact(&mut first).unwrap();
+    assert!(first.chunks(1 << 20).zip(0..).all(|(chunk, number)| chunk == part(number)));
+    assert_eq!(growing.descriptor(), None);
+    (16..20).for_each(|number| writer.write_all(&part(number)).unwrap());
+    let descriptor = writer.finish("m").unwrap();
+    assert_eq!(growing.descriptor(), Some(descriptor.clone()));
+    assert_eq!(Digest::of(&reader.join().unwrap().unwrap()), descriptor.digest);
+    let (mut again, mut reader) = (Vec::new(), growing.reader(19 << 20));
+    assert_eq!(reader.read_to_end(&mut again).unwrap(), 1 << 20);
+    assert!(again == part(19), "a part of it, once more");
+}
+
+#[test]
+fn who_reads_a_blob_that_is_given_up_by_either_side_gets_an_error() {
+    let (_dir, store) = store();
+    for by_writer in [true, false] {
+        let (mut writer, told) = announced(&store);
+        writer.write_all(&vec![7; 17 << 20]).unwrap();
+        let growing = told.recv().unwrap();
+        let mut reader = growing.reader(0);
+        let waiting = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        match by_writer {
+            true => drop(writer),
+            false => growing.give_up(),
+        }
+        assert!(waiting.join().unwrap().unwrap_err().to_string().contains("given up"));
+        assert_eq!(growing.descriptor(), None);
+    }
 }
 
 #[test]
