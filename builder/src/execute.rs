@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, OnceLock};
 
-use hull_image::Store;
+use hull_image::{Announce, Store};
 
 use crate::audit::Audit;
 use crate::cache::Cache;
@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) secrets: mounts::Granted,
     /// `--audit-secrets`.
     pub(crate) audit: Option<Audit>,
+    /// Who is told of the image's large layers while they are written.
+    pub(crate) announce: Option<Announce>,
 }
 
 pub(crate) use mounts::{Granted, SecretSource};
@@ -56,6 +58,8 @@ pub(crate) struct Execution<'a> {
     results: Vec<OnceLock<Layers>>,
     /// Which steps' layers others need as trees.
     trees: Vec<bool>,
+    /// Which steps' layers the image has.
+    of_image: Vec<bool>,
 }
 
 /// Which steps wait, run or are done.
@@ -75,8 +79,8 @@ impl<'a> Execution<'a> {
         events: &'a Events,
     ) -> Self {
         let results = plan.steps.iter().map(|_| OnceLock::new()).collect();
-        let trees = copy::needed_as_trees(plan);
-        Self { store, cache, plan, inputs, runner, settings, events, results, trees }
+        let (trees, of_image) = (copy::needed_as_trees(plan), copy::of_image(plan));
+        Self { store, cache, plan, inputs, runner, settings, events, results, trees, of_image }
     }
 
     /// The same with other settings, nothing done yet.

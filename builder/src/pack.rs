@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hull_image::{LayerRecord, Sealed, Store};
+use hull_image::{BlobWriter, LayerRecord, Sealed, Store};
 use hull_layer::{Change, Effect, Encoding, TimeRule, Written};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
@@ -28,9 +28,10 @@ impl Packing {
     }
 }
 
-/// Packs what a step wrote on top of `below`; the blob is yet to be published.
+/// Packs what a step wrote on top of `below` into `blob`, which is yet to be published.
 pub(crate) fn commit<'a>(
     store: &'a Store,
+    blob: BlobWriter<'a>,
     snapshot: Snapshot,
     below: &Layers,
     packing: Packing,
@@ -41,7 +42,7 @@ pub(crate) fn commit<'a>(
     if let Some(epoch) = packing.epoch {
         set_times(upper.as_fd(), &changes, epoch)?;
     }
-    let written = hull_layer::pack_layer(store, &changes, upper.as_fd(), packing.times(), packing.encoding)?;
+    let written = hull_layer::pack_layer(blob, &changes, upper.as_fd(), packing.times(), packing.encoding)?;
     snapshot.adopt(store, below, layer_record(&written))?;
     Ok(record(written))
 }

@@ -127,6 +127,43 @@ fn a_build_is_pushed_under_its_names() {
     assert!(bed.fails(&["build", "-q", "-t", &nobody, "--push", &context]).contains("push 127.0.0.1:1/a"));
 }
 
+#[test]
+fn a_large_layer_is_sent_while_it_is_built_and_cancelled_when_the_build_fails() {
+    needs!(gate::root());
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    let context = bed.path("context");
+    fs::create_dir(&context).unwrap();
+    let mut seed = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed ^ seed >> 29).to_le_bytes()
+    });
+    fs::write(context.join("noise"), noise.take(4 << 20).flatten().collect::<Vec<u8>>()).unwrap();
+    let dockerfile = |text: &str| fs::write(context.join("Dockerfile"), text).unwrap();
+    let place = context.display().to_string();
+    let names = ["x/app:1", "y/app:2"].map(|name| format!("127.0.0.1:{}/{name}", real.port));
+    dockerfile("FROM scratch\nCOPY noise /\nCOPY --chown=nobody Dockerfile /\n");
+    assert!(bed.fails(&["build", "--push", "-t", &names[0], &place]).contains("nobody"));
+    let repository = bed.path("registry/docker/registry/v2/repositories/x/app");
+    // Of a cancelled upload this registry forgets the bytes and keeps the directory.
+    let uploads = || fs::read_dir(repository.join("_uploads")).unwrap().map_while(Result::ok);
+    let with_data = || uploads().filter(|upload| upload.path().join("data").exists()).count();
+    assert!(repository.join("_uploads").is_dir() && with_data() == 0, "it was begun and is cancelled");
+    assert!(!repository.join("_layers").exists());
+    dockerfile("FROM scratch\nCOPY noise /\n");
+    let mut arguments = vec!["build", "-q", "--no-cache", "--push"];
+    arguments.extend(["-t", &names[0], "-t", &names[1], &place]);
+    let id = bed.ok(&arguments);
+    assert_eq!(with_data(), 0);
+    let other = Bed::new();
+    for name in &names {
+        other.ok(&["pull", name]);
+        assert_eq!(other.ok(&["inspect", "-f", "{{.Id}}", name]), id);
+    }
+    assert_eq!(other.ok(&["fsck"]), "0 problems\n");
+}
+
 /// Makes tokens as a registry's own server does: signed with a key whose certificate the registry trusts.
 struct Tokens {
     key: String,

@@ -25,7 +25,9 @@ use crate::execute::{Execution, Settings};
 use crate::graph::{self, Plan, Resolved};
 use crate::inputs::Inputs;
 use crate::progress::{Event, Progress, Style};
+use crate::registry;
 use crate::snapshot::Layers;
+use crate::steps::run::Runner;
 use crate::workspace::Workspace;
 
 use source::Source;
@@ -93,14 +95,20 @@ fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Resul
         return Err(Error::fact(text));
     }
     source::open_directories(arguments, text, &cache, &mut inputs)?;
-    let id = match carry_out(arguments, (&store, &cache), &workspace, text, &plan, &inputs)? {
+    let runner = options::runner(arguments, &workspace)?;
+    let ahead = output::ahead(arguments);
+    let settings = Settings {
+        announce: ahead.as_ref().map(registry::Ahead::announce),
+        ..options::settings(arguments, &text.place())?
+    };
+    let id = match carry_out(arguments, (&store, &cache), (&runner, &settings), text, &plan, &inputs)? {
         Ok(layers) => describe::describe(arguments, &store, &plan, &inputs, &layers, epoch)?,
         Err(code) => return Ok(code),
     };
     save_file_caches(&inputs);
     store.settle(hull_image::SETTLE_AFTER)?;
     hull_sys::process::umask(mask);
-    output::hand_over(arguments, &store, &id)?;
+    output::hand_over(arguments, &store, &id, ahead.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,13 +143,11 @@ fn resolve(
 fn carry_out(
     arguments: &Arguments,
     (store, cache): (&Store, &Cache<'_>),
-    workspace: &Workspace,
+    (runner, settings): (&Runner<'_>, &Settings),
     text: &Source,
     plan: &Plan,
     inputs: &Inputs,
 ) -> Result<std::result::Result<Layers, ExitCode>> {
-    let runner = options::runner(arguments, workspace)?;
-    let settings = options::settings(arguments, &text.place())?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
     let (progress, events) = Progress::start(style);
     if arguments.explain && !plan.skipped.is_empty() {
@@ -150,7 +156,7 @@ fn carry_out(
     if let (true, Some(context)) = (arguments.explain, &inputs.context) {
         report::dropped(&context.tree)?.into_iter().for_each(|line| events.send(Event::Note(line)));
     }
-    let execution = Execution::new((store, cache), plan, inputs, &runner, &settings, &events);
+    let execution = Execution::new((store, cache), plan, inputs, runner, settings, &events);
     let mut outcome = execution.run();
     if let (Ok(_), true) = (&outcome, arguments.verify_reproducible) {
         events.send(Event::Note("once more, to compare".into()));

@@ -224,6 +224,7 @@ pub(crate) fn settings(arguments: &Arguments, place: &str) -> Result<Settings> {
         place: place.to_owned(),
         audit: arguments.audit_secrets.then(|| Audit::of(&granted(arguments)?)).transpose()?,
         secrets: granted(arguments)?,
+        announce: None,
     })
 }
 

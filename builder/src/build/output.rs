@@ -49,19 +49,41 @@ pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// What sends large layers while they are written, if the image is to be pushed: to the first place that it goes to.
+///
+/// Not where a build is looked over once it is done, and pushed only if nothing is found.
+pub(crate) fn ahead(arguments: &Arguments) -> Option<registry::Ahead> {
+    if arguments.audit_secrets || arguments.verify_reproducible {
+        return None;
+    }
+    let outputs = arguments.output.iter().filter_map(|text| Output::parse(text).ok());
+    let pushed =
+        outputs.filter_map(|output| if let Output::Push(names) = output { Some(names) } else { None });
+    let tags = arguments.accepted.push.then(Vec::new);
+    let names = pushed.chain(tags).next()?;
+    let first = names.first().or(arguments.tag.first())?;
+    // A name that is none is told of when the image gets it.
+    Some(registry::Ahead::new(first.parse().ok()?, options::registry(arguments)))
+}
+
 /// Writes everything that the command line asks for, and tells the image's id.
-pub(crate) fn hand_over(arguments: &Arguments, store: &Store, built: &Built) -> Result<()> {
+pub(crate) fn hand_over(
+    arguments: &Arguments,
+    store: &Store,
+    built: &Built,
+    ahead: Option<&registry::Ahead>,
+) -> Result<()> {
     let mut to_stdout = false;
     for text in &arguments.output {
         let output = Output::parse(text)?;
         to_stdout |= output.is_stdout();
         match output {
-            Output::Push(names) => push(arguments, store, built, &names)?,
+            Output::Push(names) => push(arguments, store, built, (&names, ahead))?,
             output => output.write(store, built, options::epoch(arguments)?)?,
         }
     }
     if arguments.accepted.push {
-        push(arguments, store, built, &[])?;
+        push(arguments, store, built, (&[], ahead))?;
     }
     let id = built.config.digest.to_string();
     if let Some(path) = &arguments.iidfile {
@@ -154,13 +176,18 @@ fn names(text: &str) -> Vec<String> {
 }
 
 /// Sends the image to where these names are, or those that it has.
-fn push(arguments: &Arguments, store: &Store, built: &Built, names: &[String]) -> Result<()> {
+fn push(
+    arguments: &Arguments,
+    store: &Store,
+    built: &Built,
+    (names, ahead): (&[String], Option<&registry::Ahead>),
+) -> Result<()> {
     let given = names.iter().map(|name| name.parse()).collect::<std::result::Result<Vec<Reference>, _>>()?;
     let options = options::registry(arguments);
     let image = store.image(&built.manifest, None)?;
     for target in if given.is_empty() { &built.names } else { &given } {
         let from = pull::sources(store, &image, target);
-        let sent = registry::push(store, &built.manifest, target, &from, &options);
+        let sent = registry::push(store, &built.manifest, target, (&from, ahead), &options);
         sent.map_err(|error| Error::fact(format!("push {target}: {}", super::with_causes(&error))))?;
         pull::remember(store, &image, target);
         if !arguments.quiet {

@@ -82,7 +82,8 @@ fn pack(
 ) -> Result<(hull_image::Digest, Descriptor), Box<dyn std::error::Error>> {
     let (changes, _) = diff::changes(store, place)?;
     let upper = containers::open_directory(&place.dir.join("upper"))?;
-    let written = pack_layer(store, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
+    let blob = store.blob_writer()?;
+    let written = pack_layer(blob, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
     let layer = written.blob.descriptor().clone();
     hull_image::publish(vec![written.blob])?;
     Ok((written.diff_id, layer))

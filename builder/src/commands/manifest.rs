@@ -171,7 +171,7 @@ fn send(store: &Store, push: &Push) -> Result<(), Failure> {
     read(store, &push.name)?;
     let descriptor = store.find(&push.name.to_string())?.descriptor;
     let target = push.destination.as_ref().unwrap_or(&push.name);
-    registry::push(store, &descriptor, target, &[], &push.registry.options()?)?;
+    registry::push(store, &descriptor, target, (&[], None), &push.registry.options()?)?;
     println!("{}", descriptor.digest);
     if push.purge {
         store.untag(&push.name)?;

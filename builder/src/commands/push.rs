@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let descriptor = if arguments.platform.is_some() { &image.descriptor } else { &tagged.descriptor };
         let target = arguments.destination.as_ref().unwrap_or(&name);
         let from = sources(&store, &image, target);
-        let sent = registry::push(&store, descriptor, target, &from, &options)?;
+        let sent = registry::push(&store, descriptor, target, (&from, None), &options)?;
         remember(&store, &image, target);
         if arguments.quiet {
             println!("{target}");

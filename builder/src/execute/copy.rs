@@ -52,7 +52,7 @@ impl<'a> Execution<'a> {
         }
         let lines = lines.finish()?;
         let mut earlier = self.earlier(place, key, selected);
-        let mut layer = LayerWriter::new(self.store, packing.times(), packing.encoding)?;
+        let mut layer = LayerWriter::new(self.blob(id)?, packing.times(), packing.encoding)?;
         if let Some(blocks) = earlier.blocks.take() {
             layer.reuse(blocks);
         }
@@ -164,6 +164,17 @@ impl Read for Tee {
         }
         Ok(count)
     }
+}
+
+/// Which steps' layers the image has; those of other stages stay here.
+pub(super) fn of_image(plan: &Plan) -> Vec<bool> {
+    let mut of_image = vec![false; plan.steps.len()];
+    let mut root = &plan.root;
+    while let Root::Step(id) = root {
+        of_image[*id] = true;
+        root = &plan.steps[*id].root;
+    }
+    of_image
 }
 
 /// Which steps leave something that another step needs as a tree: all below a RUN, WORKDIR or ADD, and what is read from.

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use hull_image::{Lock, Sealed};
+use hull_image::{Announce, BlobWriter, Lock, Sealed};
 
 use super::Execution;
 use super::finish::Finished;
@@ -91,9 +91,9 @@ impl<'a> Execution<'a> {
             Action::Workdir(action) => {
                 let snapshot = Snapshot::writable(self.store, below)?;
                 workdir::make(snapshot.root(), action)?;
-                pack::commit(self.store, snapshot, below, self.settings.packing)
+                pack::commit(self.store, self.blob(id)?, snapshot, below, self.settings.packing)
             }
-            Action::Copy(copy) if copy.add => self.add(copy, below, &selected),
+            Action::Copy(copy) if copy.add => self.add(id, copy, below, &selected),
             Action::Copy(copy) => self.copy(id, (copy, key), place, below, &selected),
             Action::Run(run) => self.run_command(id, run, below, selected),
         }
@@ -102,6 +102,7 @@ impl<'a> Execution<'a> {
     /// ADD writes into a mounted snapshot: only there archives find out what they meet.
     fn add(
         &self,
+        id: StepId,
         copy: &CopyAction,
         below: &Layers,
         selected: &Selected<'_>,
@@ -132,7 +133,16 @@ impl<'a> Execution<'a> {
             drop(std::fs::remove_dir_all(&place));
             outcome?;
         }
-        pack::commit(self.store, snapshot, base, self.settings.packing)
+        pack::commit(self.store, self.blob(id)?, snapshot, base, self.settings.packing)
+    }
+
+    /// The blob that a step's layer goes into; of one that the image has, those who want to send it are told early.
+    pub(super) fn blob(&self, id: StepId) -> Result<BlobWriter<'a>> {
+        let mut blob = self.store.blob_writer()?;
+        if let (Some(announce), true) = (&self.settings.announce, self.of_image[id]) {
+            blob.announce(Announce::clone(announce));
+        }
+        Ok(blob)
     }
 
     fn run_command(
@@ -153,7 +163,7 @@ impl<'a> Execution<'a> {
             self.events.send(Event::Log { step: id, line });
         };
         self.runner.run(&snapshot, run, (mounts.prepared, mounts.env), &mut lines)?;
-        pack::commit(self.store, snapshot, below, self.settings.packing)
+        pack::commit(self.store, self.blob(id)?, snapshot, below, self.settings.packing)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Redirects, authorisation and retries are decided here and nowhere else: a credential belongs to one origin and goes
 //! to no other (security rule R21); every body is checked against its digest by the store.
 
+mod ahead;
 mod auth;
 mod challenge;
 mod credentials;
@@ -11,7 +12,9 @@ mod error;
 mod pull;
 mod push;
 mod transport;
+mod upload;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
 pub(crate) use endpoint::Origin;
 pub(crate) use error::{Error, Result};

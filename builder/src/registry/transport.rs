@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hull_image::Growing;
 use ureq::http::{self, HeaderMap};
 use ureq::{Agent, SendBody};
 
@@ -26,6 +27,53 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     /// A part of a file.
     File(File, Range<u64>),
+    /// A part of a blob that is still being written, or what there will be of it; its length is not known yet.
+    Growing(Growing, Range<u64>),
+}
+
+impl Body {
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::File(_, part) => Some(part.end - part.start),
+            Self::Growing(..) => None,
+        }
+    }
+
+    /// All of it, from its beginning.
+    fn reader(&self) -> Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::None => Box::new(std::io::empty()),
+            Self::Bytes(bytes) => Box::new(&bytes[..]),
+            Self::File(file, part) => {
+                let mut file: &File = file;
+                let found = file.seek(SeekFrom::Start(part.start));
+                found.map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
+                Box::new(file.take(part.end - part.start))
+            }
+            Self::Growing(blob, part) => {
+                let reader = blob.reader(part.start).take(part.end - part.start);
+                Box::new(UntilGivenUp { blob, reader })
+            }
+        })
+    }
+}
+
+/// Ends where the blob is given up: a request that breaks off could not be told from one that goes on, and registries
+/// would not cancel its upload. Who sends it asks whether the blob was.
+struct UntilGivenUp<'a, R> {
+    blob: &'a Growing,
+    reader: R,
+}
+
+impl<R: Read> Read for UntilGivenUp<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.reader.read(buffer) {
+            Err(_) if self.blob.is_given_up() => Ok(0),
+            outcome => outcome,
+        }
+    }
 }
 
 /// A request.
@@ -192,30 +240,15 @@ impl Wire {
         if let Some(secret) = authorization {
             builder = builder.header("authorization", secret.reveal());
         }
-        let length = match &request.body {
-            Body::None => 0,
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, part) => part.end - part.start,
-        };
-        // A request of these methods has a body, if only an empty one: its length must be told.
+        // A request of these methods has a body, if only an empty one: its length must be told where it is known.
         let sends = matches!(request.method, "POST" | "PUT" | "PATCH");
-        if sends {
+        if let (true, Some(length)) = (sends, request.body.length()) {
             builder = builder.header("content-length", length);
         }
-        let mut file = match &request.body {
-            Body::File(file, part) => {
-                let mut file: &File = file;
-                let found = file.seek(SeekFrom::Start(part.start));
-                found.map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
-                Some(file.take(length))
-            }
-            _ => None,
-        };
-        let mut bytes: &[u8] = if let Body::Bytes(bytes) = &request.body { bytes } else { b"" };
-        let source: &mut dyn Read = if let Some(file) = &mut file { file } else { &mut bytes };
+        let mut source = request.body.reader()?;
         let refuse = |e: http::Error| Error::Rule(format!("{}: {e}", redacted(url)));
         let outcome = match sends {
-            true => self.agent.run(builder.body(SendBody::from_reader(source)).map_err(refuse)?),
+            true => self.agent.run(builder.body(SendBody::from_reader(&mut source)).map_err(refuse)?),
             false => self.agent.run(builder.body(()).map_err(refuse)?),
         };
         let failed = |source| Error::Unreachable {

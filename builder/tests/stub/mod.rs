@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex};
 pub struct Got {
     pub line: String,
     pub headers: BTreeMap<String, String>,
+    /// What was read of its body; empty where requests are remembered.
+    pub body: Vec<u8>,
 }
 
-/// What the stub says: status, headers, body, and how much of the body it sends.
+/// What the stub says: status, headers, body, and how much of the body it sends; without a status it hangs up.
 pub struct Say {
     pub status: &'static str,
     pub headers: Vec<(&'static str, String)>,
@@ -41,16 +43,24 @@ pub struct Stub {
 
 impl Stub {
     pub fn new(script: impl Fn(&Got, usize) -> Say + Send + Sync + 'static) -> Self {
+        Self::hasty(|_, _| usize::MAX, script)
+    }
+
+    /// One that reads only so many bytes of a request's body before it answers.
+    pub fn hasty(
+        reads: impl Fn(&Got, usize) -> usize + Send + Sync + 'static,
+        script: impl Fn(&Got, usize) -> Say + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        let script = Arc::new(script);
+        let (script, reads) = (Arc::new(script), Arc::new(reads));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+                let (log, script, reads) = (Arc::clone(&log), Arc::clone(&script), Arc::clone(&reads));
                 // A client that hangs up is part of the game.
-                std::thread::spawn(move || drop(serve(stream, &log, &*script)));
+                std::thread::spawn(move || drop(serve(stream, &log, (&*reads, &*script))));
             }
         });
         Self { port, seen }
@@ -72,7 +82,7 @@ impl Stub {
 fn serve(
     stream: TcpStream,
     log: &Mutex<Vec<Got>>,
-    script: &impl Fn(&Got, usize) -> Say,
+    (reads, script): (&impl Fn(&Got, usize) -> usize, &impl Fn(&Got, usize) -> Say),
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
@@ -84,14 +94,17 @@ fn serve(
         let Some((name, value)) = text.trim_end().split_once(": ") else { break };
         headers.insert(name.to_lowercase(), value.to_owned());
     }
-    let length: u64 = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
-    let got = Got { line: line.trim_end().trim_end_matches(" HTTP/1.1").to_owned(), headers };
+    let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    let mut got = Got { line, headers, body: Vec::new() };
     let mut all = log.lock().unwrap();
     let before = all.iter().filter(|old| old.line == got.line).count();
     all.push(got.clone());
     drop(all);
+    got.body = body(&mut reader, &got.headers, reads(&got, before))?;
     let say = script(&got, before);
+    if say.status.is_empty() {
+        return Ok(());
+    }
     let mut stream = stream;
     write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", say.status, say.body.len())?;
     for (name, value) in &say.headers {
@@ -102,4 +115,32 @@ fn serve(
         stream.write_all(&say.body[..say.cut.unwrap_or(say.body.len())])?;
     }
     stream.flush()
+}
+
+/// Reads a request's body, of known length or in chunks; not much more of it than `most` bytes.
+fn body(
+    reader: &mut impl BufRead,
+    headers: &BTreeMap<String, String>,
+    most: usize,
+) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if headers.get("transfer-encoding").is_none_or(|how| how != "chunked") {
+        let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        reader.take(length.min(most as u64)).read_to_end(&mut body)?;
+        return Ok(body);
+    }
+    while body.len() < most {
+        let mut size = String::new();
+        reader.read_line(&mut size)?;
+        let size = u64::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
+        let read = reader.take(size).read_to_end(&mut body)?;
+        reader.read_line(&mut String::new())?;
+        if read as u64 != size {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if size == 0 {
+            break;
+        }
+    }
+    Ok(body)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-use hull_image::{BlobWriter, Digest, Hasher, Sealed, Store};
+use hull_image::{BlobWriter, Digest, Hasher, Sealed};
 
 use crate::blocks::{Known, Recorded};
 use crate::compress::{Compressor, Encoding};
@@ -64,17 +64,17 @@ fn file(
     Ok(entry.size())
 }
 
-/// Packs changes for the store.
+/// Packs changes into a blob of the store.
 ///
 /// The bytes depend on the changes, the times and the encoding alone, not on the machine or its number of processors.
 pub fn pack_layer<'a>(
-    store: &'a Store,
+    blob: BlobWriter<'a>,
     changes: &[Change],
     root: BorrowedFd<'_>,
     times: TimeRule,
     encoding: Encoding,
 ) -> Result<Written<'a>> {
-    let mut layer = LayerWriter::new(store, times, encoding)?;
+    let mut layer = LayerWriter::new(blob, times, encoding)?;
     let mut links = HashMap::new();
     for change in changes {
         layer.cut_before(&change.path, change.size())?;
@@ -119,9 +119,9 @@ pub struct Written<'a> {
 }
 
 impl<'a> LayerWriter<'a> {
-    /// Begins a layer.
-    pub fn new(store: &'a Store, times: TimeRule, encoding: Encoding) -> Result<Self> {
-        let sink = Compressor::new(store.blob_writer()?, encoding)?;
+    /// Begins a layer, whose archive is compressed into `blob`.
+    pub fn new(blob: BlobWriter<'a>, times: TimeRule, encoding: Encoding) -> Result<Self> {
+        let sink = Compressor::new(blob, encoding)?;
         let tar = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new() }, times);
         Ok(Self { tar, encoding, packed: Packed::default(), after_large: false })
     }
