@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
-const MAGIC: &[u8; 8] = b"hullbk03";
+const MAGIC: &[u8; 8] = b"hullbk04";
 const RECORD: usize = 32 + 4 + 4;
 /// Longest member that is believed in, in bytes: a block that did not shrink, and its frame.
 const LONGEST: u32 = (1 << 20) + (64 << 10);
@@ -24,11 +24,21 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// What a block is found by: its bytes, and how they were compressed.
-    pub(crate) fn content_of(block: &[u8], quick: bool) -> Sum {
-        let mut sum: Sum = Sha256::digest(block).into();
-        sum[0] ^= u8::from(quick);
-        sum
+    /// What a block is found by.
+    pub(crate) fn content_of(block: &[u8]) -> Sum {
+        Sha256::digest(block).into()
+    }
+
+    /// What a block is found by that is compressed for speed, where a digest would cost a sixth of the compression:
+    /// checksums of its parts, which prove nothing.
+    ///
+    /// They are digested, so that nobody can choose what comes of them: no other block is found by them.
+    pub(crate) fn content_of_quick(block: &[u8]) -> Sum {
+        let mut digest = Sha256::new_with_prefix(b"quick");
+        for part in block.chunks(block.len().div_ceil(8).max(1)) {
+            digest.update(libdeflater::crc32(part).to_le_bytes());
+        }
+        digest.finalize().into()
     }
 
     /// A block that nobody looks for: its member only counts for where the next ones are.
@@ -84,12 +94,13 @@ impl Known {
         Some(Self { archive, blocks })
     }
 
-    /// The member of the block with this digest, if the archive still has it unharmed.
-    pub(crate) fn find(&self, content: &Sum) -> Option<Vec<u8>> {
+    /// Reads the member of the block with this digest into `room`, if the archive still has it unharmed and it fits;
+    /// gives its size.
+    pub(crate) fn find(&self, content: &Sum, room: &mut [u8]) -> Option<usize> {
         let (offset, length, wanted) = self.blocks.get(content)?;
-        let mut member = vec![0; *length as usize];
-        self.archive.read_exact_at(&mut member, *offset).ok()?;
-        (libdeflater::crc32(&member) == *wanted).then_some(member)
+        let member = room.get_mut(..*length as usize)?;
+        self.archive.read_exact_at(member, *offset).ok()?;
+        (libdeflater::crc32(member) == *wanted).then_some(member.len())
     }
 }
 
@@ -121,6 +132,10 @@ mod tests {
         all
     }
 
+    fn is_found(known: &Known, part: &[u8]) -> bool {
+        known.find(&Recorded::content_of(part), &mut vec![0; LONGEST as usize]).is_some()
+    }
+
     fn parts() -> Vec<Vec<u8>> {
         (0..4u8).map(|part| (0..300_000u32).map(|n| (n % (251 - u32::from(part))) as u8).collect()).collect()
     }
@@ -133,8 +148,7 @@ mod tests {
         // A changed byte in the earlier archive's members would show if they were not taken from there.
         let (mut alone, alone_records) = archive(&changed, None);
         let known = Known::decode(&encode(5, &records), 5, first).unwrap();
-        let found =
-            changed.iter().filter(|part| known.find(&Recorded::content_of(part, false)).is_some()).count();
+        let found = changed.iter().filter(|part| is_found(&known, part)).count();
         assert_eq!(found, 3, "all but the changed one");
         let (mut with, with_records) = archive(&changed, Some(known));
         assert!(bytes(&mut with) == bytes(&mut alone) && with_records == alone_records);
@@ -152,9 +166,10 @@ mod tests {
         let parts = vec![parts()[0].clone(), noise, parts()[1].clone()];
         let (first, records) = archive(&parts, None);
         let known = Known::decode(&encode(5, &records), 5, first).unwrap();
-        let found = |part: &Vec<u8>| known.find(&Recorded::content_of(part, false)).is_some();
-        assert_eq!(parts.iter().map(found).collect::<Vec<_>>(), [true, false, true]);
-        assert!(known.find(&Sum::default()).is_some(), "its place in the archive is counted");
+        let found = parts.iter().map(|part| is_found(&known, part));
+        assert_eq!(found.collect::<Vec<_>>(), [true, false, true]);
+        let mut room = vec![0; LONGEST as usize];
+        assert!(known.find(&Sum::default(), &mut room).is_some(), "its place in the archive is counted");
     }
 
     #[test]
@@ -162,8 +177,56 @@ mod tests {
         let (first, records) = archive(&parts(), None);
         first.write_all_at(&[1; 64], 40).unwrap();
         let known = Known::decode(&encode(5, &records), 5, first).unwrap();
-        assert!(known.find(&Recorded::content_of(&parts()[0], false)).is_none());
-        assert!(known.find(&Recorded::content_of(&parts()[3], false)).is_some());
+        assert!(!is_found(&known, &parts()[0]));
+        assert!(is_found(&known, &parts()[3]));
+    }
+
+    #[test]
+    fn blocks_that_were_compressed_for_speed_are_taken_over_if_they_are_the_same() {
+        let quickly = |parts: &[Vec<u8>], known: Option<Known>| {
+            let mut compressor = Compressor::with_threads(Vec::new(), Encoding::Gzip(4), 2).unwrap();
+            compressor.hurry(true);
+            known.into_iter().for_each(|known| compressor.reuse(known));
+            for part in parts {
+                compressor.may_cut(true).unwrap();
+                compressor.write_all(part).unwrap();
+            }
+            compressor.finish_blocks().unwrap()
+        };
+        let written = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file
+        };
+        let (first, records) = quickly(&parts(), None);
+        // A member with one empty block before its end is another way to write the same: it shows where it is taken.
+        let marked = |member: &[u8]| {
+            let (head, rest) = member.split_at(10);
+            [head, &[0, 0, 0, 0xff, 0xff], rest].concat()
+        };
+        let ends: Vec<usize> = records
+            .iter()
+            .scan(0, |end, record| {
+                *end += record.length as usize;
+                Some(*end)
+            })
+            .collect();
+        let members: Vec<Vec<u8>> = ends
+            .iter()
+            .enumerate()
+            .map(|(n, end)| first[n.checked_sub(1).map_or(0, |n| ends[n])..*end].to_vec())
+            .collect();
+        // The second record leads to another block's member, as if both had the same checksums.
+        let earlier = [marked(&members[0]), members[2].clone(), members[2].clone(), marked(&members[3])];
+        let of_earlier: Vec<Recorded> = earlier
+            .iter()
+            .zip(&records)
+            .map(|(member, record)| Recorded::new(record.content, member))
+            .collect();
+        let known = Known::decode(&encode(4, &of_earlier), 4, written(&earlier.concat())).unwrap();
+        let (again, _) = quickly(&parts(), Some(known));
+        let expected = [&earlier[0], &members[1], &members[2], &earlier[3]].map(Vec::as_slice).concat();
+        assert!(again == expected);
     }
 
     #[test]

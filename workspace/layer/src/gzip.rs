@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use libdeflater::{CompressionLvl, Compressor as Deflate};
+use libdeflater::{CompressionLvl, Compressor as Deflate, Decompressor as Inflate};
 
 use crate::blocks::{Known, Recorded};
 
@@ -33,8 +33,8 @@ pub(crate) struct Gzip<W> {
     waiting: VecDeque<Receiver<Done>>,
     known: Option<Arc<Known>>,
     recorded: Vec<Recorded>,
-    /// Blocks that were written.
-    spare: Vec<Vec<u8>>,
+    /// Blocks that were written, and where their members were made: both are filled again.
+    spare: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<W: Write> Gzip<W> {
@@ -80,12 +80,12 @@ impl<W: Write> Gzip<W> {
     /// Hands a full block to the pool, and writes what is ready when too much waits.
     fn submit(&mut self) -> io::Result<()> {
         self.any = true;
-        let empty = self.spare.pop().unwrap_or_default();
+        let (empty, room) = self.spare.pop().unwrap_or_default();
         let block = std::mem::replace(&mut self.block, empty);
         let start = || Pool::start(self.level, self.threads.clamp(1, 16), self.known.as_ref());
         let pool = self.pool.get_or_insert_with(start);
         let (give, take) = sync_channel(1);
-        pool.give((block, self.quick), give)?;
+        pool.give(Job { block, quick: self.quick, room, answer: give })?;
         self.waiting.push_back(take);
         while self.waiting.len() > 2 * self.threads {
             self.write_oldest()?;
@@ -96,11 +96,12 @@ impl<W: Write> Gzip<W> {
     fn write_oldest(&mut self) -> io::Result<()> {
         let Some(oldest) = self.waiting.pop_front() else { return Ok(()) };
         let ended = |_| io::Error::other("a compression thread ended early");
-        let (member, recorded, mut block) = oldest.recv().map_err(ended)?;
-        block.clear();
-        self.spare.push(block);
+        let Done { mut block, room, size, recorded } = oldest.recv().map_err(ended)?;
         self.recorded.push(recorded);
-        self.sink.write_all(&member)
+        self.sink.write_all(&room[..size])?;
+        block.clear();
+        self.spare.push((block, room));
+        Ok(())
     }
 
     pub(crate) fn finish(mut self) -> io::Result<(W, Vec<Recorded>)> {
@@ -109,18 +110,32 @@ impl<W: Write> Gzip<W> {
         }
         // An empty stream still is one member.
         if !self.block.is_empty() || !self.any {
-            let (member, recorded) =
-                Member::new(self.level).member((&self.block, self.quick), self.known.as_deref());
+            let mut room = Vec::new();
+            let mut member = Member::new(self.level);
+            let (size, recorded) = member.write((&self.block, self.quick), self.known.as_deref(), &mut room);
             self.recorded.push(recorded);
-            self.sink.write_all(&member)?;
+            self.sink.write_all(&room[..size])?;
         }
         Ok((self.sink, self.recorded))
     }
 }
 
-/// A member, what later archives need to take it from here, and the block, which is filled again.
-type Done = (Vec<u8>, Recorded, Vec<u8>);
-type Job = (Vec<u8>, bool, SyncSender<Done>);
+/// A block to compress, and where to.
+struct Job {
+    block: Vec<u8>,
+    quick: bool,
+    room: Vec<u8>,
+    answer: SyncSender<Done>,
+}
+
+/// The member of a block: the beginning of `room`.
+struct Done {
+    block: Vec<u8>,
+    room: Vec<u8>,
+    size: usize,
+    /// What later archives need to take it from here.
+    recorded: Recorded,
+}
 
 /// Threads that compress blocks; they end when the pool is dropped.
 struct Pool {
@@ -141,9 +156,9 @@ impl Pool {
         Self { jobs: Some(jobs), threads }
     }
 
-    fn give(&self, (block, quick): (Vec<u8>, bool), answer: SyncSender<Done>) -> io::Result<()> {
+    fn give(&self, job: Job) -> io::Result<()> {
         let jobs = self.jobs.as_ref().expect("the queue lives as long as the pool");
-        jobs.send((block, quick, answer)).map_err(|_| io::Error::other("all compression threads ended early"))
+        jobs.send(job).map_err(|_| io::Error::other("all compression threads ended early"))
     }
 }
 
@@ -164,10 +179,10 @@ fn work(queue: &Mutex<Receiver<Job>>, level: i32, known: Option<&Known>) {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok((block, quick, answer)) = job else { return };
-        let (done, recorded) = member.member((&block, quick), known);
+        let Ok(Job { block, quick, mut room, answer }) = job else { return };
+        let (size, recorded) = member.write((&block, quick), known, &mut room);
         // Nobody waits any more: the whole stream was given up.
-        let _ = answer.send((done, recorded, block));
+        let _ = answer.send(Done { block, room, size, recorded });
     }
 }
 
@@ -176,50 +191,62 @@ struct Member {
     normal: Deflate,
     quick: Deflate,
     store: Deflate,
-    /// Where members are made.
-    room: Vec<u8>,
+    /// What a member was that an earlier archive has.
+    inflate: Inflate,
+    inflated: Vec<u8>,
 }
 
 impl Member {
     fn new(level: i32) -> Self {
         let deflate = |level: i32| Deflate::new(CompressionLvl::new(level.clamp(0, 12)).unwrap_or_default());
-        Self { normal: deflate(level), quick: deflate(1), store: deflate(0), room: Vec::new() }
+        let (normal, quick, store) = (deflate(level), deflate(1), deflate(0));
+        Self { normal, quick, store, inflate: Inflate::new(), inflated: Vec::new() }
     }
 
-    /// The member of a block: an earlier archive's, if it has the same block.
-    fn member(&mut self, (block, quick): (&[u8], bool), known: Option<&Known>) -> (Vec<u8>, Recorded) {
-        if self.is_incompressible(block) {
-            // To make it again costs no more than to find it.
-            let member = Self::write(&mut self.store, &mut self.room, block);
-            let recorded = Recorded::unfound(&member);
-            return (member, recorded);
-        }
-        let content = Recorded::content_of(block, quick);
-        let earlier = known.and_then(|known| known.find(&content));
-        let deflate = if quick { &mut self.quick } else { &mut self.normal };
-        let member = earlier.unwrap_or_else(|| Self::write(deflate, &mut self.room, block));
-        let recorded = Recorded::new(content, &member);
-        (member, recorded)
-    }
-
-    fn write(deflate: &mut Deflate, room: &mut Vec<u8>, block: &[u8]) -> Vec<u8> {
-        let bound = deflate.gzip_compress_bound(block.len());
+    /// Writes the member of a block to the beginning of `room`, an earlier archive's if it has the same block; gives its
+    /// size.
+    ///
+    /// `room` only grows: what is behind the member is not cleared each time.
+    fn write(
+        &mut self,
+        (block, quick): (&[u8], bool),
+        known: Option<&Known>,
+        room: &mut Vec<u8>,
+    ) -> (usize, Recorded) {
+        let bound = self.store.gzip_compress_bound(block.len());
         if room.len() < bound {
             room.resize(bound, 0);
         }
-        let size = deflate.gzip_compress(block, room).expect("the bound is large enough");
-        room[..size].to_vec()
+        let compressed = |deflate: &mut Deflate, room: &mut [u8]| {
+            deflate.gzip_compress(block, room).expect("the bound is large enough")
+        };
+        if self.is_incompressible(block, room) {
+            // To make it again costs no more than to find it.
+            let size = compressed(&mut self.store, room);
+            return (size, Recorded::unfound(&room[..size]));
+        }
+        let content = if quick { Recorded::content_of_quick(block) } else { Recorded::content_of(block) };
+        let earlier = known.and_then(|known| known.find(&content, room));
+        let earlier = earlier.filter(|size| !quick || self.is_of(&room[..*size], block));
+        let deflate = if quick { &mut self.quick } else { &mut self.normal };
+        let size = earlier.unwrap_or_else(|| compressed(deflate, room));
+        (size, Recorded::new(content, &room[..size]))
+    }
+
+    /// Whether a member is that of a block: quick blocks are found by checksums, which don't prove it.
+    fn is_of(&mut self, member: &[u8], block: &[u8]) -> bool {
+        self.inflated.resize(block.len(), 0);
+        self.inflate.gzip_decompress(member, &mut self.inflated) == Ok(block.len()) && self.inflated == block
     }
 
     /// Three samples that level 1 cannot shrink by a fiftieth speak for the whole block.
-    fn is_incompressible(&mut self, block: &[u8]) -> bool {
+    fn is_incompressible(&mut self, block: &[u8], room: &mut [u8]) -> bool {
         if block.len() < 4 * SAMPLE {
             return false;
         }
-        let mut room = vec![0; self.quick.deflate_compress_bound(SAMPLE)];
         [0, block.len() / 2, block.len() - SAMPLE].iter().all(|start| {
             let sample = &block[*start..start + SAMPLE];
-            let size = self.quick.deflate_compress(sample, &mut room).unwrap_or(SAMPLE);
+            let size = self.quick.deflate_compress(sample, room).unwrap_or(SAMPLE);
             size > SAMPLE - SAMPLE / 50
         })
     }
