@@ -4,7 +4,6 @@
 
 mod task_client;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -188,21 +187,13 @@ fn many_waits_leave_room_for_other_calls() {
 #[test]
 fn orphans_are_reaped_and_no_exit_is_missed() {
     needs!(root());
-    // Orphans of a container without a pid namespace of its own are the shim's.
     let script = "i=0; while [ $i -lt 2000 ]; do (true &) ; i=$((i+1)); done; exit 6";
-    let bundle = Bundle::shell(script).with(|config| {
-        let all = config["linux"]["namespaces"].as_array().unwrap().clone();
-        config["linux"]["namespaces"] = all.into_iter().filter(|one| one["type"] != "pid").collect();
-    });
+    let bundle = Bundle::shell(script).with(without_pid_namespace);
     let mut shim = Shim::start(bundle);
     shim.run();
     assert_eq!(shim.wait(""), 6);
     let pid = shim.pid();
-    let zombies = || {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children.split_whitespace().count()
-    };
-    assert!(eventually(LIMIT, || zombies() == 0));
+    assert!(eventually(LIMIT, || children(pid) == 0));
     shim.delete();
     shim.shut_down();
 }
