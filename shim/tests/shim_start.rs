@@ -238,7 +238,7 @@ fn each_container_of_a_large_pod_ends_alone() {
     let root = first.root();
     let mut shim = Shim::start(annotate(first));
     shim.run();
-    let others: Vec<Bundle> = (0..20).map(|_| annotate(Bundle::on(&root, &["/bin/sleep", "1000"]))).collect();
+    let others: Vec<Bundle> = (1..50).map(|_| annotate(Bundle::on(&root, &["/bin/sleep", "1000"]))).collect();
     let mut running = Vec::new();
     for other in others {
         let answer = action(&our_shim(), &other, &shim.place, "start", b"");
