@@ -89,10 +89,30 @@ impl Builder {
         command
     }
 
+    /// Builds a case cold and pushes it; one command, or two by a shell.
+    pub fn build_and_push(&self, case: &Case, context: &Path, registry: &Registry) -> Command {
+        let mut build = self.build(case, context, true);
+        if self.is_hull {
+            build.args(["--push", "-t", &self.pushed_name(case, registry)]);
+            return build;
+        }
+        let words = |command: &Command| {
+            let all = std::iter::once(command.get_program()).chain(command.get_args());
+            all.map(|word| format!("'{}' ", word.display())).collect::<String>()
+        };
+        let mut both = Command::new("/bin/sh");
+        both.arg("-ec").arg(format!("{}\n{}", words(&build), words(&self.push(case, registry))));
+        both
+    }
+
+    fn pushed_name(&self, case: &Case, registry: &Registry) -> String {
+        format!("{}/{}/{}:1", registry.address, self.name, case.name)
+    }
+
     /// Pushes what was built of a case.
     pub fn push(&self, case: &Case, registry: &Registry) -> Command {
         let mut command = self.command();
-        let name = format!("{}/{}/{}:1", registry.address, self.name, case.name);
+        let name = self.pushed_name(case, registry);
         if self.is_hull {
             let mut tag = self.command();
             call(tag.args(["tag", case.name, &name]), LIMIT).done();
@@ -114,11 +134,12 @@ impl Builder {
     }
 }
 
-/// Debian's registry on loopback.
+/// Debian's registry on loopback, with a store of its own that goes with it.
 pub struct Registry {
     /// host:port
     pub address: String,
     process: Child,
+    root: PathBuf,
 }
 
 impl Registry {
@@ -136,9 +157,17 @@ impl Registry {
         let mut command = Command::new(program);
         command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().ok()?;
-        let registry = Self { address, process };
+        let registry = Self { address, process, root };
         eventually(Duration::from_secs(10), || TcpStream::connect(&registry.address).is_ok())
             .then_some(registry)
+    }
+
+    /// The processor time that it took so far, in seconds.
+    pub fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        // User and system time: the fields 14 and 15, in hundredths of a second.
+        fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
     }
 }
 
@@ -147,6 +176,7 @@ impl Drop for Registry {
         // It ends with this program at the latest; nothing is lost with it.
         drop(self.process.kill());
         drop(self.process.wait());
+        drop(fs::remove_dir_all(&self.root));
     }
 }
 
