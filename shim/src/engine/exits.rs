@@ -1,6 +1,6 @@
 //! Signals and ended children.
 
-use hull_sys::process::{self, WaitStatus};
+use hull_sys::process::{self, Pid, WaitStatus};
 use hull_sys::signal;
 
 use std::os::fd::AsFd;
@@ -69,9 +69,11 @@ impl Engine {
     /// The process `pid` is the one of `key`: it is watched from now on, or has ended already.
     pub(super) fn claim(&mut self, pid: u32, key: &Key) {
         let Ok(pid) = i32::try_from(pid) else { return };
+        // The end of an earlier process of this number says nothing of one that is our child now.
+        let lives = !self.children.contains_key(&pid) && process::is_child(Pid::from_raw(pid));
         match self.unclaimed.remove(&pid) {
-            Some(exit) => self.process_ended(key, exit),
-            None => drop(self.children.insert(pid, Watched::Process(key.clone()))),
+            Some(exit) if !lives => self.process_ended(key, exit),
+            _ => drop(self.children.insert(pid, Watched::Process(key.clone()))),
         }
     }
 

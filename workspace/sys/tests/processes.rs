@@ -221,7 +221,9 @@ fn orphans_come_to_the_subreaper_and_die_with_their_parent_when_they_asked_to() 
     let orphan = Pid::from_raw(said.parse().unwrap());
     let pidfd = process::pidfd_open(orphan).unwrap();
     assert!(poll::wait_readable(pidfd.as_fd(), Some(a_minute())).unwrap());
+    assert!(process::is_child(orphan), "it is to be reaped");
     assert_eq!(process::wait_any_child().unwrap(), Some((orphan, WaitStatus::Signaled(libc::SIGKILL))));
+    assert!(!process::is_child(orphan));
 }
 
 #[test]

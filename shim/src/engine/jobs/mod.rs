@@ -76,7 +76,7 @@ impl Engine {
             Job::Create(request) => self.begin_create(&ticket, request),
             Job::Exec(request) => self.begin_exec(&ticket, request).into(),
             Job::Restore => self.begin_restore(&ticket).into(),
-            Job::Signal { pid, signal } => Begun::Now(send_signal(*pid, *signal)),
+            Job::Signal { pid, signal } => Begun::Now(self.send_signal(&key, *pid, *signal)),
             Job::Stats => Begun::Now(self.statistics(&key)),
             Job::Drain | Job::Delete => return self.begin_drain(ticket),
             Job::Start => self.call(&ticket, words(&["start", &key.container])).into(),
@@ -303,6 +303,27 @@ impl Engine {
         }
     }
 
+    fn send_signal(&self, key: &Key, pid: u32, signal: u32) -> Outcome {
+        let (Ok(pid), Ok(signal)) = (i32::try_from(pid), i32::try_from(signal)) else {
+            return Outcome::Failed(Refusal::unknown("invalid argument"));
+        };
+        let gone = || Outcome::Failed(Refusal::not_found("process already finished: not found"));
+        // Once it is reaped, which the state machine may not know yet, the number may be another's.
+        if !matches!(self.children.get(&pid), Some(Watched::Process(watched)) if watched == key) {
+            return gone();
+        }
+        match process::kill(Pid::from_raw(pid), signal) {
+            Ok(()) => Outcome::Done,
+            Err(error) if error.is(ESRCH) => gone(),
+            Err(error) if error.is(EINVAL) => Outcome::Failed(Refusal::unknown(
+                "exec kill error: unknown error after kill: invalid argument",
+            )),
+            Err(error) => Outcome::Failed(Refusal::unknown(format!(
+                "exec kill error: unknown error after kill: {error}"
+            ))),
+        }
+    }
+
     pub(super) fn runtime_of(&self, key: &Key) -> Result<Runtime, Refusal> {
         let site = self.sites.get(&key.container);
         site.map(|site| site.runtime.clone())
@@ -320,25 +341,6 @@ impl Engine {
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
     !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && name.bytes().all(allowed)
-}
-
-fn send_signal(pid: u32, signal: u32) -> Outcome {
-    let (Ok(pid), Ok(signal)) = (i32::try_from(pid), i32::try_from(signal)) else {
-        return Outcome::Failed(Refusal::unknown("invalid argument"));
-    };
-    // The process is not reaped yet, or the state machine would not have asked: the number is still its own.
-    match process::kill(Pid::from_raw(pid), signal) {
-        Ok(()) => Outcome::Done,
-        Err(error) if error.is(ESRCH) => {
-            Outcome::Failed(Refusal::not_found("process already finished: not found"))
-        }
-        Err(error) if error.is(EINVAL) => {
-            Outcome::Failed(Refusal::unknown("exec kill error: unknown error after kill: invalid argument"))
-        }
-        Err(error) => {
-            Outcome::Failed(Refusal::unknown(format!("exec kill error: unknown error after kill: {error}")))
-        }
-    }
 }
 
 fn prefix(job: &Job) -> &'static str {

@@ -17,4 +17,4 @@ pub use pid::{Pid, kill, kill_group};
 pub use pidfd::{pidfd_getfd, pidfd_open, pidfd_pid, pidfd_send_signal};
 pub use spawn::{Child, CloneRequest, exit_now, spawn};
 pub use vfork::spawn_program;
-pub use wait::{WaitStatus, try_wait, wait, wait_any_child, wait_until};
+pub use wait::{WaitStatus, is_child, try_wait, wait, wait_any_child, wait_until};

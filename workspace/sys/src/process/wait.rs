@@ -58,6 +58,12 @@ pub fn wait_any_child() -> Result<Option<(Pid, WaitStatus)>> {
     }
 }
 
+/// True while a process of this number is a child of ours, alive or not yet reaped.
+pub fn is_child(pid: Pid) -> bool {
+    let Ok(id) = libc::id_t::try_from(pid.as_raw()) else { return false };
+    wait_id(libc::P_PID, id, libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
 fn wait_id(kind: libc::idtype_t, id: libc::id_t, flags: i32) -> Result<Option<(Pid, WaitStatus)>> {
     // __WALL: a child of clone with no exit signal is a child too.
     let flags = flags | libc::WEXITED | libc::__WALL;
