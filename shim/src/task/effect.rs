@@ -55,6 +55,21 @@ pub enum Call {
     Shutdown(ShutdownRequest),
 }
 
+impl Call {
+    /// Whose turn it takes, if it takes one: calls on the whole container take init's.
+    pub(super) fn turn(&self) -> Option<Key> {
+        let (container, exec) = match self {
+            Self::Start(request) | Self::Delete(request) => (&request.id, request.exec_id.as_str()),
+            Self::Kill(request) => (&request.id, request.exec_id.as_str()),
+            Self::Pause(request) | Self::Resume(request) => (&request.id, ""),
+            Self::Update(request) => (&request.id, ""),
+            Self::Checkpoint(request) => (&request.id, ""),
+            _ => return None,
+        };
+        Some(Key { container: container.clone(), exec: exec.to_owned() })
+    }
+}
+
 /// Work that takes time: the engine reports its [`Outcome`] under the same ticket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::api::{
     Any, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest, PidResponse, PidsResponse,
-    ProcessDetails, ProcessInfo, ResizePtyRequest, StatsResponse,
+    ProcessDetails, ProcessInfo, ResizePtyRequest, StatsResponse, Timestamp,
 };
 use crate::ttrpc::{Code, Refusal};
 
@@ -148,11 +148,9 @@ impl Pod {
             return Err(Refusal::unknown("cannot resize a stopped container"));
         }
         let clamp = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
-        self.effects.push(Effect::Resize {
-            key: Key { container: request.id, exec: request.exec_id },
-            width: clamp(request.width),
-            height: clamp(request.height),
-        });
+        let (width, height) = (clamp(request.width), clamp(request.height));
+        let key = Key { container: request.id, exec: request.exec_id };
+        self.effects.push(Effect::Resize { key, width, height });
         self.reply_empty(id);
         Ok(())
     }
@@ -169,8 +167,7 @@ impl Pod {
 
     fn reply_pids(&mut self, id: CallId, container: &str, mut pids: Vec<u32>) {
         let Some(container) = self.containers.get(container) else {
-            let gone = Refusal::not_found("container not created: not found");
-            return self.effects.push(Effect::Reply(id, Err(gone)));
+            return self.effects.push(Effect::Reply(id, Err(no_container())));
         };
         if pids.is_empty() && container.init.pid != 0 {
             pids.push(container.init.pid);
@@ -187,7 +184,7 @@ impl Pod {
 
     /// Calls that need the runtime run one at a time for each process; the others queue behind.
     fn take_turn(&mut self, id: CallId, call: Call) -> Result<(), Refusal> {
-        let key = turn_key(&call).ok_or_else(|| Refusal::new(Code::Internal, "this call takes no turn"))?;
+        let key = call.turn().ok_or_else(|| Refusal::new(Code::Internal, "this call takes no turn"))?;
         let container = self.find(&key.container)?;
         let process = container.process(&key.exec)?;
         if !process.busy {
@@ -227,13 +224,15 @@ impl Pod {
 
     fn settle(&mut self, key: &Key, call: Option<CallId>, job: Job, outcome: Outcome) {
         let Some(id) = call else { return };
+        if self.process(key).is_none() {
+            return self.outlived(id, key, outcome);
+        }
         match (job, outcome) {
             (Job::Ps, Outcome::Pids(pids)) => self.reply_pids(id, &key.container, pids),
             (Job::Ps, Outcome::Failed(refusal)) => self.ps_failed(id, key, refusal),
             (Job::Stats, Outcome::Any(stats)) => self.reply(id, &StatsResponse { stats: Some(stats) }),
             (Job::Create(request), Outcome::Pid(pid)) => self.created(id, request, pid),
-            (job @ Job::Create(_), Outcome::Failed(refusal)) => {
-                drop(job);
+            (Job::Create(_), Outcome::Failed(refusal)) => {
                 self.remove_container(&key.container);
                 self.effects.push(Effect::Reply(id, Err(refusal)));
             }
@@ -251,6 +250,16 @@ impl Pod {
             (_, Outcome::Failed(refusal)) => self.effects.push(Effect::Reply(id, Err(refusal))),
             _ => self.reply_empty(id),
         }
+    }
+
+    /// The container was deleted while the job was under way.
+    fn outlived(&mut self, id: CallId, key: &Key, outcome: Outcome) {
+        if !key.is_init() {
+            // A runtime that succeeded late has put streams to work.
+            self.effects.push(Effect::Forget(key.clone()));
+        }
+        let refusal = if let Outcome::Failed(refusal) = outcome { refusal } else { no_container() };
+        self.effects.push(Effect::Reply(id, Err(refusal)));
     }
 
     fn ps_failed(&mut self, id: CallId, key: &Key, refusal: Refusal) {
@@ -298,8 +307,7 @@ impl Pod {
     fn deleted(&mut self, id: CallId, key: &Key) {
         let Some(mut container) = self.remove_container(&key.container) else { return };
         let process = &mut container.init;
-        let exit = process.exit.or(process.held_exit);
-        let exit = exit.unwrap_or(Exit { status: 0, at: crate::api::Timestamp::GO_ZERO });
+        let exit = process.exit.or(process.held_exit).unwrap_or(Exit { status: 0, at: Timestamp::GO_ZERO });
         process.exit = Some(exit);
         let pid = process.pid;
         for waiter in core::mem::take(&mut process.waiters) {
@@ -311,10 +319,10 @@ impl Pod {
                 let answer = exec.wait_answer();
                 self.reply(waiter, &answer);
             }
+            container.init.queue.append(&mut exec.queue);
         }
         for (queued, _) in core::mem::take(&mut container.init.queue) {
-            let gone = Refusal::not_found("container not created: not found");
-            self.effects.push(Effect::Reply(queued, Err(gone)));
+            self.effects.push(Effect::Reply(queued, Err(no_container())));
         }
         self.effects.push(Effect::Publish(Event::Delete { container: key.container.clone(), pid, exit }));
         self.reply(id, &DeleteResponse { pid, exit_status: exit.status, exited_at: Some(exit.at) });
@@ -456,7 +464,7 @@ impl Pod {
     }
 
     fn find(&mut self, id: &str) -> Result<&mut Container, Refusal> {
-        self.containers.get_mut(id).ok_or_else(|| Refusal::not_found("container not created: not found"))
+        self.containers.get_mut(id).ok_or_else(no_container)
     }
 
     fn process(&mut self, key: &Key) -> Option<&mut Process> {
@@ -476,15 +484,6 @@ impl Pod {
     }
 }
 
-/// Whose turn a call takes, if it takes one: calls on the whole container take init's.
-fn turn_key(call: &Call) -> Option<Key> {
-    let (container, exec) = match call {
-        Call::Start(request) | Call::Delete(request) => (&request.id, request.exec_id.as_str()),
-        Call::Kill(request) => (&request.id, request.exec_id.as_str()),
-        Call::Pause(request) | Call::Resume(request) => (&request.id, ""),
-        Call::Update(request) => (&request.id, ""),
-        Call::Checkpoint(request) => (&request.id, ""),
-        _ => return None,
-    };
-    Some(Key { container: container.clone(), exec: exec.to_owned() })
+fn no_container() -> Refusal {
+    Refusal::not_found("container not created: not found")
 }

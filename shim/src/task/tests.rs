@@ -3,8 +3,9 @@
 use prost::Message;
 
 use crate::api::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
-    ProcessRequest, ShutdownRequest, StateResponse, Status, Timestamp, WaitResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
+    PidsResponse, ProcessRequest, ShutdownRequest, StateResponse, Status, Timestamp,
+    WaitResponse,
 };
 use crate::ttrpc::{Code, Refusal};
 
@@ -18,6 +19,8 @@ struct Bench {
     calls: CallId,
     jobs: Vec<Ticket>,
     events: Vec<String>,
+    /// What was asked of streams, and between it the jobs.
+    asked: Vec<Effect>,
     answers: Vec<(CallId, Result<Vec<u8>, Refusal>)>,
     left: bool,
 }
@@ -32,7 +35,15 @@ fn key(exec: &str) -> Key {
 
 impl Bench {
     fn new() -> Self {
-        Self { pod: Pod::new(99), calls: 0, jobs: vec![], events: vec![], answers: vec![], left: false }
+        Self {
+            pod: Pod::new(99),
+            calls: 0,
+            jobs: vec![],
+            events: vec![],
+            asked: vec![],
+            answers: vec![],
+            left: false,
+        }
     }
 
     fn created() -> Self {
@@ -71,10 +82,13 @@ impl Bench {
         for effect in effects {
             match effect {
                 Effect::Reply(id, answer) => self.answers.push((id, answer)),
-                Effect::Run(ticket) => self.jobs.push(ticket),
+                Effect::Run(ticket) => {
+                    self.asked.push(Effect::Run(ticket.clone()));
+                    self.jobs.push(ticket);
+                }
                 Effect::Publish(event) => self.events.push(brief(&event)),
                 Effect::Exit => self.left = true,
-                _ => {}
+                other => self.asked.push(other),
             }
         }
     }
@@ -417,4 +431,25 @@ fn waiters_of_a_client_that_left_are_forgotten() {
     bench.pod.abandon(&[gone]);
     bench.exit("", 0);
     assert!(bench.answer(gone).is_none() && bench.answer(stays).is_some());
+}
+
+#[test]
+fn calls_for_an_exec_are_answered_when_its_container_is_deleted() {
+    let mut bench = Bench::with_exec("e", 20);
+    bench.exit("e", 0);
+    bench.exit("", 0);
+    let drains = bench.call(Call::Delete(named("c", "e")));
+    let waits = bench.call(Call::Delete(named("c", "e")));
+    let whole = bench.call(Call::Delete(named("c", "")));
+    // The container's own delete is done first.
+    let drain = bench.jobs.remove(0);
+    bench.finish(Outcome::Done);
+    assert!(bench.answer(whole).unwrap().is_ok());
+    let effects = bench.pod.done(drain, Outcome::Done);
+    bench.take(effects);
+    for call in [drains, waits] {
+        assert_eq!(bench.refusal(call), (Code::NotFound, "container not created: not found".to_owned()));
+    }
+    assert_eq!(bench.answers.iter().filter(|(call, _)| [drains, waits].contains(call)).count(), 2);
+    assert_eq!(bench.asked.last(), Some(&Effect::Forget(key("e"))), "what came late is let go of");
 }
