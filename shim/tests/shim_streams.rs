@@ -81,6 +81,33 @@ fn input_reaches_the_container_until_it_is_closed() {
 }
 
 #[test]
+fn input_of_an_exec_that_is_closed_before_its_start_ends() {
+    needs!(root());
+    let mut shim = Shim::start(sleeper());
+    shim.run();
+    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
+    // Held by the client while it asks, as containerd does.
+    let held = fs::File::options().read(true).write(true).open(&stdin).unwrap();
+    (&held).write_all(b"early\n").unwrap();
+    let request =
+        ExecProcessRequest { stdin, stdout: stdout.clone(), ..shim.exec_request("e", "cat; exit 6") };
+    shim.call("Exec", &request).unwrap();
+    let (id, exec_id) = (shim.bundle.id.clone(), "e".to_owned());
+    shim.call("CloseIO", &CloseIoRequest { id, exec_id, stdin: true }).unwrap();
+    let reader = std::thread::spawn(move || fs::read_to_string(stdout).unwrap());
+    let named = shim.named("e");
+    shim.ok::<PidResponse>("Start", &named);
+    drop(held);
+    assert_eq!(shim.wait("e"), 6);
+    shim.ok::<DeleteResponse>("Delete", &named);
+    assert_eq!(reader.join().unwrap(), "early\n");
+    shim.kill(9);
+    shim.wait("");
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
 fn terminal_has_the_size_that_was_asked_for() {
     needs!(root());
     let bundle = Bundle::shell("while [ \"$(stty size)\" != '33 111' ]; do sleep 0.05; done; tty; exit 8")

@@ -64,8 +64,9 @@ impl Pod {
             Call::Wait(request) => self.wait(id, &request.id, &request.exec_id),
             Call::ResizePty(request) => self.resize(id, request),
             Call::CloseIo(request) => {
-                self.find(&request.id)?.process(&request.exec_id)?;
+                let process = self.find(&request.id)?.process(&request.exec_id)?;
                 if request.stdin {
+                    process.input_closed = true;
                     self.effects
                         .push(Effect::CloseStdin(Key { container: request.id, exec: request.exec_id }));
                 }
@@ -149,6 +150,7 @@ impl Pod {
         }
         let clamp = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         let (width, height) = (clamp(request.width), clamp(request.height));
+        process.size = Some((width, height));
         let key = Key { container: request.id, exec: request.exec_id };
         self.effects.push(Effect::Resize { key, width, height });
         self.reply_empty(id);
@@ -203,10 +205,20 @@ impl Pod {
         let process = container.process(&key.exec)?;
         process.busy = true;
         process.pausing = job == Job::Pause;
-        if let Job::Exec(request) = &mut job {
-            **request = self.exec_requests.get(&key).cloned().unwrap_or_default();
+        let Job::Exec(request) = &mut job else {
+            self.run(key, Some(id), job);
+            return Ok(());
+        };
+        // Its streams are opened only now: what was asked of them before has not reached them.
+        let (size, input_closed) = (process.size, process.input_closed);
+        **request = self.exec_requests.get(&key).cloned().unwrap_or_default();
+        self.run(key.clone(), Some(id), job);
+        if let Some((width, height)) = size {
+            self.effects.push(Effect::Resize { key: key.clone(), width, height });
         }
-        self.run(key, Some(id), job);
+        if input_closed {
+            self.effects.push(Effect::CloseStdin(key));
+        }
         Ok(())
     }
 

@@ -60,6 +60,10 @@ pub struct Process {
     pub exit: Option<Exit>,
     /// An end seen while the answer to its start is still to come: published after it.
     pub held_exit: Option<Exit>,
+    /// The last size that was asked for its terminal, in columns and rows.
+    pub size: Option<(u16, u16)>,
+    /// A client will send no more input.
+    pub input_closed: bool,
     /// A pause is under way.
     pub pausing: bool,
     /// Its start failed: nobody will ever see it end.
@@ -81,6 +85,8 @@ impl Process {
             stdio,
             exit: None,
             held_exit: None,
+            size: None,
+            input_closed: false,
             pausing: false,
             failed: false,
             waiters: Vec::new(),

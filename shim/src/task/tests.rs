@@ -3,8 +3,8 @@
 use prost::Message;
 
 use crate::api::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
-    PidsResponse, ProcessRequest, ShutdownRequest, StateResponse, Status, Timestamp,
+    CloseIoRequest, CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
+    PidsResponse, ProcessRequest, ResizePtyRequest, ShutdownRequest, StateResponse, Status, Timestamp,
     WaitResponse,
 };
 use crate::ttrpc::{Code, Refusal};
@@ -431,6 +431,25 @@ fn waiters_of_a_client_that_left_are_forgotten() {
     bench.pod.abandon(&[gone]);
     bench.exit("", 0);
     assert!(bench.answer(gone).is_none() && bench.answer(stays).is_some());
+}
+
+#[test]
+fn what_is_asked_of_streams_before_an_exec_starts_is_asked_again_once_they_are_open() {
+    let mut bench = Bench::running();
+    bench.register("e");
+    let (id, exec_id) = ("c".to_owned(), "e".to_owned());
+    bench.call(Call::CloseIo(CloseIoRequest { id: id.clone(), exec_id: exec_id.clone(), stdin: true }));
+    bench.call(Call::ResizePty(ResizePtyRequest { id, exec_id, width: 80, height: 24 }));
+    // A start that failed leaves the exec as it was: the next opens its streams anew.
+    for _ in 0..2 {
+        bench.asked.clear();
+        bench.call(Call::Start(named("c", "e")));
+        let Effect::Run(ticket) = &bench.asked[0] else { panic!("{:?}", bench.asked) };
+        assert!(matches!(ticket.job, Job::Exec(_)));
+        let resize = Effect::Resize { key: key("e"), width: 80, height: 24 };
+        assert_eq!(bench.asked[1..], [resize, Effect::CloseStdin(key("e"))]);
+        bench.finish(Outcome::Failed(Refusal::unknown("no")));
+    }
 }
 
 #[test]
