@@ -108,6 +108,27 @@ fn input_of_an_exec_that_is_closed_before_its_start_ends() {
 }
 
 #[test]
+fn output_that_a_reader_left_unread_is_there_for_the_next() {
+    needs!(root());
+    let mut shim = Shim::start(Bundle::shell("echo kept; while [ ! -e /go ]; do sleep 0.05; done; exit 3"));
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { stdout: stdout.clone(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let mut reader = fs::File::options().read(true).write(true).open(&stdout).unwrap();
+    let mut first = [0; 1];
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    reader.read_exact(&mut first).unwrap();
+    drop(reader);
+    fs::write(shim.bundle.root().join("go"), "").unwrap();
+    assert_eq!(shim.wait(""), 3);
+    let rest = fs::read_to_string(&stdout).unwrap();
+    assert_eq!((first, rest.as_str()), (*b"k", "ept\n"));
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
 fn terminal_has_the_size_that_was_asked_for() {
     needs!(root());
     let bundle = Bundle::shell("while [ \"$(stty size)\" != '33 111' ]; do sleep 0.05; done; tty; exit 8")

@@ -168,7 +168,7 @@ impl Stream {
             return self.step_while_away();
         }
         match self.forward() {
-            Ok(Moved::Bytes(0)) if self.input_ended => Ok(Moved::Stop(Turn::Ended)),
+            Ok(Moved::Bytes(0)) if self.input_ended => Ok(Moved::Stop(self.end())),
             Ok(Moved::Bytes(0)) => {
                 self.input_ended = true;
                 Ok(Moved::Bytes(0))
@@ -292,11 +292,12 @@ impl Stream {
         match self.absorb() {
             Ok(0) => {
                 self.input_ended = true;
-                let Output::Fifo { spool, .. } = &self.output else { return Ok(Moved::Stop(Turn::Ended)) };
-                if spool.len() == 0 {
-                    return Ok(Moved::Stop(Turn::Ended));
+                match &self.output {
+                    Output::Fifo { spool, .. } if spool.len() > 0 => {
+                        Ok(Moved::Stop(Turn::Look(self.next_look())))
+                    }
+                    _ => Ok(Moved::Stop(self.end())),
                 }
-                Ok(Moved::Stop(Turn::Look(self.next_look())))
             }
             Ok(moved) => Ok(Moved::Bytes(moved)),
             Err(error) if error.is(EAGAIN) && self.has_backlog() => {
@@ -314,6 +315,13 @@ impl Stream {
                 Ok(Moved::Stop(Turn::Look(self.next_look())))
             }
         }
+    }
+
+    /// What a reader left in its fifo when it went lasts as long as the fifo is open: ours may be the only end.
+    fn end(&mut self) -> Turn {
+        let Output::Fifo { fd, .. } = &self.output else { return Turn::Ended };
+        self.away = event::bytes_waiting(fd.as_fd()).unwrap_or(0) > 0 && !has_reader(fd);
+        if self.away { Turn::Look(self.next_look()) } else { Turn::Ended }
     }
 
     fn absorb(&mut self) -> Result<usize, SysError> {
@@ -353,6 +361,15 @@ enum Moved {
     Stop(Turn),
 }
 
+/// True while somebody has the other end of a pipe or fifo open.
+fn has_reader(writer: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(writer, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // A look that fails shows nobody; then only the next look comes for nothing.
+    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::ERR)
+}
+
 fn is_busy(before: Option<Instant>, now: Instant) -> bool {
     before.is_some_and(|before| now.saturating_duration_since(before) < BUSY)
 }
@@ -390,6 +407,31 @@ mod tests {
         stream.last = future();
         io::write(writer.as_fd(), &[0; MUCH]).unwrap();
         assert_eq!(stream.take_turn(), Turn::Input, "much is not held up in a pipe that it may fill");
+    }
+
+    #[test]
+    fn what_a_reader_left_in_its_fifo_outlives_the_end_of_the_input() {
+        let (input, writer) = hull_sys::fd::pipe().unwrap();
+        let (reader, fd) = hull_sys::fd::pipe().unwrap();
+        hull_sys::fd::set_nonblocking(input.as_fd(), true).unwrap();
+        let fifo = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let mut stream = Stream::new(input, Output::Fifo { fd, spool: Spool::new(&std::env::temp_dir()) });
+        io::write(writer.as_fd(), b"text").unwrap();
+        assert_eq!(stream.take_turn(), Turn::Input);
+        // The fifo's file is still named by this while nobody has its reading end open.
+        let path = rustix::fs::open(fifo, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        drop((reader, writer));
+        for look in [FIRST_LOOK, FIRST_LOOK * 2] {
+            assert_eq!(stream.take_turn(), Turn::Look(look));
+            assert!(stream.reader_is_away());
+        }
+        let fifo = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&path));
+        let back = std::fs::File::open(fifo).unwrap();
+        assert_eq!(stream.take_turn(), Turn::Ended, "whoever reads now gets it all");
+        drop(stream);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut { back }, &mut text).unwrap();
+        assert_eq!(text, "text");
     }
 
     #[test]
