@@ -166,7 +166,7 @@ fn file_and_logger_take_both_streams() {
 
     let mut shim = Shim::start(Bundle::shell("echo out; echo err >&2"));
     let (logger, log) = (shim.place.join("logger"), shim.place.join("log"));
-    let script = "#!/bin/sh\nexec 5>&-\n{ cat <&3; cat <&4; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $1 $2\"; } >$2\n";
+    let script = "#!/bin/sh\necho ready >&5\nexec 5>&-\n{ cat <&3; cat <&4; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $1 $2\"; } >$2\n";
     fs::write(&logger, script).unwrap();
     fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).unwrap();
     let uri = format!("binary://{}?to={}", logger.display(), log.display());

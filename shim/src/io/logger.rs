@@ -25,8 +25,9 @@ impl Logger {
     pub fn start(path: &str, query: &str, id: &str, namespace: &str) -> Result<Self, Error> {
         let (out_read, stdout) = fd::pipe()?;
         let (err_read, stderr) = fd::pipe()?;
-        // Nobody waits for the readiness: the pipes keep what is written before it.
-        let (_ready, ready_write) = fd::pipe()?;
+        // Nobody waits for the readiness: the pipes keep what is written before it. A pipe without a reader would kill a
+        // logger that tells it by a byte.
+        let ready = std::fs::File::options().write(true).open("/dev/null")?;
         let mut args = vec![path.to_owned()];
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -38,7 +39,7 @@ impl Logger {
         let mut program = Program::new(PathBuf::from(path), args)
             .fd(out_read.as_fd(), 3)
             .fd(err_read.as_fd(), 4)
-            .fd(ready_write.as_fd(), 5);
+            .fd(ready.as_fd(), 5);
         program.env.push(("CONTAINER_ID".to_owned(), id.to_owned()));
         program.env.push(("CONTAINER_NAMESPACE".to_owned(), namespace.to_owned()));
         // It must see the end of the output even when the shim is killed before it.
