@@ -185,6 +185,21 @@ fn container_outlives_the_terminal_that_it_was_started_from() {
 }
 
 #[test]
+fn container_that_does_not_start_is_told_of_and_cleared_away() {
+    needs!(root());
+    let hook = serde_json::json!({"startContainer": [{"path": "/missing"}]});
+    let bundle = Bundle::shell("exit 5").with(|config| config["hooks"] = hook);
+    let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
+    let runtime = program.to_string_lossy();
+    let run = by_hand(&["run", "--runtime", &runtime, "--bundle", &dir, &bundle.id]);
+    assert_eq!((run.code, run.stdout.as_str()), (125, ""));
+    assert!(run.stderr.contains("/missing"), "the runtime's words: {run:?}");
+    let state = call(Command::new(&program).args(["state", &bundle.id]), LIMIT);
+    assert!(state.code != 0 && state.stderr.contains("does not exist"), "{state:?}");
+    by_hand(&["rm", &bundle.id]).done();
+}
+
+#[test]
 fn person_attaches_a_terminal_leaves_it_and_comes_back() {
     needs!(root(), program("tmux"));
     let bundle = Bundle::new(&["/bin/sh"]).with(|config| config["process"]["terminal"] = true.into());

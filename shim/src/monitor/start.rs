@@ -98,6 +98,9 @@ fn watch(args: &Args, pipes: &mut Pipes) -> Result<End, String> {
     let mut watch = Watch::new(args)?;
     pipes.attach_is_ready()?;
     let pid = watch.create()?;
+    if args.start {
+        watch.start_container()?;
+    }
     if args.api_version > 0 || !args.exec {
         pipes.report(if args.api_version > 0 { "data" } else { "pid" }, i64::from(pid), None);
     }

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use hull_sys::event::EventFlags;
-use hull_sys::fd;
+use hull_sys::{fd, process};
 
 use crate::io::ConsoleSocket;
+use crate::runtime::{output_file, read_output};
 use crate::spawn::Program;
 
-use super::{CONSOLE, RUNTIME_LIMIT, STDERR, STDOUT, Watch};
+use super::{CONSOLE, OVERDUE, RUNTIME_LIMIT, STDERR, STDOUT, Watch};
 
 impl Watch<'_> {
     pub(super) fn start_runtime(&mut self) -> Result<(), String> {
@@ -102,12 +103,24 @@ impl Watch<'_> {
         words
     }
 
-    /// By hand nobody else starts it.
-    pub(super) fn start_container(&mut self) -> Result<(), String> {
+    /// By hand nobody else starts it, and nobody else clears up when it does not start.
+    pub fn start_container(&mut self) -> Result<(), String> {
+        let started = self.call_runtime(&["start"]);
+        if started.is_err() {
+            // Why it did not start is what is told.
+            let _ = self.call_runtime(&["delete", "--force"]);
+        }
+        started
+    }
+
+    /// Calls the runtime for the container; the error is what it said.
+    fn call_runtime(&mut self, verb: &[&str]) -> Result<(), String> {
         let mut words = vec![self.args.runtime.to_string_lossy().into_owned()];
         words.extend(self.args.runtime_args.iter().cloned());
-        words.extend(["start".to_owned(), self.args.container.clone()]);
-        let program = Program::new(self.args.runtime.clone(), words);
+        words.extend(verb.iter().map(|word| (*word).to_owned()));
+        words.push(self.args.container.clone());
+        let said = output_file()?;
+        let program = Program::new(self.args.runtime.clone(), words).fd(said.as_fd(), 2);
         let child =
             program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
         (self.runtime, self.runtime_ended) = (Some(child.pid.as_raw()), None);
@@ -115,10 +128,16 @@ impl Watch<'_> {
         while self.runtime_ended.is_none() && Instant::now() < deadline {
             self.step(Some(deadline))?;
         }
-        if self.runtime_ended == Some(0) {
-            Ok(())
-        } else {
-            Err("the runtime could not start the container".to_owned())
+        let Some(status) = self.runtime_ended else {
+            // It may have ended just now; then nothing of that number is there.
+            let _ = process::kill_group(child.pid, 9);
+            return Err(OVERDUE.to_owned());
+        };
+        let said = String::from_utf8_lossy(&read_output(&said)).trim_end().to_owned();
+        match (status, said.is_empty()) {
+            (0, _) => Ok(()),
+            (_, true) => Err(format!("runtime failed with exit code {status}")),
+            (_, false) => Err(said),
         }
     }
 }

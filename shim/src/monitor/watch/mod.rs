@@ -27,6 +27,8 @@ use super::notify::Notify;
 
 /// How long the runtime may take to create the container or the exec.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(300);
+/// What is told when it took longer.
+const OVERDUE: &str = "the runtime did not end in time and was killed";
 /// Clients may take this long to read the rest once the container has ended.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Bytes that are read at once; a buffer of this size is the kernel's again when it is dropped.
@@ -168,7 +170,7 @@ impl<'a> Watch<'a> {
             {
                 // It may have ended just now; then it is reaped in the next step.
                 let _ = process::kill_group(Pid::from_raw(pid), 9);
-                return Err("the runtime did not end in time and was killed".to_owned());
+                return Err(OVERDUE.to_owned());
             }
         }
         // What the runtime said lies in the pipe still.
@@ -214,9 +216,6 @@ impl<'a> Watch<'a> {
 
     /// Watches until the container has ended and its output is logged.
     pub fn until_the_end(&mut self) -> Result<End, String> {
-        if self.args.start {
-            self.start_container()?;
-        }
         let limit = (self.args.timeout > 0).then(|| Instant::now() + Duration::from_secs(self.args.timeout));
         let mut overdue = false;
         while self.exit.is_none() {
