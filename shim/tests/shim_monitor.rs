@@ -200,6 +200,20 @@ fn container_that_does_not_start_is_told_of_and_cleared_away() {
 }
 
 #[test]
+fn number_of_a_monitor_that_has_become_another_process_is_nobody() {
+    needs!(root());
+    let id = place::unique("reused");
+    let home = PathBuf::from("/run/hull-monitor").join(&id);
+    fs::create_dir_all(&home).unwrap();
+    fs::write(home.join("monitor.pid"), std::process::id().to_string()).unwrap();
+    let waited = by_hand(&["wait", &id]);
+    assert_eq!(waited.code, 125);
+    assert!(waited.stderr.contains("ended without an exit code"), "{waited:?}");
+    by_hand(&["rm", &id]).done();
+    assert!(!home.exists());
+}
+
+#[test]
 fn person_attaches_a_terminal_leaves_it_and_comes_back() {
     needs!(root(), program("tmux"));
     let bundle = Bundle::new(&["/bin/sh"]).with(|config| config["process"]["terminal"] = true.into());

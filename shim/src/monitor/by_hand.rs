@@ -133,8 +133,16 @@ fn make_home(id: &str, bundle: &Path) -> Result<PathBuf, String> {
 
 /// True when the container's exit code is known, or nobody is there any more to learn it.
 fn has_ended(home: &Path) -> bool {
+    home.join("exit").exists() || !is_watched(home)
+}
+
+/// True while the monitor of this container lives. Its number may have become another process's.
+fn is_watched(home: &Path) -> bool {
     let monitor = fs::read_to_string(home.join("monitor.pid")).unwrap_or_default();
-    home.join("exit").exists() || !Path::new("/proc").join(monitor.trim()).join("stat").exists()
+    let words = fs::read(Path::new("/proc").join(monitor.trim()).join("cmdline")).unwrap_or_default();
+    let mut words = words.split(|byte| *byte == 0).skip(1);
+    let id = home.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes);
+    words.next() == Some(b"run") && words.any(|word| Some(word) == id)
 }
 
 fn exit_code(home: &Path) -> Option<i32> {
