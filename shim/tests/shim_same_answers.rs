@@ -4,16 +4,17 @@
 
 mod task_client;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use hull_shim::api::*;
 use hull_testkit::gate::{find, program, root};
-use hull_testkit::{Bundle, needs};
+use hull_testkit::{Bundle, Scratch, needs};
 use prost::Message;
 use task_client::*;
 
 /// Label, the Go shim's answer (containerd 1.6), ours. The reasons are in docs/shim.md.
-const DIFFERENT: [(&str, &str, &str); 16] = [
+const DIFFERENT: [(&str, &str, &str); 18] = [
     ("created: Create", CREATE_SAID, CREATE_SAYS),
     ("created, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("created, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
@@ -22,10 +23,12 @@ const DIFFERENT: [(&str, &str, &str); 16] = [
     ("running, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("running, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("running, no JSON: Update", UPDATE_SAID, UPDATE_SAYS),
+    ("running, refused by the runtime: Checkpoint", IMAGE_SAID, IMAGE_SAYS),
     ("paused: Create", CREATE_SAID, CREATE_SAYS),
     ("paused, exec \"\", signal 999: Kill", KILL_SAID, KILL_SAYS),
     ("paused, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("paused, no JSON: Update", UPDATE_SAID, UPDATE_SAYS),
+    ("paused, refused by the runtime: Checkpoint", IMAGE_SAID, IMAGE_SAYS),
     ("stopped, exec \"nobody\": CloseIO", CLOSE_SAID, CLOSE_SAYS),
     ("stopped: Pids", "ok 0 pids", "ok 1 pids"),
     ("stopped: Create", CREATE_SAID, CREATE_SAYS),
@@ -43,6 +46,10 @@ const KILL_SAYS: &str = "2 unknown error after kill: RUNC did not terminate succ
 const KILL_SAID: &str = "2 unknown error after kill: RUNC did not terminate successfully: exit status 1: unable to signal init: invalid argument\n";
 const CLOSE_SAID: &str = "2 process does not exist nobody: not found";
 const CLOSE_SAYS: &str = "5 process does not exist nobody: not found";
+const IMAGE_SAID: &str =
+    "2 RUNC did not terminate successfully: exit status 1: no images path= BUNDLE/criu-dump.log";
+const IMAGE_SAYS: &str =
+    "2 CRIU checkpoint failed: RUNC did not terminate successfully: exit status 1: no images";
 const UPDATE_SAID: &str = "2 invalid character 'o' in literal null (expecting 'u')";
 const UPDATE_SAYS: &str = "2 expected ident at line 1 column 2";
 
@@ -50,12 +57,30 @@ const UPDATE_SAYS: &str = "2 expected ident at line 1 column 2";
 struct Interview {
     shim: Shim,
     answers: Vec<(String, String)>,
+    _tools: Scratch,
+}
+
+/// runc, but for a checkpoint, which says of itself what it did: CRIU depends on the kernel.
+fn runc_without_criu(tools: &Scratch) -> PathBuf {
+    let real = find("runc").unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*/refused*) echo no images >&2; exit 1;;\n*\" checkpoint \"*) exit 0;;\nesac\n\
+         exec {} \"$@\"\n",
+        real.display()
+    );
+    let program = tools.join("runc");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
 }
 
 impl Interview {
     fn of(program: PathBuf) -> Self {
-        let shim = Shim::start_with(program, Bundle::new(&["sleep", "1000"]), find("runc").unwrap());
-        Self { shim, answers: Vec::new() }
+        let bundle = Bundle::new(&["sleep", "1000"]);
+        std::fs::create_dir(bundle.path().join("work")).unwrap();
+        let tools = Scratch::new("runc");
+        let shim = Shim::start_with(program, bundle, runc_without_criu(&tools));
+        Self { shim, answers: Vec::new(), _tools: tools }
     }
 
     /// Asks, and keeps the code and text of a refusal or what `shown` makes of the answer.
@@ -70,8 +95,10 @@ impl Interview {
             Ok(bytes) => format!("ok {}", shown(M::decode(bytes.as_slice()).unwrap())),
             Err(status) => format!("{} {}", status.code, status.message),
         };
-        let answer =
-            answer.replace(&self.shim.bundle.id, "ID").replace(&self.shim.options.binary_name, "RUNC");
+        let answer = answer
+            .replace(&*self.shim.bundle.path().to_string_lossy(), "BUNDLE")
+            .replace(&self.shim.bundle.id, "ID")
+            .replace(&self.shim.options.binary_name, "RUNC");
         self.answers.push((format!("{label}: {method}"), answer));
     }
 
@@ -168,7 +195,15 @@ impl Interview {
     }
 
     fn checkpoint(&mut self, label: &str) {
-        let path = self.shim.place.join("image").to_string_lossy().into_owned();
+        self.checkpoint_to(label, "image");
+    }
+
+    fn refused_checkpoint(&mut self, label: &str) {
+        self.checkpoint_to(&format!("{label}, refused by the runtime"), "refused");
+    }
+
+    fn checkpoint_to(&mut self, label: &str, image: &str) {
+        let path = self.shim.place.join(image).to_string_lossy().into_owned();
         let request = CheckpointTaskRequest { id: self.shim.bundle.id.clone(), path, options: None };
         self.tell(label, "Checkpoint", &request);
     }
@@ -207,6 +242,9 @@ fn while_it_runs(interview: &mut Interview) {
     interview.create("running");
     interview.everything("running");
     interview.freeze("running", &["Resume"]);
+    interview.checkpoint("running");
+    interview.refused_checkpoint("running");
+    interview.state("running, after its checkpoint", "");
     interview.exec("running", "e1", &["sleep", "500"]);
     interview.exec("running, again", "e1", &["sleep", "500"]);
     interview.state("registered", "e1");
@@ -244,6 +282,9 @@ fn to_the_end(interview: &mut Interview) {
     interview.create("paused");
     interview.exec("paused", "e9", &["true"]);
     interview.everything("paused");
+    interview.checkpoint("paused");
+    interview.refused_checkpoint("paused");
+    interview.state("paused, after its checkpoint", "");
     interview.freeze("paused", &["Resume"]);
     interview.kill("running", "", 9, false);
     interview.wait("running", "");
@@ -273,7 +314,7 @@ fn interview(program: PathBuf) -> Vec<(String, String)> {
     before_the_start(&mut interview);
     while_it_runs(&mut interview);
     to_the_end(&mut interview);
-    let Interview { mut shim, mut answers } = interview;
+    let Interview { mut shim, mut answers, _tools } = interview;
     hull_testkit::call::eventually(LIMIT, || shim.events.brief().last().is_some_and(|last| last == "delete"));
     answers.push(("events".to_owned(), shim.events.brief().join(", ")));
     shim.shut_down();
