@@ -7,6 +7,8 @@ mod task_client;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hull_shim::api::*;
@@ -124,6 +126,34 @@ fn output_that_a_reader_left_unread_is_there_for_the_next() {
     assert_eq!(shim.wait(""), 3);
     let rest = fs::read_to_string(&stdout).unwrap();
     assert_eq!((first, rest.as_str()), (*b"k", "ept\n"));
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
+fn client_that_leaves_at_the_exit_has_all_the_output() {
+    needs!(root());
+    const ALL: usize = 20 << 20;
+    let mut shim = Shim::start(Bundle::shell(&format!("head -c {ALL} /dev/zero; exit 3")));
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { stdout: stdout.clone(), ..shim.create_request() };
+    shim.ok::<PidResponse>("Create", &request);
+    let ended = Arc::new(AtomicBool::new(false));
+    let is_told = Arc::clone(&ended);
+    let reader = std::thread::spawn(move || {
+        let mut reader = fs::File::open(&stdout).unwrap();
+        let (mut bytes, mut all) = (vec![0; 64 << 10], 0);
+        while !is_told.load(Ordering::SeqCst) {
+            all += reader.read(&mut bytes).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        all
+    });
+    let named = shim.named("");
+    shim.ok::<PidResponse>("Start", &named);
+    assert_eq!(shim.wait(""), 3);
+    ended.store(true, Ordering::SeqCst);
+    assert_eq!(reader.join().unwrap(), ALL);
     shim.delete();
     shim.shut_down();
 }

@@ -10,9 +10,9 @@ use super::rootfs::unmount_all;
 use super::{Engine, Timer};
 
 /// Output that is on its way to a reader may take this long.
-const MOVING_LIMIT: Duration = Duration::from_secs(10);
-/// Output that nobody reads, or a pipe that some process keeps open, holds a delete up for this long.
-const STILL_LIMIT: Duration = Duration::from_millis(800);
+pub(super) const MOVING_LIMIT: Duration = Duration::from_secs(10);
+/// Output that nobody reads, or a pipe that some process keeps open, holds an end or a delete up for this long.
+pub(super) const STILL_LIMIT: Duration = Duration::from_millis(800);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -4,11 +4,27 @@ use hull_sys::process::{self, Pid, WaitStatus};
 use hull_sys::signal;
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, Streams};
 use crate::task::{Exit, Job, Key};
 
+use super::delete::{MOVING_LIMIT, STILL_LIMIT};
 use super::{EXECS_GRACE, Engine, Timer, UNCLAIMED_LIMIT, Watched, libc_signal};
+
+/// The end of a process whose reader has more to read than this is held until it has: some clients close their end when
+/// they hear of it. As much as the pipe of a shim that moves everything at once may hold.
+const MUCH: u64 = 64 << 10;
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// An end that is held until the output before it is read.
+#[derive(Debug)]
+pub struct Ending {
+    unread: u64,
+    since: Instant,
+    still_since: Instant,
+}
 
 impl Engine {
     /// Takes pending signals.
@@ -90,8 +106,32 @@ impl Engine {
                 self.warn(format_args!("record the end of {}: {error}", key.container));
             }
         }
-        let effects = self.pod.exited(key, exit);
+        let unread = self.unread_output(key);
+        let effects = self.pod.exited(key, exit, unread > MUCH);
         self.todo.extend(effects);
+        if unread > MUCH {
+            let now = Instant::now();
+            self.ending.insert(key.clone(), Ending { unread, since: now, still_since: now });
+            self.timers.set(Timer::Output(key.clone()), LOOK);
+        }
+    }
+
+    /// Looks whether the end of a process needs to be held any longer.
+    pub(super) fn look_for_output(&mut self, key: &Key) {
+        let unread = self.unread_output(key);
+        let Some(ending) = self.ending.get_mut(key) else { return };
+        let now = Instant::now();
+        if unread != ending.unread {
+            (ending.unread, ending.still_since) = (unread, now);
+        }
+        let had_its_time = now - ending.since >= MOVING_LIMIT || now - ending.still_since >= STILL_LIMIT;
+        if unread > 0 && !had_its_time {
+            return self.timers.set(Timer::Output(key.clone()), LOOK);
+        }
+        self.ending.remove(key);
+        let effects = self.pod.output_arrived(key);
+        self.todo.extend(effects);
+        self.work();
     }
 
     /// Tells of a kill for lack of memory if there was one.

@@ -123,6 +123,13 @@ impl Engine {
         outputs.map(|flow| (flow.stream.reader_is_away(), flow.stream.has_backlog())).collect()
     }
 
+    /// Bytes of a process's output that readers who are there have not taken yet.
+    pub(super) fn unread_output(&self, key: &Key) -> u64 {
+        let flows = self.held.get(key).into_iter().flat_map(|held| &held.flows);
+        let outputs = flows.filter_map(|id| self.flows.get(id)).filter(|flow| !flow.inward);
+        outputs.map(|flow| flow.stream.unread()).sum()
+    }
+
     /// Lets go of everything held for a process.
     pub(super) fn forget(&mut self, key: &Key) {
         let Some(mut held) = self.held.remove(key) else { return };

@@ -30,6 +30,7 @@ use crate::task::{Effect, Exit, Key, Pod};
 
 use connections::Connections;
 use delete::Draining;
+use exits::Ending;
 use held::{Flow, Held};
 use jobs::Running;
 pub use publisher::Publisher;
@@ -107,6 +108,7 @@ pub struct Engine {
     flows: BTreeMap<u32, Flow>,
     consoles: BTreeMap<u32, Key>,
     draining: BTreeMap<Key, Draining>,
+    ending: BTreeMap<Key, Ending>,
     children: BTreeMap<i32, Watched>,
     unclaimed: BTreeMap<i32, Exit>,
     next_id: u32,
@@ -139,6 +141,7 @@ impl Engine {
             flows: BTreeMap::new(),
             consoles: BTreeMap::new(),
             draining: BTreeMap::new(),
+            ending: BTreeMap::new(),
             children: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             next_id: 0,
@@ -195,6 +198,7 @@ impl Engine {
             Timer::Job(pid) => self.job_overdue(pid),
             Timer::Stream(id) => self.turn(id),
             Timer::Drain(key) => self.check_drained(&key),
+            Timer::Output(key) => self.look_for_output(&key),
             Timer::Execs(container) => {
                 let effects = self.pod.execs_overdue(&container);
                 self.todo.extend(effects);

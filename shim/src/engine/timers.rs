@@ -16,6 +16,8 @@ pub enum Timer {
     Stream(u32),
     /// Look whether a process's streams are drained.
     Drain(Key),
+    /// Look whether the output of an ended process is read.
+    Output(Key),
     /// Stop waiting for the execs of an ended container.
     Execs(String),
     /// Try to reach the event service again.

@@ -91,6 +91,8 @@ pub struct Stream {
     full: u32,
     /// Its pipes are large enough for what comes in a pause.
     grown: bool,
+    /// What a reader had still to take at the last look after the end of the input, if it was much.
+    undelivered: usize,
     /// When it last moved something and found no more.
     last: Option<Instant>,
 }
@@ -109,6 +111,7 @@ impl Stream {
             look: FIRST_LOOK,
             full: 0,
             grown: false,
+            undelivered: 0,
             last: None,
         }
     }
@@ -134,6 +137,17 @@ impl Stream {
     pub fn has_backlog(&self) -> bool {
         let spooled = matches!(&self.output, Output::Fifo { spool, .. } if spool.len() > 0);
         spooled || !self.pending.is_empty() || event::bytes_waiting(self.input.as_fd()).unwrap_or(0) > 0
+    }
+
+    /// Bytes that came and that the reader, who is there, has not taken yet.
+    pub fn unread(&self) -> u64 {
+        let waiting = |fd: &OwnedFd| event::bytes_waiting(fd.as_fd()).unwrap_or(0) as u64;
+        let kept = match &self.output {
+            _ if self.away => return 0,
+            Output::Fifo { fd, spool } => spool.len() + waiting(fd),
+            Output::Inward(_) | Output::Append(_) => 0,
+        };
+        waiting(&self.input) + self.pending.len() as u64 + kept
     }
 
     /// Moves what can be moved without waiting.
@@ -317,11 +331,23 @@ impl Stream {
         }
     }
 
-    /// What a reader left in its fifo when it went lasts as long as the fifo is open: ours may be the only end.
+    /// What a reader left in its fifo when it went lasts as long as the fifo is open: ours may be the only end. And while
+    /// we have it, it shows how much a reader who is there has still to take.
     fn end(&mut self) -> Turn {
         let Output::Fifo { fd, .. } = &self.output else { return Turn::Ended };
-        self.away = event::bytes_waiting(fd.as_fd()).unwrap_or(0) > 0 && !has_reader(fd);
-        if self.away { Turn::Look(self.next_look()) } else { Turn::Ended }
+        let unread = event::bytes_waiting(fd.as_fd()).unwrap_or(0);
+        self.away = unread > 0 && !has_reader(fd);
+        if self.away {
+            return Turn::Look(self.next_look());
+        }
+        let is_much = unread > PIPE || self.undelivered > 0;
+        if !is_much || unread == 0 {
+            return Turn::Ended;
+        }
+        if std::mem::replace(&mut self.undelivered, unread) != unread {
+            self.look = FIRST_LOOK;
+        }
+        Turn::Look(self.next_look())
     }
 
     fn absorb(&mut self) -> Result<usize, SysError> {

@@ -1,5 +1,7 @@
 //! The containers of one shim, and how calls, finished jobs and exits move them.
 
+mod ends;
+
 use std::collections::BTreeMap;
 
 use prost::Message;
@@ -392,20 +394,6 @@ impl Pod {
         }
     }
 
-    /// Takes the end of a process.
-    pub fn exited(&mut self, key: &Key, exit: Exit) -> Vec<Effect> {
-        let Some(process) = self.process(key).filter(|process| process.exit.is_none()) else {
-            return Vec::new();
-        };
-        process.held_exit = Some(exit);
-        if key.is_init() {
-            let await_execs = self.containers.get(&key.container).is_some_and(Container::has_live_execs);
-            self.effects.push(Effect::InitEnded { container: key.container.clone(), await_execs });
-        }
-        self.settle_held_exits(&key.container);
-        core::mem::take(&mut self.effects)
-    }
-
     /// Forgets calls whose client is gone.
     pub fn abandon(&mut self, calls: &[CallId]) {
         for container in self.containers.values_mut() {
@@ -415,53 +403,12 @@ impl Pod {
         }
     }
 
-    /// Publishes the end of a container whose execs did not end in time.
-    pub fn execs_overdue(&mut self, container: &str) -> Vec<Effect> {
-        if self.containers.get(container).is_some_and(|container| container.init.held_exit.is_some()) {
-            self.publish_exit(&Key::init(container));
-        }
-        core::mem::take(&mut self.effects)
-    }
-
     /// Takes a kill for lack of memory in a container.
     pub fn oom(&mut self, container: &str) -> Vec<Effect> {
         if self.containers.contains_key(container) {
             self.effects.push(Effect::Publish(Event::Oom { container: container.to_owned() }));
         }
         core::mem::take(&mut self.effects)
-    }
-
-    /// Publishes ends that waited: an end seen during a start comes after it, the end of init after its execs'.
-    fn settle_held_exits(&mut self, id: &str) {
-        let Some(container) = self.containers.get(id) else { return };
-        let is_due = |process: &Process| process.held_exit.is_some() && (process.is_alive() || !process.busy);
-        let due: Vec<String> =
-            container.execs.iter().filter(|(_, exec)| is_due(exec)).map(|(name, _)| name.clone()).collect();
-        for exec in due {
-            self.publish_exit(&Key { container: id.to_owned(), exec });
-        }
-        let Some(container) = self.containers.get(id) else { return };
-        if is_due(&container.init) && !container.has_live_execs() {
-            self.publish_exit(&Key::init(id));
-        }
-    }
-
-    fn publish_exit(&mut self, key: &Key) {
-        let Some(process) = self.process(key) else { return };
-        let Some(exit) = process.held_exit.take() else { return };
-        process.exit = Some(exit);
-        process.state = State::Stopped;
-        let pid = process.pid;
-        self.effects.push(Effect::Publish(Event::Exit { key: key.clone(), pid, exit }));
-        self.answer_waiters(key);
-    }
-
-    fn answer_waiters(&mut self, key: &Key) {
-        let Some(process) = self.process(key) else { return };
-        let answer = process.wait_answer();
-        for waiter in core::mem::take(&mut process.waiters) {
-            self.reply(waiter, &answer);
-        }
     }
 
     fn remove_container(&mut self, id: &str) -> Option<Container> {

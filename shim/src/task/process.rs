@@ -60,6 +60,8 @@ pub struct Process {
     pub exit: Option<Exit>,
     /// An end seen while the answer to its start is still to come: published after it.
     pub held_exit: Option<Exit>,
+    /// It has ended, and much of its output is on its way to a reader still: its end is held until that is there.
+    pub output_moves: bool,
     /// The last size that was asked for its terminal, in columns and rows.
     pub size: Option<(u16, u16)>,
     /// A client will send no more input.
@@ -85,6 +87,7 @@ impl Process {
             stdio,
             exit: None,
             held_exit: None,
+            output_moves: false,
             size: None,
             input_closed: false,
             pausing: false,

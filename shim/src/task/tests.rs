@@ -116,7 +116,7 @@ impl Bench {
     }
 
     fn exit(&mut self, exec: &str, status: u32) {
-        let effects = self.pod.exited(&key(exec), Exit { status, at: AT });
+        let effects = self.pod.exited(&key(exec), Exit { status, at: AT }, false);
         self.take(effects);
     }
 
@@ -194,6 +194,26 @@ fn init_exit_waits_for_its_execs() {
     assert!(bench.events.is_empty());
     bench.exit("e", 137);
     assert_eq!(bench.events, ["exit c/e 20 137", "exit c/ 10 1"]);
+}
+
+#[test]
+fn ends_wait_for_the_output_before_them() {
+    let mut bench = Bench::with_exec("e", 20);
+    bench.events.clear();
+    let waits = bench.call(Call::Wait(named("c", "")));
+    for (exec, status) in [("e", 3), ("", 1)] {
+        let effects = bench.pod.exited(&key(exec), Exit { status, at: AT }, true);
+        bench.take(effects);
+    }
+    assert_eq!((bench.events.len(), bench.answer(waits)), (0, None));
+    let effects = bench.pod.output_arrived(&key(""));
+    bench.take(effects);
+    assert!(bench.events.is_empty(), "init waits for its exec");
+    let effects = bench.pod.output_arrived(&key("e"));
+    bench.take(effects);
+    assert_eq!(bench.events, ["exit c/e 20 3", "exit c/ 10 1"]);
+    assert_eq!(bench.ok::<WaitResponse>(waits).exit_status, 1);
+    assert_eq!(bench.pod.output_arrived(&key("gone")), []);
 }
 
 #[test]
