@@ -22,12 +22,9 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(1);
 /// How long a busy stream is left alone.
 const PAUSE: Duration = Duration::from_micros(100);
-/// A stream that moves so much in one turn is a bulk stream: others run first, and a shorter pause makes its turns larger.
+/// A stream that moves so much in one turn is a bulk stream: others run first, and so its turns grow by themselves. A pause
+/// would let its pipes run full and empty.
 const MUCH: usize = 32 << 10;
-/// How long a bulk stream is left alone.
-const GATHER: Duration = Duration::from_micros(50);
-/// What moves so much in one turn has gathered already: a pause would only let its pipe run full.
-const GATHERED: usize = GROWN_PIPE / 2;
 /// Size of a pipe that nobody has changed (pipe(7)).
 const PIPE: usize = 64 << 10;
 /// A stream whose pipes were full this many times gets larger ones.
@@ -67,8 +64,8 @@ pub enum Turn {
     InputOrLook(Duration),
     /// A new look after this time; no input meanwhile (backpressure, or much comes and is taken together).
     Look(Duration),
-    /// A new look after this time, which others may use first.
-    Gather(Duration),
+    /// More input, of which much comes: others may run first.
+    Bulk,
     /// Nothing: it used up its turn and wants another.
     Again,
     /// Nothing more will come.
@@ -89,8 +86,6 @@ pub struct Stream {
     look: Duration,
     /// How often one of its pipes was full.
     full: u32,
-    /// Its pipes are large enough for what comes in a pause.
-    grown: bool,
     /// What a reader had still to take at the last look after the end of the input, if it was much.
     undelivered: usize,
     /// When it last moved something and found no more.
@@ -110,7 +105,6 @@ impl Stream {
             away: false,
             look: FIRST_LOOK,
             full: 0,
-            grown: false,
             undelivered: 0,
             last: None,
         }
@@ -172,8 +166,7 @@ impl Stream {
         match moved {
             _ if !is_busy(before, now) => Turn::Input,
             ..MUCH => Turn::Look(PAUSE),
-            ..GATHERED if self.grown => Turn::Gather(GATHER),
-            _ => Turn::Input,
+            _ => Turn::Bulk,
         }
     }
 
@@ -273,9 +266,8 @@ impl Stream {
         self.full = self.full.saturating_add(1);
         if self.full == FULL_BEFORE_GROWTH {
             // Best effort: with the kernel's size it only takes more turns.
-            let input = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
-            let output = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
-            self.grown = input.is_ok() && output.is_ok();
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.input, GROWN_PIPE);
+            let _ = rustix::pipe::fcntl_setpipe_size(self.output(), GROWN_PIPE);
         }
     }
 
@@ -432,7 +424,7 @@ mod tests {
         assert_eq!(stream.take_turn(), Turn::Input);
         stream.last = future();
         io::write(writer.as_fd(), &[0; MUCH]).unwrap();
-        assert_eq!(stream.take_turn(), Turn::Input, "much is not held up in a pipe that it may fill");
+        assert_eq!(stream.take_turn(), Turn::Bulk, "much is not held up");
     }
 
     #[test]
@@ -461,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn pipes_grow_when_they_were_full_twice_and_gather_then() {
+    fn pipes_grow_when_they_were_full_twice() {
         let (input, writer) = hull_sys::fd::pipe().unwrap();
         let (reader, output) = hull_sys::fd::pipe().unwrap();
         for end in [&input, &writer] {
@@ -473,12 +465,6 @@ mod tests {
             assert_eq!(io::write(writer.as_fd(), &bytes).unwrap(), held);
             stream.take_turn();
             assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), held);
-        }
-        for (written, turn) in [(GATHERED - 1, Turn::Gather(GATHER)), (GATHERED, Turn::Input)] {
-            stream.last = Some(Instant::now() + BUSY);
-            assert_eq!(io::write(writer.as_fd(), &bytes[..written]).unwrap(), written);
-            assert_eq!(stream.take_turn(), turn, "more comes in a pause than the writer has room for");
-            assert_eq!(io::read(reader.as_fd(), &mut bytes).unwrap(), written);
         }
     }
 }
