@@ -56,7 +56,7 @@ bench-builder *ARGS:
     cargo build --release --bin hull --bin hull-build --bin hull-builder-bench
     target/{{target}}/release/hull-builder-bench {{ARGS}}
 
-# the tests that take minutes or hours; SOAK_OUTAGE (s), SOAK_EXECS and SOAK_DEATHS change how long
+# the tests that take minutes or hours; SOAK_OUTAGE (s), SOAK_EXECS, SOAK_DEATHS and SOAK_ORPHANS change how long
 soak *ARGS:
     cargo build --workspace --bins
     cargo nextest run -p hull-shim -E 'binary(shim_soak)' --run-ignored only --no-capture {{ARGS}}
