@@ -60,6 +60,11 @@ impl Engine {
     pub(super) fn turn(&mut self, id: u32) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         let turn = flow.stream.take_turn();
+        match turn {
+            Turn::Bulk => background::give_way(),
+            Turn::Input | Turn::Ended => background::compete(),
+            _ => {}
+        }
         let (input, room, look) = match turn {
             Turn::Input | Turn::Bulk => (true, false, None),
             Turn::Room => (false, true, None),
@@ -68,11 +73,6 @@ impl Engine {
             Turn::Again => (false, false, Some(std::time::Duration::ZERO)),
             Turn::Ended => return self.end_flow(id),
         };
-        match turn {
-            Turn::Bulk => background::give_way(),
-            Turn::Input => background::compete(),
-            _ => {}
-        }
         let token = Token::Stream(id).into();
         // An fd that is not waited for leaves the set: a closed other end would wake us without being asked for.
         let mut result = Ok(());
