@@ -37,7 +37,7 @@ conformance *ARGS:
     cargo build --release -p hull-conformance
     target/{{target}}/release/hull-conformance {{ARGS}}
 
-# write docs/conformance.md from runs of hull, runc, crun and further runtimes, here and in machines: [here|small|systemd]... [RUNTIME...]
+# write docs/conformance.md from runs of hull, runc, crun and others, here and in machines: [--missing] [here|small|systemd]... [RUNTIME...]
 conformance-table *ARGS:
     conformance/table.sh {{ARGS}}
 

@@ -2,11 +2,12 @@
 # Writes docs/conformance.md: the suite against the built hull, the runc and crun of this machine, and any other runtime;
 # here, in a machine of pure version 2 control groups, and in one with systemd (integration/vm/machine).
 #
-# usage: conformance/table.sh [here|small|systemd]... [RUNTIME...]
+# usage: conformance/table.sh [--missing] [here|small|systemd]... [RUNTIME...]
 #
 # Without the name of a host, on all three. What is known of the others is kept in target/conformance from the last time:
-# emulated machines take a quarter of an hour for each runtime. Runtimes (newer peers, for instance) are full paths; their
-# order is that of the columns. What they need beside the system's files, HULL_VM_SHARE names for the machines.
+# emulated machines take a quarter of an hour for each runtime. --missing runs only what is not known yet. Runtimes (newer
+# peers, for instance) are full paths; their order is that of the columns, and has to stay that of the last time. What they
+# need beside the system's files, HULL_VM_SHARE names for the machines.
 set -eu
 cd "$(dirname "$0")/.."
 bin=target/x86_64-unknown-linux-musl/debug
@@ -14,15 +15,20 @@ cargo build --quiet -p hull -p hull-conformance --bins
 documents=target/conformance
 mkdir -p $documents
 
-hosts=''
+hosts='' missing=''
 while :; do
   case ${1:-} in
+    --missing) missing=yes && shift ;;
     here | small | systemd) hosts="$hosts $1" && shift ;;
     *) break ;;
   esac
 done
 # The distribution's are at the same paths in the machines.
 set -- "$bin/hull" "$@" $(command -v runc || true) $(command -v crun || true)
+
+known() { # DOCUMENT: nothing to be run for it
+  [ -n "$missing" ] && [ -e "$1" ]
+}
 
 layouts='hybrid v1'
 [ -e /sys/fs/cgroup/unified/cgroup.procs ] || layouts=as-it-is
@@ -39,6 +45,7 @@ here() { # RUNTIME...: on each layout that this host can show and the runtime ta
         v1-*) wrapper=integration/pure-v1.sh ;;
         *) wrapper='' ;;
       esac
+      known "$documents/$number-a-$layout.json" && continue
       echo "conformance of $runtime ($layout)" >&2
       # Failures are what the table is about.
       $wrapper "$bin/hull-conformance" --runtime "$runtime" --format json >"$documents/new" || [ $? = 1 ]
@@ -53,6 +60,7 @@ machine() { # small|systemd RUNTIME...: a machine for each, so that one that die
   number=0
   for runtime in "$@"; do
     number=$((number + 1))
+    known "$documents/$number-b-$init.json" && continue
     echo "conformance of $runtime in the machine with process 1: $init" >&2
     rm -rf "$documents/$init"
     mkdir -p "$documents/$init"
