@@ -16,9 +16,11 @@ use super::{Body, Client, Options};
 
 /// Most layers that are sent at once while they grow: others are sent by the push.
 const MOST: usize = 4;
-/// Most bytes of a request: a registry puts what one brought on the disk while the next part is compressed, and not all
-/// at the end.
-const PART: u64 = 256 << 20;
+/// Bytes that a request waits for. With a length it is read by registries in large pieces, which halves what it costs them
+/// (of a body in chunks no more than a chunk); and what one brought is put on the disk while the next part is compressed.
+const LEAST: u64 = 32 << 20;
+/// Most bytes of a request, all of which must be sent before an upload can be cancelled.
+const MOST_AT_ONCE: u64 = 128 << 20;
 /// How long a build waits for registries to hear that uploads are cancelled.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -106,24 +108,22 @@ impl Shared {
         }
     }
 
-    /// Sends a layer to its end, in requests without a length and a place, as Docker does.
+    /// Sends a layer to its end, part by part, each when it is written.
     fn send(&self, layer: Growing) -> Option<Begun> {
         let client = self.client.get_or_init(|| Client::connect(&self.target.registry, &self.options).ok());
         let repository = Repository::new(client.as_ref()?, &self.target.repository);
         let mut upload = repository.begin().ok()?;
-        loop {
-            let part = upload.sent..upload.sent + PART;
-            let end = part.end;
-            let sent = repository.append(&mut upload, Body::Growing(layer.clone(), part), None);
-            if sent.is_err() || layer.is_given_up() {
-                return Some(Begun { upload, is_whole: false });
-            }
-            upload.sent = end;
-            if let Some(blob) = layer.descriptor().filter(|blob| blob.size <= end) {
-                upload.sent = blob.size;
+        while let Some(reached) = layer.reaches(upload.sent, LEAST) {
+            let end = reached.min(upload.sent + MOST_AT_ONCE);
+            if end == upload.sent {
                 return Some(Begun { upload, is_whole: true });
             }
+            let body = Body::Growing(layer.clone(), upload.sent..end);
+            if repository.append(&mut upload, body, end).is_err() {
+                break;
+            }
         }
+        Some(Begun { upload, is_whole: false })
     }
 
     fn cancel(&self, upload: &Upload) {

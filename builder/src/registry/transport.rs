@@ -27,17 +27,16 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     /// A part of a file.
     File(File, Range<u64>),
-    /// A part of a blob that is still being written, or what there will be of it; its length is not known yet.
+    /// A part, which is written, of a blob that grows.
     Growing(Growing, Range<u64>),
 }
 
 impl Body {
-    fn length(&self) -> Option<u64> {
+    fn length(&self) -> u64 {
         match self {
-            Self::None => Some(0),
-            Self::Bytes(bytes) => Some(bytes.len() as u64),
-            Self::File(_, part) => Some(part.end - part.start),
-            Self::Growing(..) => None,
+            Self::None => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, part) | Self::Growing(_, part) => part.end - part.start,
         }
     }
 
@@ -52,27 +51,8 @@ impl Body {
                 found.map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
                 Box::new(file.take(part.end - part.start))
             }
-            Self::Growing(blob, part) => {
-                let reader = blob.reader(part.start).take(part.end - part.start);
-                Box::new(UntilGivenUp { blob, reader })
-            }
+            Self::Growing(blob, part) => Box::new(blob.part(part.clone())),
         })
-    }
-}
-
-/// Ends where the blob is given up: a request that breaks off could not be told from one that goes on, and registries
-/// would not cancel its upload. Who sends it asks whether the blob was.
-struct UntilGivenUp<'a, R> {
-    blob: &'a Growing,
-    reader: R,
-}
-
-impl<R: Read> Read for UntilGivenUp<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self.reader.read(buffer) {
-            Err(_) if self.blob.is_given_up() => Ok(0),
-            outcome => outcome,
-        }
     }
 }
 
@@ -240,10 +220,10 @@ impl Wire {
         if let Some(secret) = authorization {
             builder = builder.header("authorization", secret.reveal());
         }
-        // A request of these methods has a body, if only an empty one: its length must be told where it is known.
+        // A request of these methods has a body, if only an empty one: its length must be told.
         let sends = matches!(request.method, "POST" | "PUT" | "PATCH");
-        if let (true, Some(length)) = (sends, request.body.length()) {
-            builder = builder.header("content-length", length);
+        if sends {
+            builder = builder.header("content-length", request.body.length());
         }
         let mut source = request.body.reader()?;
         let refuse = |e: http::Error| Error::Rule(format!("{}: {e}", redacted(url)));

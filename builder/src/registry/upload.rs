@@ -53,17 +53,17 @@ impl<'a> Repository<'a> {
         Ok(Upload { location, sent: 0 })
     }
 
-    /// Adds a part, which the registry keeps even when something breaks later.
-    ///
-    /// `range` is the part's place, where both its ends are known and it isn't the first one.
-    pub(super) fn append(&self, upload: &mut Upload, body: Body, range: Option<String>) -> Result<()> {
+    /// Adds the part that ends before `end`, which the registry keeps even when something breaks later.
+    pub(super) fn append(&self, upload: &mut Upload, body: Body, end: u64) -> Result<()> {
         let mut request = Request::new("PATCH", &upload.location).body(body).only_once();
         request.set("content-type", "application/octet-stream");
-        if let Some(range) = range {
-            request.set("content-range", range);
+        // A first part needs no place, as Docker's client gives none.
+        if upload.sent > 0 {
+            request.set("content-range", format!("{}-{}", upload.sent, end - 1));
         }
         let answer = self.send(request)?;
         upload.location = resolve(answer.url(), answer.header("location").unwrap_or_default())?;
+        upload.sent = end;
         Ok(())
     }
 
@@ -73,9 +73,7 @@ impl<'a> Repository<'a> {
         let mut left = upload.sent..blob.size;
         if upload.sent > 0 || blob.size > SMALL {
             if !left.is_empty() {
-                let range = (upload.sent > 0).then(|| format!("{}-{}", upload.sent, blob.size - 1));
-                self.append(upload, Body::File(store.blob(blob)?, left), range)?;
-                upload.sent = blob.size;
+                self.append(upload, Body::File(store.blob(blob)?, left), blob.size)?;
             }
             left = blob.size..blob.size;
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +46,7 @@ impl Growing {
         self.change(|state| state.whole = Some(descriptor.clone()));
     }
 
-    /// Ends all reading with an error: nobody wants it any more.
+    /// Ends all waiting for more: nobody wants it.
     pub fn give_up(&self) {
         self.change(|state| state.given_up = true);
     }
@@ -60,9 +61,19 @@ impl Growing {
         self.state().whole.clone()
     }
 
-    /// Reads it from `start` to its last byte, waiting for those that are not written yet.
-    pub fn reader(&self, start: u64) -> impl Read + use<> {
-        Reader { growing: self.clone(), at: start }
+    /// Waits until so many bytes follow `start`, or all of it is written, and tells how far it is then; nothing when it was
+    /// given up. The writer ends the wait by ending, however it does.
+    pub fn reaches(&self, start: u64, bytes: u64) -> Option<u64> {
+        let is_short = |state: &mut State| {
+            !state.given_up && state.whole.is_none() && state.written < start.saturating_add(bytes)
+        };
+        let state = self.0.changed.wait_while(self.state(), is_short).unwrap_or_else(PoisonError::into_inner);
+        (!state.given_up).then_some(state.written)
+    }
+
+    /// Reads a part of it that is written.
+    pub fn part(&self, part: Range<u64>) -> impl Read + use<> {
+        Part { growing: self.clone(), left: part }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -82,36 +93,20 @@ impl fmt::Debug for Growing {
     }
 }
 
-struct Reader {
+struct Part {
     growing: Growing,
-    at: u64,
+    left: Range<u64>,
 }
 
-impl Reader {
-    /// How many bytes are ahead; none only at the blob's end. The writer ends the wait by ending, however it does.
-    fn ahead(&self) -> io::Result<u64> {
-        let mut state = self.growing.state();
-        loop {
-            if state.given_up {
-                return Err(io::Error::other("the blob was given up while it was written"));
-            }
-            if state.written > self.at || state.whole.is_some() {
-                return Ok(state.written.saturating_sub(self.at));
-            }
-            state = self.growing.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl Read for Reader {
+impl Read for Part {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let ahead = usize::try_from(self.ahead()?).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(ahead);
-        let count = self.growing.0.file.read_at(&mut buffer[..wanted], self.at)?;
+        let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let count = self.growing.0.file.read_at(&mut buffer[..wanted], self.left.start)?;
         if count == 0 && wanted > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob became shorter"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is shorter than the part"));
         }
-        self.at += count as u64;
+        self.left.start += count as u64;
         Ok(count)
     }
 }

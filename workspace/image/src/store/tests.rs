@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, mpsc};
 
 use super::*;
@@ -120,38 +120,42 @@ fn a_large_blob_is_read_while_it_is_written() {
     assert!(told.try_recv().is_err(), "not large yet");
     writer.write_all(&part(15)).unwrap();
     let growing = told.recv().unwrap();
-    let following = growing.clone();
-    let reader = std::thread::spawn(move || {
-        let mut all = Vec::new();
-        following.reader(0).read_to_end(&mut all).map(|_| all)
-    });
-    let mut first = vec![0; 16 << 20];
-    growing.reader(0).read_exact(&mut first).unwrap();
+    let read = |part: std::ops::Range<u64>| {
+        let mut bytes = Vec::new();
+        growing.part(part).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    assert_eq!(growing.reaches(0, 3), Some(16 << 20), "all that there is");
+    let first = read(0..16 << 20).unwrap();
     assert!(first.chunks(1 << 20).zip(0..).all(|(chunk, number)| chunk == part(number)));
+    assert_eq!(read(16 << 20..17 << 20).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     assert_eq!(growing.descriptor(), None);
+    let following = growing.clone();
+    let waiting = std::thread::spawn(move || following.reaches(16 << 20, 4 << 20));
     (16..20).for_each(|number| writer.write_all(&part(number)).unwrap());
+    assert_eq!(waiting.join().unwrap(), Some(20 << 20));
+    let following = growing.clone();
+    let waiting = std::thread::spawn(move || following.reaches(20 << 20, 1));
     let descriptor = writer.finish("m").unwrap();
+    assert_eq!(waiting.join().unwrap(), Some(20 << 20), "no more will come");
     assert_eq!(growing.descriptor(), Some(descriptor.clone()));
-    assert_eq!(Digest::of(&reader.join().unwrap().unwrap()), descriptor.digest);
-    let (mut again, mut reader) = (Vec::new(), growing.reader(19 << 20));
-    assert_eq!(reader.read_to_end(&mut again).unwrap(), 1 << 20);
-    assert!(again == part(19), "a part of it, once more");
+    assert_eq!(Digest::of(&read(0..20 << 20).unwrap()), descriptor.digest);
+    assert!(read(19 << 20..20 << 20).unwrap() == part(19), "a part of it, once more");
 }
 
 #[test]
-fn who_reads_a_blob_that_is_given_up_by_either_side_gets_an_error() {
+fn who_waits_for_a_blob_that_is_given_up_by_either_side_hears_it() {
     let (_dir, store) = store();
     for by_writer in [true, false] {
         let (mut writer, told) = announced(&store);
         writer.write_all(&vec![7; 17 << 20]).unwrap();
         let growing = told.recv().unwrap();
-        let mut reader = growing.reader(0);
-        let waiting = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        let following = growing.clone();
+        let waiting = std::thread::spawn(move || following.reaches(0, 18 << 20));
         match by_writer {
             true => drop(writer),
             false => growing.give_up(),
         }
-        assert!(waiting.join().unwrap().unwrap_err().to_string().contains("given up"));
+        assert_eq!(waiting.join().unwrap(), None);
         assert_eq!(growing.descriptor(), None);
     }
 }
