@@ -26,15 +26,15 @@ pub struct Builder {
     store: PathBuf,
 }
 
-/// hull-build, and buildah where it is installed.
-pub fn all(scratch: &Path) -> Vec<Builder> {
+/// hull-build, and with `peers` buildah where it is installed.
+pub fn all(scratch: &Path, peers: bool) -> Vec<Builder> {
     let hull = Builder {
         name: "hull",
         is_hull: true,
         program: std::env::var_os("HULL_BUILD").map_or_else(|| place::program("hull-build"), PathBuf::from),
         store: scratch.join("store-hull"),
     };
-    let buildah = gate::find("buildah").map(|program| Builder {
+    let buildah = gate::find("buildah").filter(|_| peers).map(|program| Builder {
         name: "buildah",
         is_hull: false,
         program,
@@ -77,8 +77,12 @@ impl Builder {
 
     /// Builds a case.
     pub fn build(&self, case: &Case, context: &Path, cold: bool) -> Command {
+        self.build_as(case.name, case, context, cold)
+    }
+
+    fn build_as(&self, name: &str, case: &Case, context: &Path, cold: bool) -> Command {
         let mut command = self.command();
-        command.args(["build", "-q", "-t", case.name]).args(case.arguments);
+        command.args(["build", "-q", "-t", name]).args(case.arguments);
         match (self.is_hull, cold) {
             (true, true) => drop(command.arg("--no-cache")),
             (false, true) => drop(command.args(["--layers", "--no-cache", "--jobs", "8"])),
@@ -91,11 +95,12 @@ impl Builder {
 
     /// Builds a case cold and pushes it; one command, or two by a shell.
     pub fn build_and_push(&self, case: &Case, context: &Path, registry: &Registry) -> Command {
-        let mut build = self.build(case, context, true);
         if self.is_hull {
-            build.args(["--push", "-t", &self.pushed_name(case, registry)]);
+            let mut build = self.build_as(&self.pushed_name(case, registry), case, context, true);
+            build.arg("--push");
             return build;
         }
+        let build = self.build(case, context, true);
         let words = |command: &Command| {
             let all = std::iter::once(command.get_program()).chain(command.get_args());
             all.map(|word| format!("'{}' ", word.display())).collect::<String>()

@@ -1,9 +1,9 @@
 //! Builds the same Dockerfiles with `hull-build` and buildah: wall time, processor time and peak memory of each.
 //!
-//! `just bench-builder [CASE...]`. Every case is built cold (nothing cached), warm (nothing changed, best of three) and
-//! after an edit of one small file, the largest one pushed, too, after and while it is built; all contexts are made here, none needs a network. Processor time is that of the
-//! builder and of all that it started, RUN's own work included. Never run in CI: a number means something only on a
-//! quiet machine.
+//! `just bench-builder [--alone] [CASE...]`, `--alone` without buildah. Every case is built cold (nothing cached), warm
+//! (nothing changed, best of three) and after an edit of one small file, the largest one pushed, too, after and while it
+//! is built; all contexts are made here, none needs a network. Processor time is that of the builder and of all that it
+//! started, RUN's own work included. Never run in CI: a number means something only on a quiet machine.
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -29,11 +29,12 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == measure::FLAG) {
         return measure::inside(&arguments[1..]);
     }
+    let (flags, names): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word == "--alone");
     let scratch = Scratch::new("bench-builder");
-    let builders = builder::all(scratch.path());
+    let builders = builder::all(scratch.path(), flags.is_empty());
     corpus::base(scratch.path(), &builders);
     println!("{:14} {:5} {}", "case", "phase", builder::heading(&builders));
-    let wanted = |case: &Case| arguments.is_empty() || arguments.iter().any(|name| name == case.name);
+    let wanted = |case: &Case| names.is_empty() || names.iter().any(|name| name == case.name);
     for case in corpus::CASES.iter().filter(|case| wanted(case)) {
         let context = scratch.join(case.name);
         corpus::make(case, &context);
