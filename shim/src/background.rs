@@ -1,8 +1,7 @@
 //! Giving way to the programs whose output is moved.
 //!
-//! The writer and the reader of a busy stream wake the shim for each write. If it ran each time at once, it would move
-//! 64 KiB a turn and wait for the pipe's lock, which the writer holds while it copies. As a batch process (sched(7)) it
-//! takes no processor from them: it runs when one is free or at the next tick, and finds more.
+//! The writer and the reader of a busy stream wake the shim for each write. As a batch process (sched(7)) it takes no
+//! processor from them: it runs when one is free or at the next tick, and finds more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -61,15 +61,15 @@ impl Engine {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         let turn = flow.stream.take_turn();
         match turn {
-            Turn::Bulk => background::give_way(),
+            Turn::Gather(_) => background::give_way(),
             Turn::Input | Turn::Ended => background::compete(),
             _ => {}
         }
         let (input, room, look) = match turn {
-            Turn::Input | Turn::Bulk => (true, false, None),
+            Turn::Input => (true, false, None),
             Turn::Room => (false, true, None),
             Turn::InputOrLook(span) => (true, false, Some(span)),
-            Turn::Look(span) => (false, false, Some(span)),
+            Turn::Look(span) | Turn::Gather(span) => (false, false, Some(span)),
             Turn::Again => (false, false, Some(std::time::Duration::ZERO)),
             Turn::Ended => return self.end_flow(id),
         };

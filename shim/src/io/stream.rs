@@ -21,10 +21,12 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// would have taken many.
 const BUSY: Duration = Duration::from_millis(1);
 /// How long a busy stream is left alone.
-const PAUSE: Duration = Duration::from_micros(100);
-/// A stream that moves so much in one turn is a bulk stream: others run first, and so its turns grow by themselves. A pause
-/// would let its pipes run full and empty.
+const PAUSE: Duration = Duration::from_millis(1);
+/// A stream that moves so much in one turn is a bulk stream.
 const MUCH: usize = 32 << 10;
+/// How long a bulk stream is left alone. Meanwhile about a third of a grown pipe is written; more, and the pipes would run
+/// full and empty; without, each turn would wait for the lock of the pipe, which its writer holds while it copies.
+const GATHER: Duration = Duration::from_micros(100);
 /// Size of a pipe that nobody has changed (pipe(7)).
 const PIPE: usize = 64 << 10;
 /// A stream whose pipes were full this many times gets larger ones.
@@ -62,10 +64,10 @@ pub enum Turn {
     Room,
     /// More input, and a new look at the output after this time.
     InputOrLook(Duration),
-    /// A new look after this time; no input meanwhile (backpressure, or much comes and is taken together).
+    /// A new look after this time; no input meanwhile (backpressure, or many small pieces are taken together).
     Look(Duration),
-    /// More input, of which much comes: others may run first.
-    Bulk,
+    /// The same, as so much comes that others may run first.
+    Gather(Duration),
     /// Nothing: it used up its turn and wants another.
     Again,
     /// Nothing more will come.
@@ -166,7 +168,7 @@ impl Stream {
         match moved {
             _ if !is_busy(before, now) => Turn::Input,
             ..MUCH => Turn::Look(PAUSE),
-            _ => Turn::Bulk,
+            _ => Turn::Gather(GATHER),
         }
     }
 
@@ -424,7 +426,7 @@ mod tests {
         assert_eq!(stream.take_turn(), Turn::Input);
         stream.last = future();
         io::write(writer.as_fd(), &[0; MUCH]).unwrap();
-        assert_eq!(stream.take_turn(), Turn::Bulk, "much is not held up");
+        assert_eq!(stream.take_turn(), Turn::Gather(GATHER), "much is held up for less long");
     }
 
     #[test]

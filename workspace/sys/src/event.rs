@@ -3,7 +3,7 @@
 use crate::poll::timespec;
 use crate::raw::{check_unit, uninterrupted};
 use crate::{Result, SysError};
-use rustix::event::{EventfdFlags, epoll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, poll};
 use rustix::fs::inotify;
 use rustix::path::Arg;
 use rustix::time::{
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 pub use rustix::event::epoll::EventFlags;
 pub use rustix::fs::inotify::{ReadFlags, WatchFlags};
+
+/// Waits that end on time, not at the next millisecond.
+const SHORT: Duration = Duration::from_millis(2);
 
 /// A level-triggered epoll set: tells which of its fds are ready, by the token each was added with.
 pub struct Epoll {
@@ -61,8 +64,14 @@ impl Epoll {
         let Self { fd, space } = self;
         uninterrupted(|| {
             space.clear();
-            let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-            epoll::wait(&*fd, rustix::buffer::spare_capacity(space), left.as_ref())
+            let mut left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            // epoll_wait(2) counts milliseconds and would be late by one.
+            if let Some(short) = left.filter(|left| *left < SHORT) {
+                let mut one = [PollFd::new(&*fd, PollFlags::IN)];
+                poll(&mut one, Some(&timespec(short))).map_err(SysError::from_rustix("ppoll"))?;
+                left = Some(Duration::ZERO);
+            }
+            epoll::wait(&*fd, rustix::buffer::spare_capacity(space), left.map(timespec).as_ref())
                 .map(drop)
                 .map_err(SysError::from_rustix("epoll_wait"))
         })?;

@@ -294,6 +294,9 @@ fn the_same_fd_is_told_again_until_it_is_read() {
     assert_eq!(set.wait(a_minute()).unwrap(), [Ready { token: 8, flags: EventFlags::HUP }]);
     set.remove(ear.as_fd()).unwrap();
     assert_eq!(set.wait(Some(Instant::now())).unwrap(), []);
+    let soon = Instant::now() + Duration::from_micros(300);
+    assert_eq!(set.wait(Some(soon)).unwrap(), []);
+    assert!(Instant::now() >= soon, "it waits for parts of a millisecond, too");
     assert!(set.remove(ear.as_fd()).unwrap_err().is(libc::ENOENT));
 }
 
