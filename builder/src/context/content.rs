@@ -1,6 +1,8 @@
 //! What a selection is made of: one digest over names, kinds, modes, owners, attributes, links and contents. No times.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd;
@@ -30,6 +32,7 @@ pub(crate) struct Contents {
 pub(crate) fn describe(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Result<Contents> {
     let mut all = Contents::default();
     let nodes = read_files(tree, sources, cache)?;
+    all.lines.reserve(nodes.len());
     for (index, source) in sources.iter().enumerate() {
         match source {
             Source::File { node, name } => {
@@ -39,7 +42,8 @@ pub(crate) fn describe(tree: &Tree, sources: &[Source], cache: Option<&FileCache
             Source::Directory { root, items } => {
                 all.add(tree, root, format!("{index}:./"), &nodes, cache)?;
                 for item in items {
-                    let place = format!("{index}:./{}", escape(&item.to));
+                    let mut place = String::with_capacity(item.to.len() + 8);
+                    write!(place, "{index}:./{}", escape(&item.to)).expect("a string takes it");
                     all.add(tree, &item.node, place, &nodes, cache)?;
                 }
             }
@@ -50,22 +54,25 @@ pub(crate) fn describe(tree: &Tree, sources: &[Source], cache: Option<&FileCache
 }
 
 /// Names that are no text stay apart: bytes that are none are written in hex.
-fn escape(name: &[u8]) -> String {
+fn escape(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
-        Ok(text) if !text.contains('\u{1}') => text.to_owned(),
-        _ => format!("\u{1}{}", name.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Ok(text) if !text.contains('\u{1}') => text.into(),
+        _ => format!("\u{1}{}", hex(name)).into(),
     }
 }
 
 /// The digests of all regular files, those that are not known read by several threads.
 fn read_files(tree: &Tree, sources: &[Source], cache: Option<&FileCache>) -> Result<HashMap<Vec<u8>, Facts>> {
-    let mut known = HashMap::new();
+    let nodes: Vec<&Node> = sources
+        .iter()
+        .flat_map(|source| match source {
+            Source::File { node, .. } => vec![node],
+            Source::Directory { items, .. } => items.iter().map(|item| &item.node).collect(),
+        })
+        .collect();
+    let mut known = HashMap::with_capacity(nodes.len());
     let mut unknown: Vec<&Node> = Vec::new();
-    let nodes = sources.iter().flat_map(|source| match source {
-        Source::File { node, .. } => vec![node],
-        Source::Directory { items, .. } => items.iter().map(|item| &item.node).collect(),
-    });
-    for node in nodes.filter(|node| node.kind() == FileType::RegularFile) {
+    for node in nodes.into_iter().filter(|node| node.kind() == FileType::RegularFile) {
         match cache.and_then(|cache| cache.get(&node.stat)) {
             Some(facts) => drop(known.insert(node.path.clone(), facts)),
             None => unknown.push(node),
@@ -148,7 +155,11 @@ impl Contents {
             FileType::RegularFile => {
                 let facts = files.get(&node.path).ok_or_else(|| Error::fact("a file was not read"))?;
                 let attributes = if facts.plain { String::new() } else { attributes(tree, node)? };
-                format!("file {mode:04o}{owner} {}{attributes}", hex(&facts.content))
+                let mut text =
+                    String::with_capacity("file 0000 ".len() + owner.len() + 2 * facts.content.len());
+                write!(text, "file {mode:04o}{owner} ").expect("a string takes it");
+                push_hex(&mut text, &facts.content);
+                text + &attributes
             }
             FileType::Directory => {
                 format!("directory {mode:04o}{owner}{}", directory_attributes(tree, node, cache)?)
@@ -184,9 +195,13 @@ fn directory_attributes(tree: &Tree, node: &Node, cache: Option<&FileCache>) -> 
 /// Bytes in lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
         text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
     }
-    text
 }

@@ -1,10 +1,12 @@
 //! One tree: looked up inside its root by the kernel, walked by names without links.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -97,25 +99,21 @@ impl Tree {
     /// The entries of a directory, sorted by bytes, nothing ignored yet.
     pub(crate) fn entries(&self, directory: &[u8]) -> Result<Vec<Node>> {
         let fd = self.open_directory(directory)?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&fd).map_err(Error::errno("read directory", directory))? {
-            let entry = entry.map_err(Error::errno("read directory", directory))?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
-            }
-        }
-        names.sort();
-        let look = |name: Vec<u8>| {
-            let path = join(directory, &name);
-            match rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+        let names = names(&fd).map_err(Error::errno("read directory", directory))?;
+        let look = |name: &CStr| {
+            let path = join(directory, name.to_bytes());
+            match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => Some(Ok(Node { path, stat })),
                 // It went away between the two calls.
                 Err(Errno::NOENT) => None,
                 Err(errno) => Some(Err(Error::errno("look at", &path)(errno))),
             }
         };
-        names.into_iter().filter_map(look).collect()
+        let mut nodes = Vec::with_capacity(names.places.len());
+        for node in names.sorted().filter_map(look) {
+            nodes.push(node?);
+        }
+        Ok(nodes)
     }
 
     pub(crate) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd> {
@@ -145,6 +143,40 @@ impl Tree {
         let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(Error::errno("read link", path))?;
         Ok(target.into_bytes())
     }
+}
+
+/// Names of a directory, in one piece of memory: an allocation for each shows in what a large context costs.
+#[derive(Default)]
+struct Names {
+    /// Each with the 0 that ends it.
+    bytes: Vec<u8>,
+    places: Vec<Range<usize>>,
+}
+
+impl Names {
+    fn sorted(&self) -> impl Iterator<Item = &CStr> {
+        let mut names: Vec<&[u8]> = self.places.iter().map(|place| &self.bytes[place.clone()]).collect();
+        // The 0 at their ends comes before all that a name can have: the order is that of the names without it.
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+    }
+}
+
+/// The names in a directory but `.` and `..`, in the file system's order.
+fn names(fd: &OwnedFd) -> rustix::io::Result<Names> {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    let mut names = Names::default();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            let start = names.bytes.len();
+            names.bytes.extend_from_slice(name.to_bytes_with_nul());
+            names.places.push(start..names.bytes.len());
+        }
+    }
+    Ok(names)
 }
 
 /// Opens files of a tree one after another: most are in the directory of the one before.

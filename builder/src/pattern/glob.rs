@@ -79,13 +79,13 @@ impl Glob {
         Ok(Self { tokens, prefix, suffix: suffix.into_iter().collect(), literal })
     }
 
+    /// The last byte of every path that fits, where it is always the same.
+    pub(crate) fn last_byte(&self) -> Option<u8> {
+        self.suffix.as_bytes().last().copied()
+    }
+
     /// Whether the whole path fits.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        // The last byte alone tells most apart.
-        let last = self.suffix.as_bytes().last();
-        if last.is_some() && path.as_bytes().last() != last {
-            return false;
-        }
         if self.literal {
             return path == self.prefix;
         }

@@ -1,5 +1,7 @@
 //! `.dockerignore` and `--exclude`: rules in order, the last that fits wins, `!` brings back.
 
+use std::collections::HashMap;
+
 use super::glob::{BadPattern, Glob};
 use super::path;
 
@@ -17,11 +19,19 @@ pub(crate) struct Rule {
 #[derive(Default)]
 pub(crate) struct Ignore {
     rules: Vec<Rule>,
+    /// The rules that can fit a path by its last byte, which tells most apart.
+    by_last_byte: HashMap<u8, Vec<usize>>,
+    /// Those that can fit a path that ends with any other byte.
+    of_any_end: Vec<usize>,
 }
 
 /// Which rules fit a directory: what lies below inherits it.
 #[derive(Clone)]
-pub(crate) struct Inherited(Vec<bool>);
+pub(crate) struct Inherited {
+    fits: Vec<bool>,
+    /// The last of them.
+    last: Option<usize>,
+}
 
 /// What the rules say of one path.
 pub(crate) struct Verdict<'a> {
@@ -61,7 +71,24 @@ impl Ignore {
             }
             rules.push(Rule { text: trimmed.to_owned(), line, brings_back, glob: Glob::new(pattern, true)? });
         }
-        Ok(Self { rules })
+        Ok(Self::indexed(rules))
+    }
+
+    fn indexed(rules: Vec<Rule>) -> Self {
+        let ends: Vec<Option<u8>> = rules.iter().map(|rule| rule.glob.last_byte()).collect();
+        let can_fit = |byte: Option<u8>| {
+            let fits = |end: &Option<u8>| end.is_none() || *end == byte;
+            ends.iter().enumerate().filter(|(_, end)| fits(end)).map(|(index, _)| index).collect()
+        };
+        let by_last_byte = ends.iter().flatten().map(|byte| (*byte, can_fit(Some(*byte)))).collect();
+        let of_any_end = can_fit(None);
+        Self { rules, by_last_byte, of_any_end }
+    }
+
+    /// The rules that could fit a path, in order.
+    fn candidates(&self, path: &str) -> &[usize] {
+        let last = path.as_bytes().last();
+        last.and_then(|byte| self.by_last_byte.get(byte)).unwrap_or(&self.of_any_end)
     }
 
     /// Whether there is no rule.
@@ -71,26 +98,29 @@ impl Ignore {
 
     /// What the root's entries inherit: nothing.
     pub(crate) fn root(&self) -> Inherited {
-        Inherited(vec![false; self.rules.len()])
+        Inherited { fits: vec![false; self.rules.len()], last: None }
     }
 
     /// Judges a path (relative, without leading slash) whose directory's verdict is known.
     pub(crate) fn judge(&self, path: &str, parent: &Inherited) -> Verdict<'_> {
-        let fits: Vec<bool> = self
-            .rules
-            .iter()
-            .zip(&parent.0)
-            .map(|(rule, inherited)| *inherited || rule.glob.matches(path))
-            .collect();
-        let rule = self.rules.iter().zip(&fits).rev().find(|(_, fits)| **fits).map(|(rule, _)| rule);
-        Verdict { ignored: rule.is_some_and(|rule| !rule.brings_back), rule, inherited: Inherited(fits) }
+        let mut fits = parent.fits.clone();
+        for index in self.candidates(path) {
+            fits[*index] = fits[*index] || self.rules[*index].glob.matches(path);
+        }
+        let last = fits.iter().rposition(|fits| *fits);
+        let rule = last.map(|index| &self.rules[index]);
+        Verdict {
+            ignored: rule.is_some_and(|rule| !rule.brings_back),
+            rule,
+            inherited: Inherited { fits, last },
+        }
     }
 
     /// Whether a path that nothing lies below is left out.
     pub(crate) fn drops(&self, path: &str, parent: &Inherited) -> bool {
-        let rules = self.rules.iter().zip(&parent.0).rev();
-        let mut deciding = rules.filter(|(rule, inherited)| **inherited || rule.glob.matches(path));
-        deciding.next().is_some_and(|(rule, _)| !rule.brings_back)
+        let later = self.candidates(path).iter().rev().take_while(|index| Some(**index) > parent.last);
+        let own = later.copied().find(|index| self.rules[*index].glob.matches(path));
+        own.or(parent.last).is_some_and(|index| !self.rules[index].brings_back)
     }
 
     /// Judges a path on its own, looking at each of its parents.
