@@ -332,6 +332,45 @@ fn removed_socket_directory_is_made_anew() {
 }
 
 #[test]
+fn mounts_below_a_root_that_is_none_go_with_it() {
+    needs!(root(), cgroup_v1());
+    for killed in [false, true] {
+        let mut shim = Shim::start(Bundle::new(&["sleep", "1000"]));
+        let root = shim.bundle.root();
+        fs::create_dir_all(root.join("a/below")).unwrap();
+        std::os::unix::fs::symlink("/a", root.join("link")).unwrap();
+        let source = shim.place.join("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("kept"), "").unwrap();
+        let bind = |target: &str, options: &[&str]| Mount {
+            r#type: "bind".into(),
+            source: source.to_string_lossy().into_owned(),
+            target: target.into(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        };
+        let rootfs = vec![bind("/a", &["rbind", "ro"]), bind("/link", &["bind"])];
+        fs::create_dir(source.join("below")).unwrap();
+        let request = CreateTaskRequest { rootfs, ..shim.create_request() };
+        shim.ok::<PidResponse>("Create", &request);
+        assert!(root.join("a/kept").exists());
+        assert_eq!(hull_testkit::leftovers::mounts_below(shim.bundle.path()).len(), 2);
+        if killed {
+            let pid = shim.pid();
+            kill_9(pid);
+            assert!(eventually(LIMIT, || !Path::new(&format!("/proc/{pid}/exe")).exists()));
+            nothing_is_left_after_delete(&mut shim, "mounts below");
+            continue;
+        }
+        shim.kill(9);
+        shim.wait("");
+        shim.delete();
+        let mounts = hull_testkit::leftovers::mounts_below(shim.bundle.path());
+        assert!(mounts.is_empty(), "{mounts:?}");
+        shim.shut_down();
+    }
+}
+
+#[test]
 fn busy_root_is_detached_and_goes_with_its_last_user() {
     needs!(root());
     let mut shim = Shim::start(Bundle::empty(&["/bin/sleep", "1000"]));

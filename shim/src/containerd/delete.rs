@@ -12,7 +12,7 @@ use prost::Message;
 use crate::api::DeleteResponse;
 use crate::bundle::Bundle;
 use crate::clock::Clock;
-use crate::engine::unmount_all;
+use crate::engine::unmount_tree;
 use crate::runtime::{Runtime, Streams};
 use crate::task::Exit;
 
@@ -30,7 +30,7 @@ pub fn delete(flags: &Flags) -> Result<(), String> {
     let pid = bundle.pid("init.pid").unwrap_or(0);
     remove(&runtime, &bundle, &flags.id);
     // What cannot be unmounted is reported; the answer is given all the same.
-    if let Err(text) = unmount_all(&bundle.file("rootfs")) {
+    if let Err(text) = unmount_tree(&bundle.file("rootfs")) {
         eprintln!("{text}");
     }
     remove_stale_socket(&bundle);

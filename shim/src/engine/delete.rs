@@ -6,7 +6,6 @@ use crate::runtime::Runtime;
 use crate::task::{Job, Key, Outcome, Ticket};
 use crate::ttrpc::Refusal;
 
-use super::rootfs::unmount_all;
 use super::{Engine, Timer};
 
 /// Output that is on its way to a reader may take this long.
@@ -67,8 +66,8 @@ impl Engine {
             Err(refusal) if refusal.text.contains("does not exist") => Ok(()),
             other => other,
         };
-        let unmounted = match self.bundle_of(&ticket.key) {
-            Ok(bundle) if deleted.is_ok() => unmount_all(&bundle.file("rootfs")).map_err(Refusal::unknown),
+        let unmounted = match self.sites.get(&ticket.key.container) {
+            Some(site) if deleted.is_ok() => site.unmount_root().map_err(Refusal::unknown),
             _ => Ok(()),
         };
         match deleted.and(unmounted) {

@@ -34,7 +34,7 @@ use exits::Ending;
 use held::{Flow, Held};
 use jobs::Running;
 pub use publisher::Publisher;
-pub use rootfs::unmount_all;
+pub use rootfs::unmount_tree;
 use timers::{Timer, Timers};
 use token::Token;
 
@@ -78,6 +78,8 @@ struct Site {
     bundle: Bundle,
     runtime: Runtime,
     shares_pid_namespace: bool,
+    /// Some of its root's mounts are below the root.
+    mounts_below: bool,
     checkpoint: String,
     place: Option<Place>,
     oom: Option<(u32, OomWatch)>,

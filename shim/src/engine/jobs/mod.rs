@@ -133,6 +133,7 @@ impl Engine {
             bundle: bundle.clone(),
             runtime: Runtime::new(options, &self.setup.namespace),
             shares_pid_namespace: config.shares_pid_namespace(),
+            mounts_below: request.rootfs.iter().any(|mount| !mount.target.is_empty()),
             checkpoint: request.checkpoint.clone(),
             place: None,
             oom: None,

@@ -11,7 +11,6 @@ use crate::runtime::{Runtime, Streams, outcome_text, plain_text, read_output};
 use crate::task::{Job, Key, Outcome};
 use crate::ttrpc::{Code, Refusal};
 
-use super::super::rootfs::unmount_all;
 use super::super::{Engine, Timer, Watched};
 use super::{Running, prefix};
 
@@ -148,7 +147,7 @@ impl Engine {
     /// Takes back what a creation did before it failed.
     pub(super) fn undo_create(&mut self, key: &Key, mut refusal: Refusal) -> Refusal {
         if let Some(site) = self.sites.get(&key.container)
-            && let Err(left) = unmount_all(&site.bundle.file("rootfs"))
+            && let Err(left) = site.unmount_root()
         {
             refusal.text = format!("{} ({left})", refusal.text);
         }
