@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hull_shim::api::*;
 use hull_testkit::call::eventually;
-use hull_testkit::gate::root;
+use hull_testkit::gate::{cgroup_v1, root};
 use hull_testkit::{Bundle, Scratch, needs, runtime};
 use prost::Message;
 use task_client::*;
@@ -152,6 +152,30 @@ fn runtime_that_fails_is_told_in_its_own_words() {
     shim.shut_down();
 }
 
+/// Sends a call whose caller waits for two seconds only, as it says.
+fn send_with_two_seconds(shim: &Shim, method: &str) -> UnixStream {
+    let request = hull_shim::ttrpc::Request {
+        service: "containerd.task.v2.Task".into(),
+        method: method.into(),
+        payload: shim.named("").encode_to_vec(),
+        timeout_nano: 2_000_000_000,
+        ..Default::default()
+    };
+    let mut raw = UnixStream::connect(shim.socket()).unwrap();
+    let frame = hull_shim::ttrpc::encode(1, hull_shim::ttrpc::Kind::Request, &request.encode_to_vec());
+    raw.write_all(&frame).unwrap();
+    raw
+}
+
+/// The answer, which is a refusal.
+fn receive_refusal(mut raw: UnixStream) -> hull_shim::ttrpc::RpcStatus {
+    let mut head = [0; 10];
+    raw.read_exact(&mut head).unwrap();
+    let mut body = vec![0; u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize];
+    raw.read_exact(&mut body).unwrap();
+    hull_shim::ttrpc::Response::decode(body.as_slice()).unwrap().status.unwrap()
+}
+
 #[test]
 fn runtime_that_hangs_blocks_nobody_else_and_is_ended() {
     needs!(root());
@@ -161,33 +185,72 @@ fn runtime_that_hangs_blocks_nobody_else_and_is_ended() {
     shim.run();
     let mut other = Client::connect(&shim.address);
     let named = shim.named("");
-    // The caller gives it two seconds.
-    let request = hull_shim::ttrpc::Request {
-        service: "containerd.task.v2.Task".into(),
-        method: "Pause".into(),
-        payload: named.encode_to_vec(),
-        timeout_nano: 2_000_000_000,
-        ..Default::default()
-    };
-    let mut raw = UnixStream::connect(shim.socket()).unwrap();
-    let frame = hull_shim::ttrpc::encode(1, hull_shim::ttrpc::Kind::Request, &request.encode_to_vec());
-    raw.write_all(&frame).unwrap();
+    let raw = send_with_two_seconds(&shim, "Pause");
     // Answered while the runtime hangs, or it would never show.
     let is_pausing = || {
         let state = other.call("containerd.task.v2.Task", "State", &named).unwrap();
         StateResponse::decode(state.as_slice()).unwrap().status() == Status::Pausing
     };
     assert!(eventually(Duration::from_secs(2), is_pausing), "State waited for the runtime");
-    let mut head = [0; 10];
-    raw.read_exact(&mut head).unwrap();
-    let mut body = vec![0; u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize];
-    raw.read_exact(&mut body).unwrap();
-    let status = hull_shim::ttrpc::Response::decode(body.as_slice()).unwrap().status.unwrap();
+    let status = receive_refusal(raw);
     assert_eq!(status.code, 4, "{}", status.message);
     assert_eq!(shim.state().status(), Status::Running);
     shim.kill(9);
     assert_eq!(shim.wait(""), 137);
     shim.delete();
+    shim.shut_down();
+}
+
+/// A frozen cgroup of version 1: what is in it does not end when it is killed, as a process that waits for a broken disk.
+struct Frozen(std::path::PathBuf);
+
+impl Frozen {
+    fn new() -> Self {
+        let path = Path::new("/sys/fs/cgroup/freezer").join(hull_testkit::place::unique("frozen"));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn thaw(&self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.thaw();
+        assert!(eventually(LIMIT, || fs::remove_dir(&self.0).is_ok()), "it is not empty");
+    }
+}
+
+#[test]
+fn runtime_that_cannot_be_killed_is_not_waited_for() {
+    needs!(root(), cgroup_v1());
+    let tools = Scratch::new("tools");
+    let frozen = Frozen::new();
+    let script = format!(
+        "case \"$*\" in *' pause '*) echo $$ > {0}/cgroup.procs; echo FROZEN > {0}/freezer.state; exit 7;; esac; \
+         exec $REAL \"$@\"",
+        frozen.0.display()
+    );
+    let mut shim = Shim::start_with(our_shim(), sleeper(), scripted(&tools, &script));
+    shim.run();
+    let (pid, named) = (shim.pid(), shim.named(""));
+    let status = receive_refusal(send_with_two_seconds(&shim, "Pause"));
+    assert!(status.code == 4 && status.message.contains("did not end in time"), "{status:?}");
+    assert_eq!(fs::read_to_string(frozen.0.join("freezer.state")).unwrap().trim(), "FROZEN");
+    assert_eq!(children(pid), 2, "init, and the runtime that hangs");
+    // Its turn is over: the next call has its own.
+    let resources = Any { type_url: String::new(), value: br#"{"pids":{"limit":77}}"#.to_vec() };
+    let update =
+        UpdateTaskRequest { id: shim.bundle.id.clone(), resources: Some(resources), ..Default::default() };
+    shim.call("Update", &update).unwrap();
+    frozen.thaw();
+    assert!(eventually(LIMIT, || children(pid) == 1), "it is not reaped");
+    assert_eq!(shim.state().status(), Status::Running);
+    shim.kill(9);
+    assert_eq!(shim.wait(""), 137);
+    assert_eq!(shim.ok::<DeleteResponse>("Delete", &named).exit_status, 137);
     shim.shut_down();
 }
 

@@ -6,12 +6,8 @@ use crate::runtime::Runtime;
 use crate::task::{Job, Key, Outcome, Ticket};
 use crate::ttrpc::Refusal;
 
-use super::{Engine, Timer};
+use super::{Engine, Patience, Timer};
 
-/// Output that is on its way to a reader may take this long.
-pub(super) const MOVING_LIMIT: Duration = Duration::from_secs(10);
-/// Output that nobody reads, or a pipe that some process keeps open, holds an end or a delete up for this long.
-pub(super) const STILL_LIMIT: Duration = Duration::from_millis(800);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -19,30 +15,25 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Draining {
     ticket: Ticket,
-    since: Instant,
-    still_since: Instant,
+    patience: Patience,
 }
 
 impl Engine {
     /// Waits for a process's output to reach its reader, then goes on with the job.
     pub(super) fn begin_drain(&mut self, ticket: Ticket) {
         let key = ticket.key.clone();
-        let now = Instant::now();
-        self.draining.insert(key.clone(), Draining { ticket, since: now, still_since: now });
+        let (unread, now) = (self.unread_output(&key), Instant::now());
+        let stuck = self.held.get(&key).and_then(|held| held.stuck);
+        let patience = stuck.map_or(Patience::new(unread, now), |stuck| stuck.again(unread, now));
+        self.draining.insert(key.clone(), Draining { ticket, patience });
         self.check_drained(&key);
     }
 
     /// Looks whether a delete needs to wait any longer.
     pub(super) fn check_drained(&mut self, key: &Key) {
-        let outputs = self.open_outputs(key);
+        let (has_output, unread) = (self.has_open_output(key), self.unread_output(key));
         let Some(draining) = self.draining.get_mut(key) else { return };
-        let now = Instant::now();
-        let moves = |(away, backlog): &(bool, bool)| *backlog && !*away;
-        if outputs.iter().any(moves) {
-            draining.still_since = now;
-        }
-        let waited_enough = now - draining.since >= MOVING_LIMIT || now - draining.still_since >= STILL_LIMIT;
-        if !outputs.is_empty() && !waited_enough {
+        if has_output && !draining.patience.is_over(unread, Instant::now()) {
             return self.timers.set(Timer::Drain(key.clone()), LOOK);
         }
         self.timers.stop(&Timer::Drain(key.clone()));

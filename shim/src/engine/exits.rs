@@ -7,24 +7,15 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, Streams};
-use crate::task::{Exit, Job, Key};
+use crate::task::{Exit, Key};
 
-use super::delete::{MOVING_LIMIT, STILL_LIMIT};
-use super::{EXECS_GRACE, Engine, Timer, UNCLAIMED_LIMIT, Watched, libc_signal};
+use super::{EXECS_GRACE, Engine, Patience, Timer, Watched, libc_signal};
 
 /// The end of a process whose reader has more to read than this is held until it has: some clients close their end when
 /// they hear of it. As much as the pipe of a shim that moves everything at once may hold.
 const MUCH: u64 = 64 << 10;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// An end that is held until the output before it is read.
-#[derive(Debug)]
-pub struct Ending {
-    unread: u64,
-    since: Instant,
-    still_since: Instant,
-}
 
 impl Engine {
     /// Takes pending signals.
@@ -34,9 +25,10 @@ impl Engine {
                 libc_signal::TERM | libc_signal::INT => self.leaving = Some(std::time::Instant::now()),
                 // People are told to send it to containerd's own shim for a dump.
                 libc_signal::USR1 => self.warn(format_args!(
-                    "{} containers, {} streams, {} children",
+                    "{} containers, {} streams ({} without a reader), {} children",
                     self.sites.len(),
                     self.flows.len(),
+                    self.readers_away(),
                     self.children.len()
                 )),
                 _ => {}
@@ -56,9 +48,6 @@ impl Engine {
                 }
             }
         }
-        if !self.may_claim() {
-            self.unclaimed.clear();
-        }
     }
 
     fn reaped(&mut self, pid: i32, status: WaitStatus) {
@@ -67,19 +56,9 @@ impl Engine {
             Some(Watched::Job(running)) => self.job_ended(pid, running, status.code()),
             Some(Watched::Process(key)) => self.process_ended(&key, exit),
             Some(Watched::Helper) => {}
-            // It may be the process that a runtime call under way is about to name.
-            None if self.may_claim() && self.unclaimed.len() < UNCLAIMED_LIMIT => {
-                self.unclaimed.insert(pid, exit);
-            }
-            None => {}
+            None => self.unclaimed.keep(pid, exit),
         }
         self.work();
-    }
-
-    /// True while a runtime call is under way that will name a process.
-    fn may_claim(&self) -> bool {
-        let names = |watched: &Watched| matches!(watched, Watched::Job(running) if running.names_a_process());
-        self.children.values().any(names)
     }
 
     /// The process `pid` is the one of `key`: it is watched from now on, or has ended already.
@@ -87,7 +66,7 @@ impl Engine {
         let Ok(pid) = i32::try_from(pid) else { return };
         // The end of an earlier process of this number says nothing of one that is our child now.
         let lives = !self.children.contains_key(&pid) && process::is_child(Pid::from_raw(pid));
-        match self.unclaimed.remove(&pid) {
+        match self.unclaimed.claim(pid) {
             Some(exit) if !lives => self.process_ended(key, exit),
             _ => drop(self.children.insert(pid, Watched::Process(key.clone()))),
         }
@@ -110,8 +89,7 @@ impl Engine {
         let effects = self.pod.exited(key, exit, unread > MUCH);
         self.todo.extend(effects);
         if unread > MUCH {
-            let now = Instant::now();
-            self.ending.insert(key.clone(), Ending { unread, since: now, still_since: now });
+            self.ending.insert(key.clone(), Patience::new(unread, Instant::now()));
             self.timers.set(Timer::Output(key.clone()), LOOK);
         }
     }
@@ -119,16 +97,14 @@ impl Engine {
     /// Looks whether the end of a process needs to be held any longer.
     pub(super) fn look_for_output(&mut self, key: &Key) {
         let unread = self.unread_output(key);
-        let Some(ending) = self.ending.get_mut(key) else { return };
-        let now = Instant::now();
-        if unread != ending.unread {
-            (ending.unread, ending.still_since) = (unread, now);
-        }
-        let had_its_time = now - ending.since >= MOVING_LIMIT || now - ending.still_since >= STILL_LIMIT;
-        if unread > 0 && !had_its_time {
+        let Some(patience) = self.ending.get_mut(key) else { return };
+        if !patience.is_over(unread, Instant::now()) && unread > 0 {
             return self.timers.set(Timer::Output(key.clone()), LOOK);
         }
-        self.ending.remove(key);
+        let patience = self.ending.remove(key);
+        if let Some(held) = self.held.get_mut(key) {
+            held.stuck = patience;
+        }
         let effects = self.pod.output_arrived(key);
         self.todo.extend(effects);
         self.work();
@@ -157,12 +133,5 @@ impl Engine {
         if await_execs {
             self.timers.set(Timer::Execs(container), EXECS_GRACE);
         }
-    }
-}
-
-impl super::Running {
-    /// True for calls that end with a process of ours.
-    fn names_a_process(&self) -> bool {
-        matches!(self.job(), Job::Create(_) | Job::Exec(_) | Job::Restore)
     }
 }

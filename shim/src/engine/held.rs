@@ -9,8 +9,9 @@ use crate::background;
 use crate::io::{ConsoleSocket, Output, Stream, Turn};
 use crate::task::Key;
 
+use super::connections::RECOVERY;
 use super::prepare::Ends;
-use super::{Engine, Timer, Token};
+use super::{Engine, Patience, Timer, Token};
 
 /// A process's streams and terminal.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Held {
     pub terminal_input: Option<OwnedFd>,
     /// See `terminal_input`.
     pub terminal_output: Option<Output>,
+    /// How its reader stood when its end was told.
+    pub stuck: Option<Patience>,
     /// The container's ends, kept for a restore that comes later.
     pub ends: Option<Ends>,
 }
@@ -115,12 +118,15 @@ impl Engine {
         }
     }
 
-    /// The output streams of a process that are not at their end, as (reader away, bytes on their way).
-    pub(super) fn open_outputs(&self, key: &Key) -> Vec<(bool, bool)> {
-        let Some(held) = self.held.get(key) else { return Vec::new() };
-        let flows = held.flows.iter().filter_map(|id| self.flows.get(id));
-        let outputs = flows.filter(|flow| !flow.inward);
-        outputs.map(|flow| (flow.stream.reader_is_away(), flow.stream.has_backlog())).collect()
+    /// How many streams keep what comes until their reader is back.
+    pub(super) fn readers_away(&self) -> usize {
+        self.flows.values().filter(|flow| flow.stream.reader_is_away()).count()
+    }
+
+    /// True while an output stream of a process is not at its end.
+    pub(super) fn has_open_output(&self, key: &Key) -> bool {
+        let flows = self.held.get(key).into_iter().flat_map(|held| &held.flows);
+        flows.filter_map(|id| self.flows.get(id)).any(|flow| !flow.inward)
     }
 
     /// Bytes of a process's output that readers who are there have not taken yet.

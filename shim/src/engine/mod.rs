@@ -7,11 +7,13 @@ mod exits;
 mod held;
 mod jobs;
 mod methods;
+mod patience;
 mod prepare;
 mod publisher;
 mod rootfs;
 mod timers;
 mod token;
+mod unclaimed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,17 +28,18 @@ use crate::bundle::Bundle;
 use crate::cgroup::{OomWatch, Place};
 use crate::clock::Clock;
 use crate::runtime::Runtime;
-use crate::task::{Effect, Exit, Key, Pod};
+use crate::task::{Effect, Key, Pod};
 
 use connections::Connections;
 use delete::Draining;
-use exits::Ending;
 use held::{Flow, Held};
 use jobs::Running;
+use patience::Patience;
 pub use publisher::Publisher;
 pub use rootfs::unmount_tree;
 use timers::{Timer, Timers};
 use token::Token;
+use unclaimed::Unclaimed;
 
 /// A shim without container and without client ends itself after this time.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
@@ -44,8 +47,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long the execs of an ended container may take to end.
 const EXECS_GRACE: Duration = Duration::from_secs(5);
-/// Ends of unknown children that are kept while a runtime call may still name one of them.
-const UNCLAIMED_LIMIT: usize = 65_536;
 
 const SIGNALS: [i32; 4] = [libc_signal::CHLD, libc_signal::TERM, libc_signal::INT, libc_signal::USR1];
 
@@ -110,9 +111,9 @@ pub struct Engine {
     flows: BTreeMap<u32, Flow>,
     consoles: BTreeMap<u32, Key>,
     draining: BTreeMap<Key, Draining>,
-    ending: BTreeMap<Key, Ending>,
+    ending: BTreeMap<Key, Patience>,
     children: BTreeMap<i32, Watched>,
-    unclaimed: BTreeMap<i32, Exit>,
+    unclaimed: Unclaimed,
     next_id: u32,
     leaving: Option<Instant>,
 }
@@ -145,7 +146,7 @@ impl Engine {
             draining: BTreeMap::new(),
             ending: BTreeMap::new(),
             children: BTreeMap::new(),
-            unclaimed: BTreeMap::new(),
+            unclaimed: Unclaimed::default(),
             next_id: 0,
             leaving: None,
         })

@@ -22,6 +22,8 @@ use super::{Engine, Site, Timer, Watched};
 
 /// The exit status of a process that could not be restored.
 const NEVER_WAS: u32 = 255;
+/// How long it may take to clear up after a creation that was cut off: whoever asked for it has waited long enough.
+const CLEARING_LIMIT: Duration = Duration::from_secs(30);
 const ESRCH: i32 = 3;
 const EINVAL: i32 = 22;
 /// A runtime's log that is longer than this is begun anew before the next call.
@@ -40,6 +42,10 @@ pub struct Running {
     /// Streams that are put to work when it succeeds.
     flows: Vec<(OwnedFd, Output)>,
     timed_out: bool,
+    /// Since when it may name a process, if it will: see [`Unclaimed::begin`].
+    ///
+    /// [`Unclaimed::begin`]: super::unclaimed::Unclaimed::begin
+    names: Option<u64>,
     /// It clears up after a failed creation, for which this is the answer.
     clears_up: Option<Refusal>,
 }
@@ -53,9 +59,10 @@ pub enum Begun {
 }
 
 impl Running {
-    /// What it is for.
-    pub fn job(&self) -> &Job {
-        &self.ticket.job
+    /// True for calls that end with a process of ours.
+    fn names_a_process(&self) -> bool {
+        let job = &self.ticket.job;
+        self.clears_up.is_none() && matches!(job, Job::Create(_) | Job::Exec(_) | Job::Restore)
     }
 }
 
@@ -267,7 +274,8 @@ impl Engine {
         }
         let log_from = self.log_length(&log);
         let (ticket, flows) = (ticket.clone(), Vec::new());
-        Ok(Running { ticket, log, log_from, output, pid_file, flows, timed_out: false, clears_up: None })
+        let (timed_out, names, clears_up) = (false, None, None);
+        Ok(Running { ticket, log, log_from, output, pid_file, flows, timed_out, names, clears_up })
     }
 
     /// The length of a runtime's log. A long one is begun anew when nobody writes to it: warnings of many execs add up.
@@ -283,16 +291,25 @@ impl Engine {
         }
     }
 
-    fn launch(&mut self, running: Running, verb: Vec<String>, streams: &Streams<'_>) -> Result<(), Refusal> {
+    fn launch(
+        &mut self,
+        mut running: Running,
+        verb: Vec<String>,
+        streams: &Streams<'_>,
+    ) -> Result<(), Refusal> {
         let runtime = self.runtime_of(&running.ticket.key)?;
         let prefix = prefix(&running.ticket.job);
         let child = runtime
             .start(&running.log, verb, streams)
             .map_err(|text| Refusal::unknown(format!("{prefix}: {text}")))?;
         let pid = child.pid.as_raw();
-        let limit = limit(&running.ticket.job);
+        let limit = match running.clears_up {
+            Some(_) => CLEARING_LIMIT,
+            None => limit(&running.ticket.job),
+        };
         let limit = self.connections.timeout(running.ticket.call).map_or(limit, |client| client.min(limit));
         self.timers.set(Timer::Job(pid), limit);
+        running.names = running.names_a_process().then(|| self.unclaimed.begin());
         self.children.insert(pid, Watched::Job(Box::new(running)));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hull_sys::process::{self, Pid};
 
@@ -15,21 +16,46 @@ use super::super::{Engine, Timer, Watched};
 use super::{Running, prefix};
 
 const KILL: i32 = 9;
+/// A status above it is a signal's number and this.
+const SIGNALLED: i32 = 128;
+/// A runtime that was killed is reaped within this time, unless it waits for something that cannot be interrupted (a disk, a
+/// file server): then its caller is answered without it.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// A runtime call takes too long: it is killed with what it started, and fails.
     pub(in crate::engine) fn job_overdue(&mut self, pid: i32) {
-        if let Some(Watched::Job(running)) = self.children.get_mut(&pid) {
-            running.timed_out = true;
-            // It may have ended just now; then it is reaped next.
-            let _ = process::kill_group(Pid::from_raw(pid), KILL);
-            let _ = process::kill(Pid::from_raw(pid), KILL);
+        let Some(Watched::Job(running)) = self.children.get_mut(&pid) else { return };
+        if running.timed_out {
+            return self.leave_behind(pid);
+        }
+        running.timed_out = true;
+        // It may have ended just now; then it is reaped next.
+        let _ = process::kill_group(Pid::from_raw(pid), KILL);
+        let _ = process::kill(Pid::from_raw(pid), KILL);
+        self.timers.set(Timer::Job(pid), LAST_WAIT);
+    }
+
+    /// A runtime was killed and does not end. It will do nothing any more beyond the system call that it is in: its call has
+    /// failed, and it is reaped whenever it ends.
+    fn leave_behind(&mut self, pid: i32) {
+        if let Some(Watched::Job(running)) = self.children.insert(pid, Watched::Helper) {
+            self.job_ended(pid, running, SIGNALLED + KILL);
         }
     }
 
     /// A runtime call has ended.
-    pub(in crate::engine) fn job_ended(&mut self, pid: i32, mut running: Box<Running>, status: i32) {
+    pub(in crate::engine) fn job_ended(&mut self, pid: i32, running: Box<Running>, status: i32) {
         self.timers.stop(&Timer::Job(pid));
+        let names = running.names;
+        self.take_result(running, status);
+        if let Some(call) = names {
+            // What it named is claimed by now.
+            self.unclaimed.end(call);
+        }
+    }
+
+    fn take_result(&mut self, mut running: Box<Running>, status: i32) {
         let key = running.ticket.key.clone();
         if let Some(refusal) = running.clears_up.take() {
             let refusal = self.undo_create(&key, refusal);
@@ -41,7 +67,7 @@ impl Engine {
         }
         let refusal = self.refusal(&running, status, &output);
         match running.ticket.job {
-            Job::Create(_) if running.timed_out || status > 128 => self.clear_up(running, refusal),
+            Job::Create(_) if running.timed_out || status > SIGNALLED => self.clear_up(running, refusal),
             Job::Create(_) => {
                 let refusal = self.undo_create(&key, refusal);
                 self.end(running.ticket, Outcome::Failed(refusal));
