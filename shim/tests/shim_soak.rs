@@ -54,11 +54,6 @@ fn events_of_ten_minutes_without_containerd_come_once_in_order() {
     shim.shut_down();
 }
 
-fn processor_ms(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-    text.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_000_000
-}
-
 #[test]
 #[ignore = "takes an hour"]
 fn memory_and_descriptors_are_flat_over_100_000_execs() {

@@ -197,3 +197,26 @@ fn orphans_are_reaped_and_no_exit_is_missed() {
     shim.delete();
     shim.shut_down();
 }
+
+#[test]
+fn shim_without_a_free_descriptor_waits_and_takes_clients_again() {
+    needs!(root());
+    let mut shim = Shim::start(sleeper());
+    shim.run();
+    let (pid, named) = (shim.pid(), shim.named(""));
+    let before = limit_descriptors(pid, Some(1));
+    let mut late = Client::connect(&shim.address);
+    let state = late.send("containerd.task.v2.Task", "State", &named);
+    let spent = processor_ms(pid);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let spent = processor_ms(pid) - spent;
+    assert!(spent < 100, "{spent} ms of processor time for a client that cannot be taken");
+    assert_eq!(shim.state().status(), Status::Running, "who is connected is served");
+    limit_descriptors(pid, before);
+    let answer = StateResponse::decode(late.receive(state).unwrap().as_slice()).unwrap();
+    assert_eq!(answer.status(), Status::Running);
+    shim.kill(9);
+    shim.wait("");
+    shim.delete();
+    shim.shut_down();
+}

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use hull_sys::event::EventFlags;
-use hull_sys::{fd, identity, io, socket};
+use hull_sys::{SysError, fd, identity, io, socket};
 use prost::Message;
 
 use crate::task::CallId;
 use crate::ttrpc::{Code, Decoder, Frame, Kind, Refusal, Request, Response, encode};
 
 use super::methods;
-use super::{Engine, Token};
+use super::{Engine, Timer, Token};
 
 /// Most clients at a time.
 const CLIENTS_LIMIT: usize = 1024;
@@ -22,6 +22,9 @@ const CALLS_LIMIT: usize = 4096;
 const UNREAD_LIMIT: usize = 16 << 20;
 /// Bytes read from a client at once.
 const READ_STEP: usize = 8 << 10;
+
+/// So long nobody is taken when nobody can be (no free descriptor, no memory): who waits would wake us again at once.
+pub(super) const RECOVERY: Duration = Duration::from_millis(100);
 
 const EAGAIN: i32 = 11;
 
@@ -48,6 +51,8 @@ pub struct Connections {
     calls: BTreeMap<CallId, (u32, u32)>,
     timeouts: BTreeMap<CallId, Duration>,
     last_call: CallId,
+    /// The last client that came could not be taken.
+    full: bool,
 }
 
 impl Connections {
@@ -70,18 +75,43 @@ impl Connections {
 impl Engine {
     /// Takes new clients: only those of our own user or root.
     pub(super) fn accept(&mut self) {
-        while let Ok(client) = socket::accept(self.setup.listener.as_fd()) {
-            let trusted = socket::peer_credentials(client.as_fd())
-                .is_ok_and(|peer| peer.uid == 0 || peer.uid == identity::effective_uid());
-            if !trusted || self.connections.open.len() >= CLIENTS_LIMIT {
-                continue;
+        loop {
+            match socket::accept(self.setup.listener.as_fd()) {
+                Ok(client) => self.welcome(client),
+                Err(error) if error.is(EAGAIN) => return,
+                Err(error) => return self.stop_listening(&error),
             }
-            let id = self.fresh_id();
-            let ready = fd::set_nonblocking(client.as_fd(), true)
-                .and_then(|()| self.poll.add(client.as_fd(), Token::Connection(id).into(), EventFlags::IN));
-            if ready.is_ok() {
-                self.connections.open.insert(id, Connection::new(client));
-            }
+        }
+    }
+
+    fn welcome(&mut self, client: OwnedFd) {
+        self.connections.full = false;
+        let trusted = socket::peer_credentials(client.as_fd())
+            .is_ok_and(|peer| peer.uid == 0 || peer.uid == identity::effective_uid());
+        if !trusted || self.connections.open.len() >= CLIENTS_LIMIT {
+            return;
+        }
+        let id = self.fresh_id();
+        let ready = fd::set_nonblocking(client.as_fd(), true)
+            .and_then(|()| self.poll.add(client.as_fd(), Token::Connection(id).into(), EventFlags::IN));
+        if ready.is_ok() {
+            self.connections.open.insert(id, Connection::new(client));
+        }
+    }
+
+    fn stop_listening(&mut self, error: &SysError) {
+        if !std::mem::replace(&mut self.connections.full, true) {
+            self.warn(format_args!("take a client: {error}"));
+        }
+        // It is in the set whenever this is called; and a second removal would do no harm.
+        let _ = self.poll.remove(self.setup.listener.as_fd());
+        self.timers.set(Timer::Accept, RECOVERY);
+    }
+
+    /// Waits for clients again after [`Engine::stop_listening`].
+    pub(super) fn listen(&mut self) {
+        if self.poll.add(self.setup.listener.as_fd(), Token::Listener.into(), EventFlags::IN).is_err() {
+            self.timers.set(Timer::Accept, RECOVERY);
         }
     }
 
@@ -195,6 +225,6 @@ impl Engine {
             self.connections.timeouts.remove(call);
         }
         self.pod.abandon(&gone);
-        self.timers.set(super::Timer::Idle, super::IDLE_LIMIT);
+        self.timers.set(Timer::Idle, super::IDLE_LIMIT);
     }
 }

@@ -153,22 +153,35 @@ impl Engine {
     /// Opens the socket on which the runtime will hand over the terminal of `key`.
     pub(super) fn expect_console(&mut self, key: &Key, socket: ConsoleSocket) -> hull_sys::Result<()> {
         let id = self.fresh_id();
-        self.poll.add(socket.listener().as_fd(), Token::Console(id).into(), EventFlags::IN)?;
+        self.poll.add(socket.readable(), Token::Console(id).into(), EventFlags::IN)?;
         self.consoles.insert(id, key.clone());
         self.held.entry(key.clone()).or_default().console = Some((id, socket));
         Ok(())
+    }
+
+    /// Waits for a terminal again that could not be taken.
+    pub(super) fn wait_for_console(&mut self, id: u32) {
+        let key = self.consoles.get(&id);
+        if let Some((_, socket)) = key.and_then(|key| self.held.get(key)?.console.as_ref())
+            && self.poll.add(socket.readable(), Token::Console(id).into(), EventFlags::IN).is_err()
+        {
+            self.timers.set(Timer::Console(id), RECOVERY);
+        }
     }
 
     /// Takes a terminal and starts to copy from and to it.
     pub(super) fn take_console(&mut self, id: u32) {
         let Some(key) = self.consoles.get(&id).cloned() else { return };
         let Some(held) = self.held.get_mut(&key) else { return };
-        let Some((_, socket)) = &held.console else { return };
+        let Some((_, socket)) = &mut held.console else { return };
         let received = socket.receive();
         let master = match received {
             Ok(Some(master)) => master,
             Ok(None) => return,
             Err(error) => {
+                // As it is in the set until then, it would wake us again at once.
+                let _ = self.poll.remove(socket.readable());
+                self.timers.set(Timer::Console(id), RECOVERY);
                 return self.warn(format_args!("receive the terminal of {}: {error}", key.container));
             }
         };

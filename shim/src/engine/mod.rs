@@ -198,7 +198,9 @@ impl Engine {
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::Idle => self.leave_if_idle(),
+            Timer::Accept => self.listen(),
             Timer::Job(pid) => self.job_overdue(pid),
+            Timer::Console(id) => self.wait_for_console(id),
             Timer::Stream(id) => self.turn(id),
             Timer::Drain(key) => self.check_drained(&key),
             Timer::Output(key) => self.look_for_output(&key),

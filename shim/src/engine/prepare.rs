@@ -40,7 +40,10 @@ impl Engine {
         };
         let work = if work.is_dir() { work } else { dir.clone() };
         if stdio.terminal {
-            let socket = ConsoleSocket::new(&dir, if key.is_init() { "init" } else { &key.exec })?;
+            let socket = ConsoleSocket::new(
+                &dir,
+                &if key.is_init() { "init".to_owned() } else { format!("exec-{}", key.exec) },
+            )?;
             let ends = Ends { console: Some(socket.path()), ..Ends::default() };
             self.expect_console(key, socket)?;
             let held = self.held.entry(key.clone()).or_default();

@@ -10,8 +10,12 @@ use crate::task::Key;
 pub enum Timer {
     /// See whether anybody still needs the shim.
     Idle,
-    /// End a runtime call that takes too long.
+    /// Take new clients again.
+    Accept,
+    /// End a runtime call that takes too long, or go on without it.
     Job(i32),
+    /// Look again for a runtime that wants to hand over a terminal.
+    Console(u32),
     /// Look whether a stream's reader is back.
     Stream(u32),
     /// Look whether a process's streams are drained.

@@ -98,11 +98,11 @@ pub enum Received {
 
 impl Client {
     /// Takes the next client of `listener`.
-    pub fn accept(listener: &OwnedFd) -> Option<Self> {
-        let fd = socket::accept(listener.as_fd()).ok()?;
-        fd::set_nonblocking(fd.as_fd(), true).ok()?;
+    pub fn accept(listener: &OwnedFd) -> hull_sys::Result<Self> {
+        let fd = socket::accept(listener.as_fd())?;
+        fd::set_nonblocking(fd.as_fd(), true)?;
         let (unsent, progress) = (VecDeque::new(), Instant::now());
-        Some(Self { fd, unsent, progress, sends: true, reads: true, awaited: None })
+        Ok(Self { fd, unsent, progress, sends: true, reads: true, awaited: None })
     }
 
     /// Lets the loop wait for what this client needs; for its input only if that `is_wanted`.

@@ -74,3 +74,24 @@ impl Drop for Disk {
 pub fn children(pid: u32) -> usize {
     fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().split_whitespace().count()
 }
+
+/// Processor time that a process has used.
+pub fn processor_ms(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_000_000
+}
+
+/// The most memory that a process has had resident, in kB.
+pub fn peak_kb(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Lets a process open no more descriptors, or as many as it could before.
+pub fn limit_descriptors(pid: u32, most: Option<u64>) -> Option<u64> {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: most, maximum }).unwrap().current
+}

@@ -1,15 +1,18 @@
 //! Attached clients: the container's input from them, and output that waits for them.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use hull_sys::event::EventFlags;
 use hull_sys::io;
 
 use super::super::attach::{Client, Received};
-use super::{STDERR, STDIN, STDOUT, Watch};
+use super::{ATTACH, STDERR, STDIN, STDOUT, Watch};
 
 /// While so many bytes of input wait for the container to read them, clients are not asked for more.
 const INPUT_LIMIT: usize = 256 << 10;
+/// So long nobody is taken when nobody can be.
+const RECOVERY: Duration = Duration::from_millis(100);
 const EAGAIN: i32 = 11;
 
 impl Watch<'_> {
@@ -34,8 +37,17 @@ impl Watch<'_> {
     pub(super) fn take_clients(&mut self) {
         const CLIENTS_LIMIT: usize = 256;
         let is_wanted = self.wants_input();
-        while let Some(mut client) = self.attach.as_ref().and_then(|attach| Client::accept(attach.listener()))
-        {
+        while let Some(attach) = &self.attach {
+            let mut client = match Client::accept(attach.listener()) {
+                Ok(client) => client,
+                Err(error) if error.is(EAGAIN) => return,
+                Err(_) => {
+                    // It is in the set whenever this is called.
+                    let _ = self.poll.remove(attach.listener().as_fd());
+                    self.deaf_until = Some(Instant::now() + RECOVERY);
+                    return;
+                }
+            };
             if self.clients.len() >= CLIENTS_LIMIT {
                 continue;
             }
@@ -44,6 +56,16 @@ impl Watch<'_> {
             if client.wait_on(&self.poll, token, is_wanted).is_ok() {
                 self.clients.insert(token, client);
             }
+        }
+    }
+
+    /// Waits for clients again after none could be taken (no free descriptor, no memory).
+    pub(super) fn listen_again(&mut self) {
+        if self.deaf_until.take_if(|until| Instant::now() >= *until).is_some()
+            && let Some(attach) = &self.attach
+        {
+            // If it fails nobody can attach any more, which is no reason to end the container.
+            let _ = self.poll.add(attach.listener().as_fd(), ATTACH, EventFlags::IN);
         }
     }
 

@@ -34,7 +34,7 @@ impl Watch<'_> {
             let name = if self.args.exec { "exec" } else { "init" };
             let socket = ConsoleSocket::new(&self.args.bundle, name)
                 .map_err(|error| format!("console socket: {error}"))?;
-            self.poll.add(socket.listener().as_fd(), CONSOLE, EventFlags::IN).map_err(text)?;
+            self.poll.add(socket.readable(), CONSOLE, EventFlags::IN).map_err(text)?;
             self.console = Some(socket);
             let (read, write) = fd::pipe().map_err(text)?;
             self.keep_output(1, read)?;

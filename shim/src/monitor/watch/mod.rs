@@ -84,6 +84,8 @@ pub struct Watch<'a> {
     stdin_waits: bool,
     clients: BTreeMap<u64, Client>,
     next_client: u64,
+    /// No client could be taken; whoever waits would wake us again at once.
+    deaf_until: Option<Instant>,
     oom: Option<OomWatch>,
     runtime: Option<i32>,
     runtime_ended: Option<i32>,
@@ -129,6 +131,7 @@ impl<'a> Watch<'a> {
             stdin_waits: false,
             clients: BTreeMap::new(),
             next_client: FIRST_CLIENT,
+            deaf_until: None,
             oom: None,
             runtime: None,
             runtime_ended: None,
@@ -254,9 +257,10 @@ impl<'a> Watch<'a> {
     /// Waits once and handles what happened.
     fn step(&mut self, deadline: Option<Instant>) -> Result<(), String> {
         self.pause_or_resume();
+        self.listen_again();
         let waits_for_client = self.clients.values().any(Client::has_unsent);
         let look = waits_for_client.then(|| Instant::now() + Duration::from_secs(1));
-        let deadline = [deadline, look].into_iter().flatten().min();
+        let deadline = [deadline, look, self.deaf_until].into_iter().flatten().min();
         for ready in self.poll.wait(deadline).map_err(|error| error.to_string())? {
             self.handle(ready);
         }
@@ -318,8 +322,16 @@ impl<'a> Watch<'a> {
     }
 
     fn take_console(&mut self) {
-        let Some(console) = &self.console else { return };
-        let Ok(Some(master)) = console.receive() else { return };
+        let Some(console) = &mut self.console else { return };
+        let master = match console.receive() {
+            Ok(Some(master)) => master,
+            Ok(None) => return,
+            Err(_) => {
+                // It would wake us again at once. There is one more look when the runtime has ended.
+                let _ = self.poll.remove(console.readable());
+                return;
+            }
+        };
         self.console = None;
         if let Some(size) = self.size {
             let _ = tty::set_window_size(master.as_fd(), size);
