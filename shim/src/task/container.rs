@@ -1,11 +1,11 @@
 //! A container: its init process, its execs, and the rules for each call in each state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::api::CreateTaskRequest;
 use crate::ttrpc::{Code, Refusal};
 
-use super::effect::{Call, Job};
+use super::effect::{Call, CallId, Job};
 use super::process::{Process, State, Stdio};
 
 /// Most execs that may be registered at once in a container.
@@ -20,6 +20,10 @@ pub struct Container {
     pub init: Process,
     /// Its other processes, by exec id.
     pub execs: BTreeMap<String, Process>,
+    /// The runtime lists its processes.
+    pub listing: bool,
+    /// Calls that want them listed after that, oldest first.
+    pub listers: VecDeque<CallId>,
 }
 
 impl Container {
@@ -31,7 +35,13 @@ impl Container {
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         };
-        Self { request, init: Process::new(stdio), execs: BTreeMap::new() }
+        Self {
+            request,
+            init: Process::new(stdio),
+            execs: BTreeMap::new(),
+            listing: false,
+            listers: VecDeque::new(),
+        }
     }
 
     /// The process named by `exec`, init when it is empty.

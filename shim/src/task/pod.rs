@@ -160,13 +160,34 @@ impl Pod {
     }
 
     /// An ended container still answers with its init: a restarted containerd takes a task without processes for
-    /// leaked and deletes it, exit code and all.
-    fn pids(&mut self, id: CallId, container: &str) -> Result<(), Refusal> {
-        match self.find(container)?.init.state {
-            State::Stopped | State::Restorable => self.reply_pids(id, container, Vec::new()),
-            _ => self.run(Key::init(container), Some(id), Job::Ps),
+    /// leaked and deletes it, exit code and all. The runtime lists one time after the other, but waits for no other call: a
+    /// restarted containerd asks this first, and must not wait for a call that hangs.
+    fn pids(&mut self, id: CallId, name: &str) -> Result<(), Refusal> {
+        let container = self.find(name)?;
+        if matches!(container.init.state, State::Stopped | State::Restorable) {
+            self.reply_pids(id, name, Vec::new());
+        } else if !container.listing {
+            container.listing = true;
+            self.run(Key::init(name), Some(id), Job::Ps);
+        } else if container.listers.len() < QUEUE_LIMIT {
+            container.listers.push_back(id);
+        } else {
+            return Err(Refusal::new(Code::ResourceExhausted, "too many calls wait for their turn"));
         }
         Ok(())
+    }
+
+    /// The processes have been listed: the next call that wants it has its turn.
+    fn listed(&mut self, name: &str) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.listing = false;
+        while let Some(container) = self.containers.get_mut(name).filter(|container| !container.listing)
+            && let Some(id) = container.listers.pop_front()
+        {
+            if let Err(refusal) = self.pids(id, name) {
+                self.effects.push(Effect::Reply(id, Err(refusal)));
+            }
+        }
     }
 
     fn reply_pids(&mut self, id: CallId, container: &str, mut pids: Vec<u32>) {
@@ -227,8 +248,11 @@ impl Pod {
     /// Takes the result of a job.
     pub fn done(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<Effect> {
         let Ticket { key, call, job } = ticket;
-        let takes_turn = !matches!(job, Job::Ps | Job::Stats) && call.is_some();
+        let (takes_turn, lists) = (!matches!(job, Job::Ps | Job::Stats) && call.is_some(), job == Job::Ps);
         self.settle(&key, call, job, outcome);
+        if lists {
+            self.listed(&key.container);
+        }
         if takes_turn {
             self.end_turn(&key);
         }
@@ -247,8 +271,10 @@ impl Pod {
             (Job::Stats, Outcome::Any(stats)) => self.reply(id, &StatsResponse { stats: Some(stats) }),
             (Job::Create(request), Outcome::Pid(pid)) => self.created(id, request, pid),
             (Job::Create(_), Outcome::Failed(refusal)) => {
-                self.remove_container(&key.container);
                 self.effects.push(Effect::Reply(id, Err(refusal)));
+                if let Some(container) = self.remove_container(&key.container) {
+                    self.refuse_pending(container);
+                }
             }
             (Job::Start, Outcome::Done) => self.started(id, key, None),
             (Job::Restore | Job::Exec(_), Outcome::Pid(pid)) => self.started(id, key, Some(pid)),
@@ -328,18 +354,27 @@ impl Pod {
             let answer = process.wait_answer();
             self.reply(waiter, &answer);
         }
-        for (_, mut exec) in core::mem::take(&mut container.execs) {
+        for exec in container.execs.values_mut() {
             for waiter in core::mem::take(&mut exec.waiters) {
                 let answer = exec.wait_answer();
                 self.reply(waiter, &answer);
             }
-            container.init.queue.append(&mut exec.queue);
         }
-        for (queued, _) in core::mem::take(&mut container.init.queue) {
-            self.effects.push(Effect::Reply(queued, Err(no_container())));
-        }
+        self.refuse_pending(container);
         self.effects.push(Effect::Publish(Event::Delete { container: key.container.clone(), pid, exit }));
         self.reply(id, &DeleteResponse { pid, exit_status: exit.status, exited_at: Some(exit.at) });
+    }
+
+    /// Answers whoever waits for something of a container that is gone.
+    fn refuse_pending(&mut self, container: Container) {
+        let Container { init, execs, listers, .. } = container;
+        let mut pending = listers;
+        for process in execs.into_values().chain([init]) {
+            pending.extend(process.queue.into_iter().map(|(call, _)| call).chain(process.waiters));
+        }
+        for call in pending {
+            self.effects.push(Effect::Reply(call, Err(no_container())));
+        }
     }
 
     fn exec_deleted(&mut self, id: CallId, key: &Key) {
@@ -397,6 +432,7 @@ impl Pod {
     /// Forgets calls whose client is gone.
     pub fn abandon(&mut self, calls: &[CallId]) {
         for container in self.containers.values_mut() {
+            container.listers.retain(|lister| !calls.contains(lister));
             for process in container.execs.values_mut().chain([&mut container.init]) {
                 process.waiters.retain(|waiter| !calls.contains(waiter));
             }

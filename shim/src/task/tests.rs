@@ -11,6 +11,8 @@ use crate::ttrpc::{Code, Refusal};
 
 use super::*;
 
+mod turns;
+
 const AT: Timestamp = Timestamp { seconds: 5, nanos: 6 };
 
 /// A pod with what it published and answered so far; jobs wait until the test ends them.
