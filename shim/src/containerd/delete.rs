@@ -20,6 +20,9 @@ use super::flags::Flags;
 
 /// containerd gives the whole action 5 seconds.
 const LIMIT: Duration = Duration::from_secs(4);
+/// A shim that is there takes a connection at once.
+const PATIENCE: Duration = Duration::from_millis(500);
+const ECONNREFUSED: i32 = 111;
 /// 128 + SIGKILL: how the container has ended as far as anybody can know.
 const KILLED: u32 = 137;
 
@@ -52,7 +55,10 @@ fn bundle_dir(flags: &Flags) -> Result<PathBuf, String> {
 fn remove_stale_socket(bundle: &Bundle) {
     let Ok(address) = bundle.address() else { return };
     let is_socket = fs::symlink_metadata(&address).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && socket::connect_stream(&address).is_err() {
+    // A shim that hangs takes nobody, but is there.
+    let refused =
+        || socket::connect_stream_within(&address, PATIENCE).is_err_and(|error| error.is(ECONNREFUSED));
+    if is_socket && refused() {
         // The next start of the same name would remove it as well.
         let _ = fs::remove_file(address);
     }

@@ -72,7 +72,20 @@ impl Flags {
             *place =
                 inline.or_else(|| args.next()).ok_or_else(|| format!("flag needs an argument: -{name}"))?;
         }
-        Ok(flags)
+        flags.check()
+    }
+
+    /// The namespace and the id become part of paths, below which things are removed.
+    fn check(self) -> Result<Self, String> {
+        if matches!(self.action, Action::Info | Action::Version) {
+            return Ok(self);
+        }
+        for (flag, value) in [("namespace", &self.namespace), ("id", &self.id)] {
+            if value.is_empty() || value.contains('/') || value.starts_with('.') {
+                return Err(format!("-{flag} must be a name, not {value:?}"));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -101,7 +114,7 @@ mod tests {
         }
         assert_eq!(parse("-v").unwrap().action, Action::Version);
         assert_eq!(parse("-info").unwrap().action, Action::Info);
-        assert_eq!(parse("-id c1").unwrap().action, Action::Serve);
+        assert_eq!(parse("-namespace n -id c1").unwrap().action, Action::Serve);
     }
 
     #[test]
@@ -109,5 +122,17 @@ mod tests {
         assert!(parse("-nonsense 1").unwrap_err().contains("not defined"));
         assert!(parse("restart").unwrap_err().contains("unknown action"));
         assert!(parse("-id").unwrap_err().contains("needs an argument"));
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_before_it_is_part_of_a_path() {
+        for text in
+            ["-id c1", "-namespace n", "-namespace n -id ../c1", "-namespace .. -id c1", "-namespace n -id="]
+        {
+            for action in ["", "start", "delete"] {
+                let refusal = parse(&format!("{text} {action}")).unwrap_err();
+                assert!(refusal.contains("must be a name"), "{text} {action}: {refusal}");
+            }
+        }
     }
 }

@@ -22,6 +22,9 @@ use super::flags::Flags;
 const SOCKET_DIR: &str = "/run/containerd/s";
 /// Largest standard input that is read.
 const STDIN_LIMIT: u64 = 4 << 20;
+/// A shim that is there takes a connection at once, unless it is stuck and many wait for it.
+const PATIENCE: Duration = Duration::from_millis(500);
+const EAGAIN: i32 = 11;
 /// Longest path of a socket that clients can connect to.
 const PATH_LIMIT: usize = 106;
 /// The newest version of the Task service that is served; the older one is, on the same socket.
@@ -141,8 +144,12 @@ fn socket_path(dir: &str, address: &str, namespace: &str, group: &str) -> Result
     Ok(path)
 }
 
+/// A shim that takes nobody, because it hangs or has no descriptor left, is there all the same.
 fn somebody_listens(path: &Path) -> bool {
-    socket::connect_stream(path).is_ok()
+    match socket::connect_stream_within(path, PATIENCE) {
+        Ok(_) => true,
+        Err(error) => error.is(EAGAIN),
+    }
 }
 
 fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) -> Result<(), String> {
@@ -160,6 +167,7 @@ fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) 
     ] {
         args.extend([flag.to_owned(), value.to_owned()]);
     }
+    schedule_apart()?;
     let mut program = Program::new(own, args).fd(listener.as_fd(), LISTENER);
     program.directory = Some(bundle.dir.clone());
     program.dies_with_us = false;
@@ -172,6 +180,17 @@ fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) 
         return Err(text);
     }
     Ok(())
+}
+
+/// With `sched_core` in containerd's configuration nothing else runs on a processor's sibling while the shim or its containers
+/// run (PR_SCHED_CORE in prctl(2)): what we start inherits it.
+fn schedule_apart() -> Result<(), String> {
+    use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
+    if std::env::var_os("SCHED_CORE").is_none_or(|value| value.is_empty()) {
+        return Ok(());
+    }
+    create_core_scheduling_cookie(rustix::process::getpid(), CoreSchedulingScope::ThreadGroup)
+        .map_err(|errno| format!("enable core scheduling: {errno}"))
 }
 
 /// The socket of a new shim; none when another container of the pod was faster. Containers of a pod may start at once: a
