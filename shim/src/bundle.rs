@@ -189,7 +189,7 @@ fn options_from_toml(text: &str) -> Result<Options, Error> {
         let invalid =
             || Error::new(ErrorKind::InvalidData, format!("option line {line:?} is no key and value"));
         let (key, value) = line.split_once('=').ok_or_else(invalid)?;
-        let value = value.trim();
+        let value = without_comment(value.trim());
         let flag = || value.parse::<bool>().map_err(|_| invalid());
         let number = || value.parse::<u32>().map_err(|_| invalid());
         let string = || {
@@ -214,6 +214,15 @@ fn options_from_toml(text: &str) -> Result<Options, Error> {
     Ok(options)
 }
 
+/// A value without the comment behind it; in quotes a `#` is none.
+fn without_comment(value: &str) -> &str {
+    let quoted = match value.chars().next() {
+        Some(mark @ ('"' | '\'')) => value[1..].find(mark).map_or(value.len(), |at| at + 2),
+        _ => 0,
+    };
+    value[quoted..].find('#').map_or(value, |at| value[..quoted + at].trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,8 +233,7 @@ mod tests {
             Options { systemd_cgroup: true, binary_name: "/x/hull".into(), io_uid: 7, ..Options::default() };
         let direct = Any::pack("containerd.runc.v1.Options", &wanted);
         assert_eq!(options_from(Some(&direct)).unwrap(), wanted);
-        let toml =
-            "# from CRI\n[options]\n  BinaryName = \"/x/hull\"\nSystemdCgroup = true\nIoUid=7\nNew = [1]\n";
+        let toml = "# from CRI\n[options]\n  BinaryName = \"/x/hull\" # ours\nSystemdCgroup = true# yes\nIoUid=7\nNew = [1]\n";
         let generic = RuntimeOptions { config_body: toml.into(), ..RuntimeOptions::default() };
         let generic = Any::pack("type.googleapis.com/runtimeoptions.v1.Options", &generic);
         assert_eq!(options_from(Some(&generic)).unwrap(), wanted);
@@ -259,6 +267,13 @@ mod tests {
         assert_eq!(bundle.pid("init.pid").unwrap(), 42);
         assert_eq!(bundle.address().unwrap(), Path::new("/run/containerd/s/abc"));
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn comments_end_a_value_but_not_in_quotes() {
+        let options = options_from_toml("Root = '/a#b' # 'c'\nShimCgroup = \"\" # none").unwrap();
+        assert_eq!((options.root.as_str(), options.shim_cgroup.as_str()), ("/a#b", ""));
+        assert!(options_from_toml("Root = 'open # c").is_err());
     }
 
     #[test]

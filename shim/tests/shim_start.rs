@@ -62,6 +62,8 @@ fn killed_shim_is_cleared_up_by_the_delete_action() {
     needs!(root());
     let mut shim = Shim::start(sleeper());
     let pid = shim.run();
+    // A name that the init's own files have too.
+    shim.exec("init", "sleep 1000");
     kill_9(shim.pid());
     let answer = shim.delete_action();
     assert!(answer.status.success(), "{answer:?}");

@@ -200,7 +200,7 @@ impl Engine {
         let process = bundle.file(&format!("exec-{}.json", request.exec_id));
         let spec = request.spec.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();
         write_private(&process, spec).map_err(failed)?;
-        let pid_file = bundle.file(&format!("{}.pid", request.exec_id));
+        let pid_file = bundle.file(&format!("exec-{}.pid", request.exec_id));
         let verb = runtime.exec(&process, &pid_file, &ends.streams(), &request.id);
         let mut running = self.running(ticket, None, Some(pid_file))?;
         running.flows = std::mem::take(&mut ends.flows);
