@@ -41,9 +41,9 @@ const MEMORY: [&str; 31] = [
 
 /// Reads every controller there is.
 pub fn metrics(directory: &Path) -> Vec<u8> {
-    let limit = Some(read_number(directory, "pids.max")).filter(|limit| *limit != u64::MAX);
-    let pids =
-        Fields::default().number(1, read_number(directory, "pids.current")).number(2, limit.unwrap_or(0));
+    let pids = Fields::default()
+        .number(1, read_number(directory, "pids.current"))
+        .number(2, read_number(directory, "pids.max"));
     let cpu = [
         (1, "usage_usec"),
         (2, "user_usec"),
@@ -55,11 +55,14 @@ pub fn metrics(directory: &Path) -> Vec<u8> {
         (9, "burst_usec"),
     ];
     let events = [(1, "low"), (2, "high"), (3, "max"), (4, "oom"), (5, "oom_kill"), (6, "oom_group_kill")];
-    Fields::default()
+    let all = Fields::default()
         .message(1, pids)
         .message(2, Fields::default().table(&read(directory, "cpu.stat"), &cpu))
         .message(4, memory(directory))
-        .message(6, io(directory))
+        .message(6, io(directory));
+    huge_pages(directory)
+        .into_iter()
+        .fold(all, |all, size| all.message(7, size))
         .message(8, Fields::default().table(&read(directory, "memory.events"), &events))
         .finish()
 }
@@ -104,4 +107,57 @@ fn io(directory: &Path) -> Fields {
         all = all.message(1, entry);
     }
     all
+}
+
+/// One message for each size of huge pages there is.
+fn huge_pages(directory: &Path) -> Vec<Fields> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let size_of = |name: String| Some(name.strip_prefix("hugetlb.")?.strip_suffix(".current")?.to_owned());
+    let mut sizes: Vec<String> = names.filter_map(size_of).filter(|size| !size.contains('.')).collect();
+    sizes.sort();
+    let read_of = |size: &str, what: &str| read_number(directory, &format!("hugetlb.{size}.{what}"));
+    let entry = |size: &String| {
+        Fields::default()
+            .number(1, read_of(size, "current"))
+            .number(2, read_of(size, "max"))
+            .bytes(3, size.as_bytes())
+    };
+    sizes.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_are_not_set_and_huge_pages_are_told_as_by_the_go_shim() {
+        let directory = std::env::temp_dir().join(format!("hull-metrics-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        for (file, text) in [
+            ("pids.current", "3\n"),
+            ("pids.max", "max\n"),
+            ("hugetlb.2MB.current", "4194304\n"),
+            ("hugetlb.2MB.max", "max\n"),
+            ("hugetlb.2MB.rsvd.current", "1\n"),
+            ("hugetlb.1GB.current", "0\n"),
+            ("hugetlb.1GB.max", "7\n"),
+        ] {
+            std::fs::write(directory.join(file), text).unwrap();
+        }
+        let huge = |current, max, size: &str| {
+            Fields::default().number(1, current).number(2, max).bytes(3, size.as_bytes())
+        };
+        let empty = Fields::default;
+        let wanted = empty()
+            .message(1, empty().number(1, 3).number(2, u64::MAX))
+            .message(2, empty())
+            .message(4, empty())
+            .message(6, empty())
+            .message(7, huge(0, 7, "1GB"))
+            .message(7, huge(4_194_304, u64::MAX, "2MB"))
+            .message(8, empty());
+        assert_eq!(metrics(&directory), wanted.finish());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hull_sys::event::EventFlags;
 use hull_sys::process::{self, Pid};
 
 use crate::bundle::read_pid;
@@ -12,7 +13,7 @@ use crate::runtime::{Runtime, Streams, outcome_text, plain_text, read_output};
 use crate::task::{Job, Key, Outcome};
 use crate::ttrpc::{Code, Refusal};
 
-use super::super::{Engine, Timer, Watched};
+use super::super::{Engine, Timer, Token, Watched};
 use super::{Running, prefix};
 
 const KILL: i32 = 9;
@@ -146,10 +147,10 @@ impl Engine {
         let id = self.fresh_id();
         let Ok(place) = Place::of(pid) else { return };
         let watch = OomWatch::new(&place).ok();
-        let watch = watch.filter(|watch| {
-            let token = super::super::Token::Oom(id).into();
-            self.poll.add(watch.signal().as_fd(), token, hull_sys::event::EventFlags::IN).is_ok()
-        });
+        if let Some(signal) = watch.as_ref().and_then(OomWatch::signal) {
+            // Without it the look at the end is the only one.
+            let _ = self.poll.add(signal.as_fd(), Token::Oom(id).into(), EventFlags::IN);
+        }
         if let Some(site) = self.sites.get_mut(container) {
             site.place = Some(place);
             site.oom = watch.map(|watch| (id, watch));

@@ -206,9 +206,9 @@ impl<'a> Watch<'a> {
 
     fn watch_memory(&mut self, pid: u32) {
         self.oom = Place::of(pid).ok().and_then(|place| OomWatch::new(&place).ok());
-        if let Some(watch) = &self.oom {
+        if let Some(signal) = self.oom.as_ref().and_then(OomWatch::signal) {
             // Without it the look at the end is the only one.
-            let _ = self.poll.add(watch.signal().as_fd(), OOM, EventFlags::IN);
+            let _ = self.poll.add(signal.as_fd(), OOM, EventFlags::IN);
         }
     }
 
