@@ -14,7 +14,7 @@ use hull_testkit::call::eventually;
 use hull_testkit::gate::root;
 use hull_testkit::{Bundle, Scratch, needs, place};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use task_client::{Disk, LIMIT};
+use task_client::{Disk, LIMIT, peak_kb, without_pid_namespace};
 
 /// A client as podman's, which is attached.
 fn attach(held: &Held) -> OwnedFd {
@@ -78,6 +78,24 @@ fn twenty_clients_get_all_of_it_and_one_that_does_not_read_stops_nobody() {
     let log = held.read("log");
     let lines = without_times(&log).into_iter().map(|line| line.strip_prefix("stdout F ").unwrap());
     assert!(lines.eq(wanted.lines()), "the log is not whole");
+}
+
+#[test]
+fn output_after_the_end_waits_for_a_client_that_is_slow() {
+    needs!(root());
+    // What it leaves running writes on when it has ended.
+    let script = format!("head -c {} /dev/zero & sleep 0.5; exit 3", 100 << 20);
+    let held = Held::create(Bundle::shell(&script).with(without_pid_namespace), &["-l", "none"]);
+    let client = attach(&held);
+    let monitor: u32 = held.read("monitor.pid").trim().parse().unwrap();
+    held.start();
+    let ended = || fs::read_to_string(format!("/proc/{}/stat", held.read("pid").trim())).is_err();
+    assert!(eventually(LIMIT, ended));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let peak = peak_kb(monitor);
+    assert!(peak < 16_000, "{peak} kB of memory for what nobody has read");
+    assert!(read_all(&client).len() > 512 << 10, "what waited for it when it was told to wait");
+    held.ends_with("3");
 }
 
 #[test]

@@ -13,6 +13,9 @@ use super::rotation::Rotation;
 /// Reads of this size come one after the other, and the buffer of the last is kept for the next.
 const BUSY: usize = 64 << 10;
 
+/// Longest text of one message to the journal.
+const JOURNAL_PART: usize = 16 << 10;
+
 /// Which of the container's streams bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -101,7 +104,7 @@ impl Logs {
                     file.write(&self.line);
                 }
                 Driver::Journal { socket, fields, partial_flag } => {
-                    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                    for line in journal_parts(bytes) {
                         journal_entry(&mut self.line, fields, *partial_flag, source, line);
                         // A journal that is full or gone must not stop the container.
                         let _ = socket.send(&self.line);
@@ -255,6 +258,11 @@ fn journal(args: &Args) -> Result<Driver, String> {
     Ok(Driver::Journal { socket, fields, partial_flag: args.partial_flag })
 }
 
+/// Lines, the long ones in parts: the journal takes a message of a socket's size at most, and a lost one is not told of.
+fn journal_parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(JOURNAL_PART))
+}
+
 /// The length-prefixed form of the journal's native protocol, which any byte may be in.
 fn journal_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
@@ -306,6 +314,14 @@ mod tests {
             assert_eq!(line_end(&bytes), Some(at + 1));
             bytes[at] = b'x';
         }
+    }
+
+    #[test]
+    fn long_lines_reach_the_journal_in_parts() {
+        let text = [&[b'x'; 40_000][..], b"\nshort\n"].concat();
+        let parts: Vec<&[u8]> = journal_parts(&text).collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [16_384, 16_384, 7_233, 6]);
+        assert_eq!(parts.concat(), text);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use hull_sys::{fd, io, socket};
 
+/// Most messages of one turn: a container that sends without end stops nothing else.
+const TURN: u32 = 64;
+
 /// The socket that the container finds, and the host's.
 #[derive(Debug)]
 pub struct Notify {
@@ -40,7 +43,8 @@ impl Notify {
     /// Passes on that the container is ready, with `main_pid` as the service's process.
     pub fn relay(&self, main_pid: u32) {
         let mut message = [0; 4096];
-        while let Ok(got @ 1..) = io::read(self.socket.as_fd(), &mut message) {
+        for _ in 0..TURN {
+            let Ok(got) = io::read(self.socket.as_fd(), &mut message) else { return };
             if is_ready(&message[..got]) {
                 let text = format!("MAINPID={main_pid}\nREADY=1");
                 // A host that does not listen does not want to know.

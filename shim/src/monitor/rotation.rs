@@ -50,23 +50,27 @@ impl Rotation {
         Some((now, now < lines.len()))
     }
 
-    /// Puts the full file away.
+    /// Puts the full file away. Somebody else may have done so already.
     pub fn turn(&self, path: &Path) -> Result<(), Error> {
         if self.keep == 0 {
-            return fs::remove_file(path);
+            return unless_missing(fs::remove_file(path));
         }
         for number in (1..self.keep).rev() {
-            match fs::rename(numbered(path, number), numbered(path, number + 1)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            unless_missing(fs::rename(numbered(path, number), numbered(path, number + 1)))?;
         }
-        fs::rename(path, numbered(path, 1))
+        unless_missing(fs::rename(path, numbered(path, 1)))
     }
 
     /// A file that holds `written` bytes was opened.
     pub fn opened(&mut self, written: u64) {
         self.written = written;
+    }
+}
+
+fn unless_missing(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -107,6 +111,10 @@ mod tests {
             (read("log"), read("log.1"), read("log.2"), read("log.3")),
             (None, Some("3".into()), Some("2".into()), None)
         );
+        // The file was moved away by others, without a word to us.
+        for rotation in [rotation, Rotation::new(&Args::default(), 0)] {
+            rotation.turn(&path).unwrap();
+        }
         fs::remove_dir_all(&dir).unwrap();
     }
 }

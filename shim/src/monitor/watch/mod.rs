@@ -229,11 +229,10 @@ impl<'a> Watch<'a> {
             }
         }
         // Complete before the exit file shows: managers rely on it.
-        let drained = Instant::now() + FAREWELL;
-        for index in 0..2 {
-            while self.read_output(index) && Instant::now() < drained {}
+        self.drain()?;
+        if !self.args.no_sync_log {
+            self.logs.sync();
         }
-        self.logs.sync();
         self.look_for_oom();
         let code = self.exit.unwrap_or(255);
         ending::write_exit_files(self.args, code);
@@ -243,6 +242,24 @@ impl<'a> Watch<'a> {
             self.step(Some(deadline))?;
         }
         Ok(if overdue { End::TimedOut } else { End::Code(code) })
+    }
+
+    /// Reads what the container left. Clients that lag are waited for, as they were while it ran: so what is kept for them is
+    /// bounded, whatever a process that outlives the container goes on writing.
+    fn drain(&mut self) -> Result<(), String> {
+        let patience = Instant::now() + FAREWELL;
+        // After that what the pipes can hold must do.
+        let mut last_turns = GROWN_PIPE / STEP + 1;
+        while last_turns > 0 && (self.read_output(0) | self.read_output(1)) {
+            while self.clients.values().any(Client::is_behind) && Instant::now() < patience {
+                self.step(Some(patience))?;
+            }
+            if Instant::now() >= patience {
+                self.clients.retain(|_, client| !client.is_behind());
+                last_turns -= 1;
+            }
+        }
+        Ok(())
     }
 
     /// Kills what was started, with its process group if it leads one.
