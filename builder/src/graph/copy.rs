@@ -27,6 +27,11 @@ impl Reading<'_> {
         let exclude = copy.exclude.iter().map(&mut word).collect::<Result<Vec<_>, _>>()?;
         let mut inline = Vec::new();
         for heredoc in &copy.heredocs {
+            if !path::is_name(&heredoc.name) {
+                let text =
+                    format!("a file can't be called \"{}\", as the heredoc of {name} says", heredoc.name);
+                return Err(Diagnostic::new(span, text).at(&heredoc.name));
+            }
             let body = heredoc.body();
             let body = if heredoc.expand { self.heredoc_body(state, span, &body)? } else { body };
             inline.push((heredoc.name.clone(), body));

@@ -20,6 +20,10 @@ impl Reading<'_> {
     ) -> Result<(), Diagnostic> {
         self.check_entitlements(span, run)?;
         let (args, script) = self.program(state, run);
+        if let Some((name, _)) = script.as_ref().filter(|(name, _)| !path::is_name(name)) {
+            let text = format!("a program can't be called \"{name}\", as the heredoc says");
+            return Err(Diagnostic::new(span, text).at(name));
+        }
         let env = self.run_env(state);
         let mounts = run
             .mounts

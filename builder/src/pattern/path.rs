@@ -26,6 +26,11 @@ pub(crate) fn absolute(directory: &str, path: &str) -> String {
     if path.starts_with('/') { clean(path) } else { clean(&format!("/{directory}/{path}")) }
 }
 
+/// Whether a text is the name of a file, and no path: of a heredoc's word nobody else has looked.
+pub(crate) fn is_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && !text.contains(['/', '\0'])
+}
+
 /// A path below a root, without leading slash; empty for the root itself.
 pub(crate) fn relative(path: &str) -> String {
     clean(&format!("/{path}"))[1..].to_owned()

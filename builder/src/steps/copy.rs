@@ -155,6 +155,7 @@ impl<'a> Destination<'a> {
         content: &mut dyn std::io::Read,
         mode: u32,
     ) -> Result<()> {
+        place::check_name(name)?;
         match rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
             Err(errno) => return Err(Error::errno("replace", name)(errno)),

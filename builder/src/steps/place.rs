@@ -128,6 +128,14 @@ fn make(
     Ok(fd)
 }
 
+/// Refuses what is no name in a directory but leads out of it or deeper: calls with it would follow that.
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
+    match matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+        true => Err(Error::fact(format!("\"{}\" is no name of a file", name.escape_ascii()))),
+        false => Ok(()),
+    }
+}
+
 /// Changes the owner of something open.
 pub(crate) fn set_owner(fd: BorrowedFd<'_>, (uid, gid): (u32, u32), path: &[u8]) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));

@@ -69,6 +69,7 @@ pub(crate) fn leaf(
     dress: &Dress,
 ) -> Result<()> {
     let (directory, name) = to;
+    place::check_name(name)?;
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(Errno::ISDIR) => {

@@ -55,6 +55,10 @@ impl<W: Write> TarWriter<W> {
             let rule = "names that begin with .wh. mean removal in a layer and cannot be files".to_owned();
             return Err(Error::Pack { path: entry.path.clone(), rule });
         }
+        if entry.path.split(|byte| *byte == b'/').any(|part| matches!(part, b"." | b"..")) {
+            let rule = "a path of a layer has no part that leads elsewhere".to_owned();
+            return Err(Error::Pack { path: entry.path.clone(), rule });
+        }
         self.header(entry)?;
         self.data(&entry.path, entry.size(), data)
     }
