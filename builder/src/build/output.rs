@@ -12,6 +12,7 @@ use serde_json::json;
 use super::describe::Built;
 use super::options;
 use crate::commands::build::Arguments;
+use crate::commands::whole_file::write_whole;
 use crate::commands::{pull, save};
 use crate::error::{Error, Result};
 use crate::registry;
@@ -156,12 +157,7 @@ impl Output {
                 Ok(())
             }
             Self::Tar(path) if path.as_os_str() == "-" => files(store, &image, epoch, io::stdout().lock()),
-            Self::Tar(path) => {
-                let temporary = beside(path)?;
-                let file = fs::File::create_new(&temporary).map_err(Error::io("create", &temporary))?;
-                files(store, &image, epoch, file)?;
-                fs::rename(&temporary, path).map_err(Error::io("rename to", path))
-            }
+            Self::Tar(path) => write_whole(path, |file| files(store, &image, epoch, file)),
         }
     }
 }
@@ -234,16 +230,8 @@ fn layout(store: &Store, image: &Image, built: &Built, path: &Path) -> Result<()
     Ok(())
 }
 
-/// Writes a file whole or not at all; what was there is replaced, a link is not followed.
 fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = beside(path)?;
-    fs::write(&temporary, content).map_err(Error::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(Error::io("rename to", path))
-}
-
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::fact(format!("{} is no file name", path.display())))?;
-    Ok(path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id())))
+    write_whole(path, |mut file| file.write_all(content).map_err(Error::io("write", path)))
 }
 
 #[cfg(test)]

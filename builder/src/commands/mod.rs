@@ -37,6 +37,7 @@ pub(crate) mod table;
 mod tag;
 mod template;
 mod unpack;
+pub(crate) mod whole_file;
 
 use clap::Subcommand;
 

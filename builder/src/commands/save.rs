@@ -1,7 +1,6 @@
 //! `save`: images as one archive that is an image layout and Docker's own format at once.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +12,7 @@ use hull_image::{
 use hull_layer::{Entry, TarWriter, TimeRule};
 use serde_json::{Value, json};
 
+use super::whole_file::write_whole;
 use super::{Outcome, host};
 
 /// Arguments of `save`.
@@ -51,20 +51,9 @@ pub(crate) fn archive(store: &Store, image: &str, path: &Path) -> Result<(), Box
     }
 }
 
-/// Writes beside the target and renames, so that a failure leaves what was there.
+/// Writes it whole or not at all.
 fn to_file(store: &Store, arguments: &Arguments, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or("save: the output has no file name")?.to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let file = File::create_new(&temporary).map_err(|e| format!("create {}: {e}", temporary.display()))?;
-    let outcome = save(store, arguments, &file)
-        .and_then(|()| Ok(file.sync_all()?))
-        .and_then(|()| Ok(std::fs::rename(&temporary, path)?));
-    if outcome.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    outcome
+    write_whole(path, |file| save(store, arguments, file))
 }
 
 /// What goes into an archive.
