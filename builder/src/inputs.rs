@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use hull_image::{ImageConfig, Store};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::build::source::Unpacked;
 use crate::context::file_cache::FileCache;
@@ -51,21 +54,34 @@ impl Directory {
 }
 
 /// Reads the ignore rules beside a Dockerfile, or else those of the context.
-///
-/// A link is refused: a context from elsewhere could point it at a file of the host.
-pub(crate) fn ignore_rules(candidates: &[std::path::PathBuf]) -> Result<Ignore> {
+/// A link is refused: a context from elsewhere could point it at a file of the host. Links on the way to
+/// it lead inside `within`.
+pub(crate) fn ignore_rules(candidates: &[PathBuf], within: Option<&Path>) -> Result<Ignore> {
     for path in candidates {
-        let Ok(meta) = fs::symlink_metadata(path) else { continue };
+        let refuse = |what: &str| Error::fact(format!("the ignore file {} {what}", path.display()));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match within.and_then(|root| Some((root, path.strip_prefix(root).ok()?))) {
+            Some((root, below)) => {
+                let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+                rustix::fs::openat2(open_directory(root)?, below, flags, Mode::empty(), resolve)
+            }
+            None => rustix::fs::open(path, flags, Mode::empty()),
+        };
+        let file = match opened {
+            Ok(fd) => fs::File::from(fd),
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            Err(Errno::LOOP) => return Err(refuse("is not a regular file")),
+            Err(errno) => return Err(Error::io("open", path)(errno.into())),
+        };
+        let meta = file.metadata().map_err(Error::io("look at", path))?;
         if !meta.is_file() {
-            return Err(Error::fact(format!("the ignore file {} is not a regular file", path.display())));
+            return Err(refuse("is not a regular file"));
         }
-        if meta.len() > MAX_IGNORE {
-            return Err(Error::fact(format!(
-                "the ignore file {} is longer than {MAX_IGNORE} bytes",
-                path.display()
-            )));
+        let mut bytes = Vec::new();
+        file.take(MAX_IGNORE + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        if bytes.len() as u64 > MAX_IGNORE {
+            return Err(refuse(&format!("is longer than {MAX_IGNORE} bytes")));
         }
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
         let text = String::from_utf8_lossy(&bytes);
         return Ignore::parse(&text).map_err(|e| Error::fact(format!("{}: {e}", path.display())));
     }

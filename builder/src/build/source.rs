@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
 use super::options::ContextKind;
 use crate::cache::Cache;
 use crate::commands::build::Arguments;
@@ -75,23 +78,49 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Source> {
 }
 
 fn in_directory(arguments: &Arguments, context: PathBuf, unpacked: Option<Unpacked>) -> Result<Source> {
-    let path = match (&arguments.file, &unpacked) {
-        // In an archive, the file is named from its root.
-        (Some(file), Some(_)) => context.join(file.strip_prefix("/").unwrap_or(file)),
-        (Some(file), None) => file.clone(),
-        (None, _) => default_file(&context)?,
+    let (mut file, path) = match &unpacked {
+        Some(_) => in_fetched(arguments, &context)?,
+        None => {
+            let path = arguments.file.clone().map_or_else(|| default_file(&context), Ok)?;
+            (fs::File::open(&path).map_err(Error::io("open", &path))?, path)
+        }
     };
-    let mut file = fs::File::open(&path).map_err(Error::io("open", &path))?;
     let dockerfile = text_of(&mut file, &path.display().to_string())?;
     let name =
         path.file_name().map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
     Ok(Source { name, dockerfile, path: Some(path), context: Some(context), unpacked })
 }
 
+/// What a Dockerfile is called when nobody says.
+const NAMES: [&str; 3] = ["Dockerfile", "Containerfile", "dockerfile"];
+
 fn default_file(context: &Path) -> Result<PathBuf> {
-    let names = ["Dockerfile", "Containerfile", "dockerfile"];
-    let found = names.iter().map(|name| context.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| Error::fact(format!("there is no Dockerfile in {}", context.display())))
+    let found = NAMES.iter().map(|name| context.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| no_dockerfile(context))
+}
+
+fn no_dockerfile(context: &Path) -> Error {
+    Error::fact(format!("there is no Dockerfile in {}", context.display()))
+}
+
+/// The Dockerfile of a context that came from elsewhere: named from its root, and never a file of the host, wherever
+/// links of the context lead (CVE-2020-10696).
+fn in_fetched(arguments: &Arguments, context: &Path) -> Result<(fs::File, PathBuf)> {
+    let root = crate::snapshot::open_directory(context)?;
+    let given = arguments.file.as_deref();
+    let names = given.map_or_else(|| NAMES.map(Path::new).to_vec(), |file| vec![file]);
+    for name in names {
+        let path = context.join(name.strip_prefix("/").unwrap_or(name));
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve).map(fs::File::from) {
+            Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => return Ok((file, path)),
+            Ok(_) => return Err(Error::fact(format!("{} is not a regular file", path.display()))),
+            Err(Errno::NOENT) if given.is_none() => {}
+            Err(errno) => return Err(Error::io("open", path)(errno.into())),
+        }
+    }
+    Err(no_dockerfile(context))
 }
 
 /// An archive with everything, or the text of a Dockerfile that needs no context.
@@ -128,8 +157,8 @@ fn remote_context(arguments: &Arguments, url: &str) -> Result<Source> {
 fn fetched(url: &str) -> Result<(fs::File, bool)> {
     use std::io::Seek;
     let temporary = std::env::temp_dir();
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::CLOEXEC;
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
     let mut file = rustix::fs::open(&temporary, flags, mode)
         .map(fs::File::from)
         .map_err(|errno| Error::io("make a temporary file in", &temporary)(errno.into()))?;
@@ -219,7 +248,7 @@ pub(crate) fn open_directories(
     inputs: &mut Inputs,
 ) -> Result<()> {
     if let Some(context) = &source.context {
-        let ignore = ignore_rules(&source.ignore_files(arguments, context))?;
+        let ignore = source.ignore_rules(arguments, context)?;
         inputs.context = Some(open(context, ignore, cache)?);
     }
     for given in &arguments.build_context {
@@ -233,7 +262,7 @@ pub(crate) fn open_directories(
                 directory
             }
         };
-        let ignore = ignore_rules(&[path.join(".dockerignore")])?;
+        let ignore = ignore_rules(&[path.join(".dockerignore")], None)?;
         inputs.directories.insert(name.to_owned(), open(&path, ignore, cache)?);
     }
     Ok(())
@@ -247,8 +276,12 @@ fn open(path: &Path, ignore: Ignore, cache: &Cache<'_>) -> Result<Directory> {
 impl Source {
     /// The ignore rules of the context, if there is one.
     pub(crate) fn ignore(&self, arguments: &Arguments) -> Result<Option<Ignore>> {
-        let rules = |context: &PathBuf| ignore_rules(&self.ignore_files(arguments, context));
-        self.context.as_ref().map(rules).transpose()
+        self.context.as_ref().map(|context| self.ignore_rules(arguments, context)).transpose()
+    }
+
+    fn ignore_rules(&self, arguments: &Arguments, context: &Path) -> Result<Ignore> {
+        let within = self.unpacked.is_some() && arguments.ignorefile.is_none();
+        ignore_rules(&self.ignore_files(arguments, context), within.then_some(context))
     }
 
     fn ignore_files(&self, arguments: &Arguments, context: &Path) -> Vec<PathBuf> {
