@@ -110,8 +110,8 @@ impl Execution<'_> {
         let filtered = !opened.tree().ignore.is_empty();
         let is_directory = node.is_directory();
         if filtered || (writable && !is_directory) {
-            let copy = self.copied(at, &opened, &below)?;
-            return Ok((copy, is_directory, Vec::new()));
+            let (copy, path) = self.copied(&opened, &below)?;
+            return Ok((path, is_directory, vec![Box::new(copy)]));
         }
         let place = opened.tree().open_place(&node.path)?;
         let mut keep: Keep = Vec::new();
@@ -135,16 +135,19 @@ impl Execution<'_> {
     }
 
     /// A copy of what the ignore rules leave of a source: what they drop is not to be seen in a mount either.
-    fn copied(&self, at: &Path, opened: &Opened<'_>, below: &str) -> Result<PathBuf> {
+    /// It is in the store, as there may be much of it.
+    fn copied(&self, opened: &Opened<'_>, below: &str) -> Result<(snapshot::Tree, PathBuf)> {
         let sources = [if below.is_empty() { ".".to_owned() } else { below.to_owned() }];
         let wanted = Wanted { sources: &sources, exclude: &[], parents: false };
         let found = select::select(opened.tree(), &wanted)?;
         let contents = content::describe(opened.tree(), &found, opened.cache())?;
-        let root = open_directory(at)?;
+        let tree = snapshot::Tree::make(self.store)?;
+        let root = tree.root()?;
         let copy = CopyAction { destination: "/copy".into(), ..CopyAction::plain() };
         let destination = Destination::new(root.as_fd(), Target::of(None, &copy, false, true)?);
         destination.copy(opened.tree(), &found, &contents)?;
-        Ok(at.join("copy"))
+        let path = tree.path().join("copy");
+        Ok((tree, path))
     }
 
     fn cache_mount(&self, step: StepId, action: &MountAction, at: &Path, mounts: &mut Mounts) -> Result<()> {

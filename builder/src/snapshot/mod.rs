@@ -193,6 +193,11 @@ impl Tree {
         open_directory(&self.scratch.upper())
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.scratch.upper()
+    }
+
     /// Makes it the store's tree of a layer that depends on no other, but the one that its record names.
     pub(crate) fn adopt(self, store: &Store, packed: LayerRecord) -> Result<()> {
         store.adopt_layer(&self.scratch.upper(), packed, None)?;
