@@ -71,7 +71,11 @@ impl Tree {
         if !self.ignore.is_empty() && self.is_hidden(&real) {
             return Ok(None);
         }
-        let stat = rustix::fs::fstat(&fd).map_err(Error::errno("look at", path))?;
+        let mut stat = rustix::fs::fstat(&fd).map_err(Error::errno("look at", path))?;
+        if real.is_empty() && !self.keeps_owners {
+            // How a context's own directory was made is the business of whoever made it: the same files, the same image.
+            stat.st_mode = (stat.st_mode & !0o7777) | 0o755;
+        }
         Ok(Some(Node { path: real, stat }))
     }
 
