@@ -58,9 +58,12 @@ pub struct Mount {
     pub size: Option<u64>,
     /// The variable a secret is put in.
     pub env: Option<String>,
+    /// Options that hold variables in the place of a number or a word: they are read when those are known.
+    pub open: Vec<String>,
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
+    "env",
     "type",
     "target",
     "dst",
@@ -106,15 +109,34 @@ pub(super) fn parse(text: &str) -> Result<Mount, MountError> {
         gid: None,
         size: None,
         env: None,
+        open: Vec::new(),
     };
-    if let Some(kind) = options.iter().find_map(|option| option.strip_prefix("type=")) {
+    let is_type = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("type");
+    if let Some((_, kind)) = options.iter().filter_map(|option| option.split_once('=')).rfind(is_type) {
         mount.kind = kind_named(kind)?;
     }
-    for option in &options {
-        set(&mut mount, option)?;
+    for option in options {
+        match is_open(&option) {
+            true => mount.open.push(option),
+            false => set(&mut mount, &option)?,
+        }
     }
     check(&mount, text)?;
     Ok(mount)
+}
+
+impl Mount {
+    /// Takes an option whose variables were expanded; the error is a lower-case fragment.
+    pub(crate) fn complete(&mut self, option: &str) -> Result<(), String> {
+        set(self, option).map_err(|error| error.message)
+    }
+}
+
+/// Whether an option can't be read yet. Paths and ids are texts whatever is in them, and `from` and the type hold no variables.
+fn is_open(option: &str) -> bool {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    let texts = ["type", "from", "target", "dst", "destination", "source", "src", "id"];
+    value.contains('$') && !texts.iter().any(|text| name.eq_ignore_ascii_case(text))
 }
 
 fn kind_named(kind: &str) -> Result<MountKind, MountError> {

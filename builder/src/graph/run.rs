@@ -127,6 +127,16 @@ impl Reading<'_> {
         }
     }
 
+    /// A mount whose options are all read.
+    fn completed(&mut self, state: &State, span: Span, mount: &Mount) -> Result<Mount, Diagnostic> {
+        let mut mount = mount.clone();
+        for option in std::mem::take(&mut mount.open) {
+            let expanded = self.word(state, span, &option)?;
+            mount.complete(&expanded).map_err(|text| Diagnostic::new(span, text).at(&option))?;
+        }
+        Ok(mount)
+    }
+
     fn mount(
         &mut self,
         state: &State,
@@ -134,6 +144,7 @@ impl Reading<'_> {
         mount: &Mount,
         names: &Names<'_>,
     ) -> Result<MountAction, Diagnostic> {
+        let mount = self.completed(state, span, mount)?;
         let mut word = |text: &Option<String>| -> Result<Option<String>, Diagnostic> {
             text.as_ref().map(|text| self.word(state, span, text)).transpose()
         };
