@@ -30,15 +30,15 @@ impl Accounts {
         Ok(Self { users: accounts::users(&root, &proc)?, groups: accounts::groups(&root, &proc)? })
     }
 
-    /// `--chown`: `user[:group]`; a user without a group gets the group of the same number.
+    /// `--chown`: `user[:group]`; a name without a group brings its own, a number is the group's, too.
     pub(crate) fn owner(&self, text: &str) -> Result<(u32, u32)> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
-        let uid = match (user, self.user(user)) {
-            ("", _) => 0,
-            (_, Some(found)) => found.uid,
-            (_, None) => number(user).ok_or_else(|| unknown("user", user))?,
+        let (uid, own) = match (user, self.user(user)) {
+            ("", _) => (0, 0),
+            (_, Some(found)) => (found.uid, found.gid),
+            (_, None) => number(user).map(|id| (id, id)).ok_or_else(|| unknown("user", user))?,
         };
-        let gid = if group.is_empty() { uid } else { self.group_id(group)? };
+        let gid = if group.is_empty() { own } else { self.group_id(group)? };
         Ok((uid, gid))
     }
 
