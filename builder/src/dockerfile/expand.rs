@@ -9,6 +9,8 @@ pub enum Quotes {
     Drop,
     /// They do their work and stay in the text.
     Keep,
+    /// They are text like any other, as in the lines of a heredoc; escapes go.
+    Text,
 }
 
 /// Reads words by the rules of one Dockerfile.
@@ -140,14 +142,15 @@ impl Walk<'_> {
         }
         let mut piece = Piece::default();
         let keep_escapes = keep_escapes || self.lexer.quotes == Quotes::Keep;
+        let has_quotes = self.lexer.quotes != Quotes::Text;
         while let Some(c) = self.next() {
             match c {
                 _ if Some(c) == stop => {
                     self.depth -= 1;
                     return Ok(piece);
                 }
-                '\'' => self.single_quoted(&mut piece)?,
-                '"' => self.double_quoted(&mut piece, keep_escapes)?,
+                '\'' if has_quotes => self.single_quoted(&mut piece)?,
+                '"' if has_quotes => self.double_quoted(&mut piece, keep_escapes)?,
                 '$' if self.lookup.is_some() => {
                     let value = self.dollar()?;
                     value.chars().for_each(|c| piece.push(c));
@@ -213,7 +216,7 @@ impl Walk<'_> {
 
     fn quoted(&self, quote: char, text: String) -> String {
         match self.lexer.quotes {
-            Quotes::Drop => text,
+            Quotes::Drop | Quotes::Text => text,
             Quotes::Keep => format!("{quote}{text}{quote}"),
         }
     }

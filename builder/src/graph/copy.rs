@@ -5,6 +5,7 @@ use super::stage::{Reading, State};
 use super::{Action, CopyAction, Input};
 use crate::dockerfile::ast::Copy;
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::expand::{Lexer, Quotes};
 use crate::git::Repository;
 use crate::pattern::path;
 
@@ -86,12 +87,12 @@ impl Reading<'_> {
         self.push_step(state, span, text.clone(), text, Action::Copy(Box::new(action)));
     }
 
-    /// Variables in a heredoc: quotes are text, only `$` and the escape mean something.
+    /// Variables in a heredoc: quotes are text, only `$` and a backslash mean something, whatever the escape directive says.
     fn heredoc_body(&mut self, state: &State, span: Span, body: &str) -> Result<String, Diagnostic> {
-        // Inside double quotes only `"` would end the text: hide it behind the escape, as the lexer undoes that.
-        let escape = self.lexer.escape;
-        let quoted = format!("\"{}\"", body.replace('"', &format!("{escape}\"")));
-        self.word(state, span, &quoted)
+        let own = std::mem::replace(&mut self.lexer, Lexer { escape: '\\', quotes: Quotes::Text });
+        let expanded = self.word(state, span, body);
+        self.lexer = own;
+        expanded
     }
 }
 
