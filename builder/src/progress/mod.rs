@@ -1,6 +1,8 @@
 //! What a build tells while it goes on: events in, text for people or programs out.
 
 mod plain;
+mod quiet;
+mod tail;
 mod tty;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -39,7 +41,7 @@ pub(crate) enum Style {
     Tty,
     /// One JSON object a line.
     Rawjson,
-    /// Nothing but the image id.
+    /// Nothing but the image id; of a step that fails its last lines.
     Quiet,
 }
 
@@ -71,7 +73,7 @@ impl Progress {
             Style::Tty => tty::show(&receiver),
             Style::Auto | Style::Plain => plain::show(&receiver),
             Style::Rawjson => plain::show_json(&receiver),
-            Style::Quiet => receiver.iter().for_each(drop),
+            Style::Quiet => quiet::show(&receiver),
         });
         (Self { thread }, Events { sender })
     }

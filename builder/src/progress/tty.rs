@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::tail::Tail;
 use super::{Event, Inbox, seconds};
 
 /// Lines of output shown under a running step.
-const TAIL: usize = 4;
+const SHOWN: usize = 4;
 
 struct Running {
     title: String,
     begin: Instant,
-    tail: Vec<String>,
+    tail: Tail,
 }
 
 #[derive(Default)]
@@ -38,13 +39,11 @@ impl View {
     fn take(&mut self, at: Instant, event: Event) {
         match event {
             Event::Started { step, title } => {
-                self.running.insert(step, Running { title, begin: at, tail: Vec::new() });
+                self.running.insert(step, Running { title, begin: at, tail: Tail::default() });
             }
             Event::Log { step, line } => {
                 if let Some(running) = self.running.get_mut(&step) {
                     running.tail.push(line);
-                    let old = running.tail.len().saturating_sub(TAIL);
-                    running.tail.drain(..old);
                 }
             }
             Event::Cached { title, .. } => self.print(&format!(" cached  {title}")),
@@ -58,6 +57,7 @@ impl View {
             }
             Event::Failed { step, error } => {
                 if let Some(failed) = self.running.remove(&step) {
+                    failed.tail.told(&error).for_each(|line| self.print(&format!("         | {line}")));
                     self.print(&format!(" failed  {}: {error}", failed.title));
                 }
             }
@@ -82,8 +82,9 @@ impl View {
         self.clear();
         for running in self.running.values() {
             eprintln!("{}", cut(&format!(" {:>6}… {}", seconds(running.begin.elapsed()), running.title)));
-            running.tail.iter().for_each(|line| eprintln!("{}", cut(&format!("         | {line}"))));
-            self.drawn += 1 + running.tail.len();
+            let shown = running.tail.last(SHOWN);
+            self.drawn += 1 + shown.len();
+            shown.for_each(|line| eprintln!("{}", cut(&format!("         | {line}"))));
         }
     }
 }
