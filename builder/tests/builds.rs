@@ -124,6 +124,20 @@ fn builds_at_once_do_a_step_once() {
 }
 
 #[test]
+fn a_failure_ends_steps_that_are_just_beginning() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("ending");
+    let store = scratch.join("s");
+    let stages = "FROM base AS waits\nRUN /bin/busybox sleep 300\nFROM base\nRUN exit 3\nCOPY --from=waits /bin /waits\n";
+    let context = context(&scratch, "c", stages);
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), text.replacen("FROM scratch", "FROM scratch AS base", 1)).unwrap();
+    for _ in 0..8 {
+        build(&store, &context, &[]).failed(3, "exit code 3");
+    }
+}
+
+#[test]
 fn a_killed_build_leaves_a_store_that_works() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("killed");

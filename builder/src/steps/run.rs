@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::accounts::Accounts;
 use super::sandbox::{Limits, Mount, Sandbox, Source};
@@ -23,6 +24,9 @@ use crate::workspace::{self, Attached, Workspace};
 const MOST_OUTPUT: usize = 64 << 20;
 /// Longest line of output that is shown whole, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
+
+/// Longest that cancelling waits for steps to end: each ends by being killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all RUNs of a build share.
 pub(crate) struct Runner<'a> {
@@ -222,18 +226,24 @@ impl Runner<'_> {
     }
 
     /// Ends all running steps, and lets no other begin.
+    /// A step whose container is not there yet can't be killed: it is tried until none is left, or for a while.
     pub(crate) fn cancel(&self) {
         self.running.cancelled.store(true, Ordering::Relaxed);
-        let ids = self.running.ids.lock().expect("no thread panics with it").clone();
-        for id in ids {
-            let mut command = self.command();
-            command
-                .args(["kill", &id, "KILL"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            drop(command.status());
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ids = self.running.ids.lock().expect("no thread panics with it").clone();
+            if ids.is_empty() || Instant::now() > end {
+                return;
+            }
+            ids.iter().for_each(|id| self.kill(id));
+            std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn kill(&self, id: &str) {
+        let mut command = self.command();
+        command.args(["kill", id, "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        drop(command.status());
     }
 }
 
