@@ -162,8 +162,11 @@ fn a_killed_build_leaves_a_store_that_works() {
 fn outputs_hold_the_image() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("outputs");
-    let context = context(&scratch, "c", "COPY f /f\n");
+    let removed = "COPY f /f\nCOPY f /old\nRUN [\"/bin/busybox\", \"rm\", \"/old\"]\n";
+    let context = context(&scratch, "c", removed);
     fs::write(context.join("f"), "content").unwrap();
+    fs::create_dir(scratch.join("local")).unwrap();
+    fs::write(scratch.join("local/old"), "the user's own").unwrap();
     let dest = |name: &str| scratch.join(name).display().to_string();
     let outputs = [
         format!("type=oci,dest={}", dest("oci.tar")),
@@ -175,6 +178,7 @@ fn outputs_hold_the_image() {
     outputs.iter().for_each(|output| arguments.extend(["-o", output]));
     build(&scratch.join("s"), &context, &arguments).done();
     assert_eq!(fs::read_to_string(scratch.join("local/f")).unwrap(), "content");
+    assert_eq!(fs::read_to_string(scratch.join("local/old")).unwrap(), "the user's own");
     let list =
         |name: &str| call(Command::new("tar").arg("tf").arg(scratch.join(name)), LIMIT).text().to_owned();
     assert_eq!(list("files.tar"), "bin/\nbin/busybox\nbin/sh\nf");

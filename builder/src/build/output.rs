@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hull_image::{Image, Reference, Store};
-use hull_layer::{TarWriter, TimeRule};
+use hull_layer::{Devices, Extractor, Owners, TarWriter, TimeRule, Whiteouts};
 use serde_json::json;
 
 use super::describe::Built;
@@ -144,6 +144,7 @@ impl Output {
 
     fn write(&self, store: &Store, built: &Built, epoch: u64) -> Result<()> {
         let image = store.image(&built.manifest, None)?;
+        let times = TimeRule::Clamp(epoch.try_into().unwrap_or(i64::MAX));
         // The name if there is one: archives then say it.
         let name =
             built.names.first().map_or_else(|| built.config.digest.encoded().to_owned(), ToString::to_string);
@@ -153,11 +154,10 @@ impl Output {
             Self::Layout(path) => layout(store, &image, built, path),
             Self::Local(path) => {
                 fs::create_dir_all(path).map_err(Error::io("make directory", path))?;
-                hull_layer::apply_all(store, &image, open_directory(path)?.as_fd())?;
-                Ok(())
+                local(store, &image, open_directory(path)?.as_fd())
             }
-            Self::Tar(path) if path.as_os_str() == "-" => files(store, &image, epoch, io::stdout().lock()),
-            Self::Tar(path) => write_whole(path, |file| files(store, &image, epoch, file)),
+            Self::Tar(path) if path.as_os_str() == "-" => files(store, &image, times, io::stdout().lock()),
+            Self::Tar(path) => write_whole(path, |file| files(store, &image, times, file)),
         }
     }
 }
@@ -194,7 +194,7 @@ fn push(
 }
 
 /// The files of an image, all layers applied, as one archive.
-fn files(store: &Store, image: &Image, epoch: u64, sink: impl Write) -> Result<()> {
+fn files(store: &Store, image: &Image, times: TimeRule, sink: impl Write) -> Result<()> {
     let (empty, tree) = (store.temporary_path(), store.temporary_path());
     for path in [&empty, &tree] {
         fs::create_dir(path).map_err(Error::io("make directory", path))?;
@@ -203,7 +203,6 @@ fn files(store: &Store, image: &Image, epoch: u64, sink: impl Write) -> Result<(
         let (old, new) = (open_directory(&empty)?, open_directory(&tree)?);
         hull_layer::apply_all(store, image, new.as_fd())?;
         let changes = hull_layer::diff_trees(old.as_fd(), new.as_fd())?;
-        let times = TimeRule::Clamp(epoch.try_into().unwrap_or(i64::MAX));
         let mut writer = TarWriter::new(io::BufWriter::with_capacity(1 << 20, sink), times);
         hull_layer::pack(&changes, new.as_fd(), &mut writer)?;
         writer.finish()?.flush().map_err(Error::io("write", "the archive"))
@@ -213,6 +212,32 @@ fn files(store: &Store, image: &Image, epoch: u64, sink: impl Write) -> Result<(
         drop(fs::remove_dir_all(path));
     }
     outcome
+}
+
+/// The same in a directory, beside what is there: nothing goes but files that the image has, too.
+fn local(store: &Store, image: &Image, to: BorrowedFd<'_>) -> Result<()> {
+    let is_root = !crate::workspace::in_user_namespace();
+    let options = Extractor {
+        whiteouts: Whiteouts::Refuse,
+        devices: if is_root { Devices::Make } else { Devices::Skip },
+        owners: if is_root { Owners::Keep } else { Owners::Process },
+        keeps_kinds: true,
+        ..Extractor::layer()
+    };
+    let (mut reader, writer) = io::pipe().map_err(Error::io("make a pipe", ""))?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(|| files(store, image, TimeRule::Keep, writer));
+        let extracted = hull_layer::extract(&mut reader, to, &options);
+        if extracted.is_ok() {
+            // What follows the last entry: who packs must be able to write it.
+            io::copy(&mut reader, &mut io::sink()).map_err(Error::io("read", "the archive"))?;
+        }
+        drop(reader);
+        let packed = packing.join().expect("packing doesn't panic");
+        // When the extraction fails the packing does too, as nobody reads any more.
+        extracted?;
+        packed
+    })
 }
 
 /// Copies an image into a layout directory, which is made or added to.
