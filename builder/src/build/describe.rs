@@ -31,11 +31,10 @@ pub(crate) fn describe(
     let created = host::rfc3339(epoch.try_into().unwrap_or(i64::MAX));
     let mut config = plan.config.clone();
     config.created = Some(created.clone());
-    config.rootfs.diff_ids.clone_from(&layers.diff_ids);
     let base = plan.base.as_ref().map(|name| &inputs.images[name]);
-    if let Some(base) = base {
-        complete_history(&mut config.history, base.layers.diff_ids.len());
-    }
+    // Only then the layers of this build: the plan's configuration has those of the base.
+    config.complete_history();
+    config.rootfs.diff_ids.clone_from(&layers.diff_ids);
     for made in &plan.history {
         config.history.push(History {
             created: Some(created.clone()),
@@ -95,14 +94,6 @@ fn level<'a>(text: &'a str, platform: &Platform) -> std::result::Result<Option<(
     let wanted = wanted.map(str::parse::<Platform>).transpose().map_err(|e| e.to_string())?;
     let fits = wanted.is_none_or(|wanted| platform.fit(&wanted).is_some());
     Ok(fits.then_some((level, key)))
-}
-
-/// A base without history still has layers: each gets an entry, so that ours stay in step.
-fn complete_history(history: &mut Vec<History>, layers: usize) {
-    let known = history.iter().filter(|entry| !entry.empty_layer).count();
-    for _ in known..layers {
-        history.push(History { comment: Some("from the base image".into()), ..History::default() });
-    }
 }
 
 fn name(arguments: &Arguments, store: &Store, manifest: &Descriptor) -> Result<Vec<Reference>> {

@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let created = host::rfc3339(change::epoch());
     config.created = Some(created.clone());
     config.author = arguments.author.clone().or(config.author);
+    config.complete_history();
     config.rootfs.diff_ids.push(diff_id);
     config.history.push(History {
         created: Some(created),

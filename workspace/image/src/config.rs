@@ -206,6 +206,14 @@ impl ImageConfig {
         Ok(())
     }
 
+    /// Gives each layer that has none an entry in the history, so that what is added stays in step with the layers.
+    pub fn complete_history(&mut self) {
+        let known = self.history.iter().filter(|step| !step.empty_layer).count();
+        for _ in known..self.rootfs.diff_ids.len() {
+            self.history.push(History { comment: Some("from the base image".into()), ..History::default() });
+        }
+    }
+
     /// The platform it says it is for.
     pub fn platform(&self) -> Platform {
         Platform {
@@ -244,6 +252,20 @@ mod tests {
         let config = ImageConfig::parse(text.as_bytes()).unwrap();
         assert_eq!(config.config, RunConfig::default());
         assert_eq!(config.rootfs, RootFs::default());
+    }
+
+    #[test]
+    fn a_base_without_history_takes_more_layers() {
+        let mut config = ImageConfig::default();
+        config.rootfs.diff_ids = vec![Digest::of(b"a"), Digest::of(b"b")];
+        config.history = vec![History { empty_layer: true, ..History::default() }];
+        config.complete_history();
+        config.rootfs.diff_ids.push(Digest::of(b"c"));
+        config.history.push(History::default());
+        assert!(config.check_layers(3).is_ok());
+        let before = config.clone();
+        config.complete_history();
+        assert_eq!(config, before, "nothing is missing now");
     }
 
     #[test]
