@@ -240,6 +240,12 @@ fn a_container_runs_with_its_images_user_volume_and_code() {
         String::from_utf8_lossy(&output.stdout),
         "uid=1000(app) gid=1000(app) groups=50(extra),1000(app)\n2\n"
     );
+    let named = |script: &str| run(&["-v", "own:/data", "lab/a:1", "sh", "-c", script]);
+    assert!(named("echo changed > /data/seed").status.success());
+    let output = named("cat /data/seed");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "changed\n", "a volume is filled but once");
+    let output = run(&["-v", "other:/data", "lab/a:1", "cat", "/data/seed"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "seed", "a new volume has what the image has there");
     assert!(!run(&["-u", "nobody", "lab/a:1", "id"]).status.success(), "an unknown user is an error");
     assert_eq!(bed.ok(&["ps", "-aq"]), "");
     let left = fs::read_to_string("/proc/self/mountinfo").unwrap();

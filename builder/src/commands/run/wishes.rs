@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hull_image::{Image, Store};
@@ -85,10 +85,10 @@ pub(super) fn binds(
     arguments: &Arguments,
     image: &Image,
     place: &Place,
-    rootfs: std::os::fd::BorrowedFd<'_>,
+    rootfs: BorrowedFd<'_>,
 ) -> Result<Vec<Bind>, Failure> {
     let wished: Vec<Bind> =
-        arguments.volume.iter().map(|text| volume(store, text)).collect::<Result<_, Failure>>()?;
+        arguments.volume.iter().map(|text| volume(store, text, rootfs)).collect::<Result<_, Failure>>()?;
     let taken = |path: &str| wished.iter().any(|bind| bind.destination == path);
     let mut binds = Vec::new();
     for (count, destination) in image.config.config.volumes.keys().filter(|path| !taken(path)).enumerate() {
@@ -107,7 +107,7 @@ pub(super) fn binds(
 }
 
 /// Copies what the image has at a volume's place, owner and mode of the place included.
-fn fill(rootfs: std::os::fd::BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Failure> {
+fn fill(rootfs: BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Failure> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -130,7 +130,25 @@ fn fill(rootfs: std::os::fd::BorrowedFd<'_>, destination: &str, dir: &Path) -> R
     })
 }
 
-fn volume(store: &Store, text: &str) -> Result<Bind, Failure> {
+/// The directory of a volume with a name; a new one begins with what the image has at its place, complete or not at all.
+fn named_volume(
+    store: &Store,
+    name: &str,
+    (rootfs, destination): (BorrowedFd<'_>, &str),
+) -> Result<PathBuf, Failure> {
+    let dir = store.dir().join("volumes").join(name);
+    let _lock = store.lock("volumes")?;
+    if !dir.exists() {
+        fs::create_dir_all(store.dir().join("volumes"))?;
+        let staging = store.temporary_path();
+        fs::create_dir(&staging)?;
+        fill(rootfs, destination, &staging)?;
+        fs::rename(&staging, &dir)?;
+    }
+    Ok(dir)
+}
+
+fn volume(store: &Store, text: &str, rootfs: BorrowedFd<'_>) -> Result<Bind, Failure> {
     let refuse = || format!("run: volume {text:?} is not SOURCE:DESTINATION[:ro|rw]");
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, mode) = match parts[..] {
@@ -144,11 +162,7 @@ fn volume(store: &Store, text: &str) -> Result<Bind, Failure> {
         false if source.starts_with('.') || !source.chars().all(valid_name) || source.is_empty() => {
             return Err(refuse().into());
         }
-        false => {
-            let dir = store.dir().join("volumes").join(source);
-            fs::create_dir_all(&dir)?;
-            dir
-        }
+        false => named_volume(store, source, (rootfs, destination))?,
     };
     if !destination.starts_with('/') || !matches!(mode, "ro" | "rw") {
         return Err(refuse().into());
