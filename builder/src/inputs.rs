@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hull_image::{ImageConfig, Store};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::build::source::Unpacked;
@@ -15,6 +16,7 @@ use crate::context::tree::Tree;
 use crate::error::{Error, Result};
 use crate::pattern::ignore::Ignore;
 use crate::snapshot::{Layers, Snapshot, open_directory};
+use crate::steps::place::open_in_root;
 
 /// Largest ignore file read, in bytes.
 const MAX_IGNORE: u64 = 4 << 20;
@@ -61,10 +63,7 @@ pub(crate) fn ignore_rules(candidates: &[PathBuf], within: Option<&Path>) -> Res
         let refuse = |what: &str| Error::fact(format!("the ignore file {} {what}", path.display()));
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = match within.and_then(|root| Some((root, path.strip_prefix(root).ok()?))) {
-            Some((root, below)) => {
-                let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-                rustix::fs::openat2(open_directory(root)?, below, flags, Mode::empty(), resolve)
-            }
+            Some((root, below)) => open_in_root(open_directory(root)?, below.as_os_str().as_bytes(), flags),
             None => rustix::fs::open(path, flags, Mode::empty()),
         };
         let file = match opened {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::options::ContextKind;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::inputs::{Directory, Inputs, ignore_rules};
 use crate::pattern::ignore::Ignore;
+use crate::steps::place::open_in_root;
 
 /// The Dockerfile's text and the places it belongs to.
 pub(crate) struct Source {
@@ -111,9 +113,8 @@ fn in_fetched(arguments: &Arguments, context: &Path) -> Result<(fs::File, PathBu
     let names = given.map_or_else(|| NAMES.map(Path::new).to_vec(), |file| vec![file]);
     for name in names {
         let path = context.join(name.strip_prefix("/").unwrap_or(name));
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve).map(fs::File::from) {
+        let opened = open_in_root(&root, name.as_os_str().as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK);
+        match opened.map(fs::File::from) {
             Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => return Ok((file, path)),
             Ok(_) => return Err(Error::fact(format!("{} is not a regular file", path.display()))),
             Err(Errno::NOENT) if given.is_none() => {}

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::pattern::ignore::Ignore;
+use crate::steps::place::open_in_root;
 
 /// A root directory and what in it is not to be seen.
 pub(crate) struct Tree {
@@ -60,9 +61,8 @@ impl Tree {
     }
 
     fn find_with(&self, path: &[u8], follow: bool) -> Result<Option<Node>> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        let found = rustix::fs::openat2(&self.root, nonempty(path), flags, Mode::empty(), IN_ROOT);
-        let fd = match found {
+        let flags = OFlags::PATH | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let fd = match open_in_root(&self.root, path, flags) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(Error::errno("open", path)(errno)),
@@ -209,8 +209,6 @@ impl<'a> Opener<'a> {
     }
 }
 
-/// Links are followed inside the root, as a process chrooted into it would.
-const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// No link is followed.
 const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 

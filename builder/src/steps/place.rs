@@ -7,7 +7,11 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
+/// Links are followed inside the root, as a process chrooted into it would.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// How often a lookup is repeated that the kernel broke off, as somebody renamed or mounted something anywhere while it
+/// went through a `..` (`EAGAIN`, openat2(2)); each costs microseconds.
+const TRIES: u32 = 4096;
 
 /// Something that was made: by its directory and name, and what it was right then.
 pub(crate) struct Made {
@@ -17,10 +21,22 @@ pub(crate) struct Made {
     pub(crate) stat: Stat,
 }
 
+/// Opens a path inside the root (the root itself when it is empty), following links.
+pub(crate) fn open_in_root(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    let mut outcome = Err(Errno::AGAIN);
+    for _ in 0..TRIES {
+        outcome = rustix::fs::openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT);
+        if !matches!(outcome, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    outcome
+}
+
 /// Opens a path inside the root as a mere place, following links; `None` when nothing is there.
 pub(crate) fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>> {
-    let path_or_root = if path.is_empty() { b"." } else { path };
-    match rustix::fs::openat2(root, path_or_root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_ROOT) {
+    match open_in_root(root, path, OFlags::PATH) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(Error::errno("resolve", path)(errno)),
@@ -82,9 +98,7 @@ fn walk(
 }
 
 fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT)
-        .map_err(Error::errno("open directory", path))
+    open_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::errno("open directory", path))
 }
 
 fn link_text(directory: BorrowedFd<'_>, name: &[u8]) -> Option<Vec<u8>> {
@@ -141,4 +155,35 @@ pub(crate) fn set_owner(fd: BorrowedFd<'_>, (uid, gid): (u32, u32), path: &[u8])
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     rustix::fs::chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
         .map_err(Error::errno("change owner of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn somebody_who_renames_elsewhere_breaks_no_lookup() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("../".repeat(30) + "a/b", dir.path().join("a/link")).unwrap();
+        fs::write(dir.path().join("elsewhere"), "").unwrap();
+        let root = fs::File::open(dir.path()).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (one, other) = (dir.path().join("elsewhere"), dir.path().join("moved"));
+                while !over.load(Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            let failed =
+                (0..20_000).filter(|_| !matches!(find(root.as_fd(), b"a/link"), Ok(Some(_)))).count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(failed, 0);
+        });
+    }
 }

@@ -12,6 +12,7 @@ use super::super::containers::{self, Place};
 use super::super::network;
 use super::Arguments;
 use crate::bundle::{Bind, Wishes};
+use crate::steps::place::open_in_root;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -108,10 +109,8 @@ pub(super) fn binds(
 
 /// Copies what the image has at a volume's place, owner and mode of the place included.
 fn fill(rootfs: BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Failure> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(source) = rustix::fs::openat2(rootfs, destination, flags, Mode::empty(), resolve) else {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let Ok(source) = open_in_root(rootfs, destination.as_bytes(), flags) else {
         return Ok(());
     };
     let mut changes = vec![Change::put(read_entry(source.as_fd(), b"")?)];
