@@ -186,6 +186,25 @@ fn outputs_hold_the_image() {
     assert!(scratch.join("layout/oci-layout").exists());
 }
 
+#[test]
+fn removing_an_image_takes_nothing_from_other_builds() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("rmi");
+    let store = scratch.join("s");
+    let stages = "RUN echo made > /made\nFROM scratch\nCOPY --from=0 /made /made\n";
+    let kept = context(&scratch, "kept", stages);
+    build(&store, &kept, &["-t", "kept"]).done();
+    let other = scratch.join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /other\n").unwrap();
+    build(&store, &other, &["-t", "other"]).done();
+    let mut rmi = Command::new(place::program("hull-build"));
+    let told = call(rmi.args(["rmi", "other"]).env("HULL_ROOT", &store), LIMIT);
+    assert!(told.text().contains("Deleted: sha256:"), "{}", told.text());
+    assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 5, "those of the other are gone");
+    assert_eq!(build(&store, &kept, &["-t", "kept"]).stderr.matches("CACHED").count(), 4);
+}
+
 /// A server that answers every request with these bytes, as often as asked.
 fn serve(content: &'static [u8], times: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

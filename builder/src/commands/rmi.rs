@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Reference, Store, Tagged};
+use hull_image::{Digest, Reference, Store, Tagged};
 
 use super::{Outcome, containers, host};
 
@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
 /// Removes images; every one that can be, and fails if any could not.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut store = host::open_store()?;
+    // What no image has now, as the layers of other stages, is for later builds: prune takes it away.
+    let spare = if arguments.no_prune { BTreeSet::new() } else { spare(&store)? };
     let mut code = ExitCode::SUCCESS;
     for name in &arguments.images {
         match remove(&store, name, arguments.force) {
@@ -40,14 +42,25 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     if !arguments.no_prune {
-        collect(&mut store)?;
+        collect(&mut store, &spare)?;
     }
     Ok(code)
 }
 
-/// Removes unreachable content; another process at work on the store only means that it happens later.
-fn collect(store: &mut Store) -> hull_image::Result<()> {
-    match store.collect_garbage(&BTreeSet::new()) {
+/// Everything in the store that no image needs.
+fn spare(store: &Store) -> hull_image::Result<BTreeSet<Digest>> {
+    let needed = store.reachable()?;
+    let layers = store.layers()?.into_iter().flat_map(|(dir, record)| {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let own = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse().ok();
+        own.into_iter().chain(record.map(|record| record.diff_id))
+    });
+    Ok(store.blobs()?.into_iter().chain(layers).filter(|digest| !needed.contains(digest)).collect())
+}
+
+/// Removes content that became unreachable; another process at work on the store only means that it happens later.
+fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<()> {
+    match store.collect_garbage(spare) {
         Ok(freed) => {
             freed
                 .layers
