@@ -5,7 +5,8 @@
 mod bed;
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use bed::{Bed, program};
 use serde_json::Value;
@@ -61,6 +62,33 @@ fn a_saved_image_comes_back_the_same_by_both_formats() {
     third.ok(&["load", "-i", &docker]);
     assert_eq!(third.ok(&["inspect", "-f", "{{.Id}}", "lab/a:1"]).trim(), id);
     assert_eq!(third.ok(&["fsck"]), "0 problems\n");
+}
+
+#[test]
+fn archives_come_in_however_compressed_and_in_whatever_parts() {
+    let Some(xz) = program("xz") else { return };
+    let bed = Bed::new();
+    let id = bed.image("lab/a:1");
+    bed.ok(&["save", "-o", &bed.path("a.tar").display().to_string(), "lab/a:1"]);
+    for name in ["a.tar", "rootfs.tar"] {
+        assert!(Command::new(&xz).arg("-0k").arg(bed.path(name)).status().unwrap().success());
+    }
+    let other = Bed::new();
+    other.ok(&["load", "-q", "-i", &bed.path("a.tar.xz").display().to_string()]);
+    assert_eq!(other.ok(&["inspect", "-f", "{{.Id}}", "lab/a:1"]).trim(), id);
+    other.ok(&["import", &bed.path("rootfs.tar.xz").display().to_string(), "lab/b:1"]);
+    let mut slow = other.command(&["import", "-", "lab/c:1"]);
+    let mut child = slow.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let archive = fs::read(bed.path("rootfs.tar")).unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(&archive[..100]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    pipe.write_all(&archive[100..]).unwrap();
+    drop(pipe);
+    assert!(child.wait().unwrap().success(), "the first part is shorter than a header");
+    let layers = |name: &str| other.ok(&["inspect", "-f", "{{.RootFS.Layers}}", name]);
+    assert_eq!(layers("lab/b:1"), layers("lab/a:1"));
+    assert_eq!(layers("lab/c:1"), layers("lab/a:1"));
 }
 
 #[test]

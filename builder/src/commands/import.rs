@@ -71,17 +71,19 @@ fn store_layer(
     store: &Store,
     source: impl Read,
 ) -> Result<(hull_image::Digest, hull_image::Descriptor), Box<dyn std::error::Error>> {
-    let mut archive = Decompressor::new(source, 0)?;
+    let mut archive = Decompressor::archive(source, 0)?;
     let mut sink = Compressor::new(store.blob_writer()?, Encoding::DEFAULT)?;
     let mut hasher = Hasher::new();
+    // A pipe may give less than a header at once.
+    let mut head = Vec::new();
+    archive.by_ref().take(512).read_to_end(&mut head)?;
+    if !looks_like_tar(&head) {
+        return Err("import: the source is no tar archive".into());
+    }
+    let mut all = io::Cursor::new(head).chain(archive);
     let mut buffer = vec![0; 256 << 10];
-    let mut first = true;
     loop {
-        let count = archive.read(&mut buffer)?;
-        if first && !looks_like_tar(&buffer[..count]) {
-            return Err("import: the source is no tar archive".into());
-        }
-        first = false;
+        let count = all.read(&mut buffer)?;
         if count == 0 {
             break;
         }

@@ -95,7 +95,7 @@ struct Found {
 }
 
 fn from_archive(store: &Store, source: impl Read) -> Result<Vec<String>, Failure> {
-    let mut reader = TarReader::new(Decompressor::new(source, 0)?, 1 << 20);
+    let mut reader = TarReader::new(Decompressor::archive(source, 0)?, 1 << 20);
     let mut found = Found::default();
     while let Some(entry) = reader.next_entry()? {
         let Some(path) = normal(&entry.name) else { continue };
