@@ -230,15 +230,21 @@ fn add_fetches_a_url_and_holds_it_against_its_checksum() {
     let scratch = Scratch::new("url");
     let server = serve(b"hello", 8);
     let sum = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-    let good = context(&scratch, "good", &format!("ADD --checksum={sum} {server}/dir/name.txt?q /d/\n"));
+    let more = format!("ADD {server}/ /named\nADD {server}/c%2B%2B.txt /d/\n");
+    let added = format!("ADD --checksum={sum} {server}/dir/name.txt?q /d/\n{more}");
+    let good = context(&scratch, "good", &added);
     let local = scratch.join("local");
     let output = format!("type=local,dest={}", local.display());
     build(&scratch.join("s"), &good, &["-o", &output]).done();
-    assert_eq!(fs::read_to_string(local.join("d/name.txt")).unwrap(), "hello");
+    for name in ["d/name.txt", "d/c++.txt", "named"] {
+        assert_eq!(fs::read_to_string(local.join(name)).unwrap(), "hello", "{name}");
+    }
     assert_eq!(fs::metadata(local.join("d/name.txt")).unwrap().permissions().mode() & 0o7777, 0o600);
     let bad =
         context(&scratch, "bad", &format!("ADD --checksum={} {server}/n /n\n", sum.replace("2c", "3c")));
     build(&scratch.join("s"), &bad, &[]).failed(1, "the checksum of the file is sha256:2cf24");
+    let nameless = context(&scratch, "nameless", &format!("ADD {server}/ /d/\n"));
+    build(&scratch.join("s"), &nameless, &[]).failed(1, "names no file to put into the directory");
 }
 
 #[test]

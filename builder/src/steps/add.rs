@@ -14,6 +14,7 @@ use crate::context::tree::{Node, Tree};
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
 use crate::pattern::ignore::Ignore;
+use crate::pattern::path::is_name;
 use crate::registry;
 
 /// How much larger than compressed an archive may be, after the first 64 MiB.
@@ -79,7 +80,9 @@ fn unpack(destination: &Destination<'_>, tree: &Tree, node: &Node) -> Result<()>
 /// A file that ADD fetched: in the store's temporary directory, removed with this value.
 pub(crate) struct Fetched {
     path: PathBuf,
-    name: String,
+    url: String,
+    /// What it is called in a directory, if the URL says so.
+    name: Option<String>,
     digest: String,
 }
 
@@ -93,7 +96,7 @@ impl Drop for Fetched {
 impl Fetched {
     /// What counts for the cache: the content, and the name it is written under.
     pub(crate) fn identity(&self) -> String {
-        format!("{} {}", self.name, self.digest)
+        format!("{} {}", self.name.as_deref().unwrap_or_default(), self.digest)
     }
 }
 
@@ -101,7 +104,9 @@ impl Fetched {
 pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched> {
     let path = store.temporary_path();
     let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
-    let mut fetched = Fetched { path, name: name_of(url)?, digest: String::new() };
+    // What follows may be a token: nobody is shown it.
+    let shown = url.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let mut fetched = Fetched { path, url: shown, name: name_of(url), digest: String::new() };
     fetched.digest = download(url, &mut file)?;
     match checksum {
         Some(wanted) if wanted != fetched.digest => {
@@ -142,15 +147,24 @@ fn causes(error: &dyn std::error::Error) -> String {
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The last part of a URL's path; one without is refused, as the file would have no name.
-fn name_of(url: &str) -> Result<String> {
+/// The last part of a URL's path, its percent signs read; none where that is no name.
+fn name_of(url: &str) -> Option<String> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
-    match name {
-        "" | "." | ".." => Err(Error::fact(format!("the URL {path} names no file"))),
-        name => Ok(name.to_owned()),
+    let name = decoded(path.split_once('/')?.1.rsplit('/').next()?)?;
+    is_name(&name).then_some(name)
+}
+
+/// A text whose percent signs are read; none where they mean no text.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
+    String::from_utf8(bytes).ok()
 }
 
 /// Puts a fetched file in its place: mode 0600, or unpacked where ADD says so.
@@ -161,7 +175,10 @@ pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &F
         hull_layer::extract(Decompressor::archive(file, RATIO)?, to.directory()?.as_fd(), &options)?;
         return Ok(());
     }
-    let (directory, name) = to.for_file(fetched.name.as_bytes())?;
+    let (directory, name) = to.for_file(fetched.name.as_deref().unwrap_or_default().as_bytes())?;
+    if name.is_empty() {
+        return Err(Error::fact(format!("the URL {} names no file to put into the directory", fetched.url)));
+    }
     to.write_new(directory.as_fd(), &name, &mut file, 0o600)
 }
 
@@ -187,9 +204,14 @@ mod tests {
             ("http://h/", None),
             ("http://h", None),
             ("http://h/a/", None),
+            ("http://h/lib%2B%2b%20%C3%A4", Some("lib++ ä")),
+            ("http://h/a%2Fb", None),
+            ("http://h/%2e%2E", None),
+            ("http://h/100%", None),
+            ("http://h/%ff", None),
         ];
         for (url, wanted) in rows {
-            assert_eq!(name_of(url).ok().as_deref(), wanted, "{url}");
+            assert_eq!(name_of(url).as_deref(), wanted, "{url}");
         }
     }
 
