@@ -158,21 +158,29 @@ fn core_scheduling_is_set_up_when_it_is_asked_for_or_start_fails() {
     let bundle = sleeper();
     let place = Scratch::new("core");
     let cookie = |pid| core_scheduling_cookie(pid, CoreSchedulingScope::Thread);
-    let answer = action_with(&our_shim(), &bundle, &place, "start", b"", &[("SCHED_CORE", "1")]);
+    let directory = place.join("s");
+    let params = BootstrapParams {
+        instance_id: bundle.id.clone(),
+        containerd_version: "2.3.4".into(),
+        socket_dir: directory.to_string_lossy().into_owned(),
+        ..BootstrapParams::default()
+    };
+    let input = params.encode_to_vec();
+    let answer = action_with(&our_shim(), &bundle, &place, "start", &input, &[("SCHED_CORE", "1")]);
     if cookie(getpid()).is_err() {
         assert!(!answer.status.success(), "{answer:?}");
         let text = String::from_utf8(answer.stderr).unwrap();
         assert!(text.contains("enable core scheduling"), "{text}");
+        assert!(!directory.exists(), "it left a socket");
         return;
     }
-    let address = String::from_utf8(answer.stdout).unwrap();
+    let address = BootstrapResult::decode(answer.stdout.as_slice()).unwrap().address;
     let mut client = Client::connect(&address);
     let named = ProcessRequest { id: bundle.id.clone(), exec_id: String::new() };
     let answer = client.call("containerd.task.v2.Task", "Connect", &named).unwrap();
     let shim = i32::try_from(ConnectResponse::decode(answer.as_slice()).unwrap().shim_pid).unwrap();
     let cookies = (cookie(Pid::from_raw(shim).unwrap()).unwrap(), cookie(getpid()).unwrap());
     kill_9(shim.cast_unsigned());
-    fs::remove_file(address.trim().strip_prefix("unix://").unwrap()).unwrap();
     assert!(cookies.0 != 0 && cookies.0 != cookies.1, "{cookies:?}");
 }
 

@@ -153,6 +153,7 @@ fn somebody_listens(path: &Path) -> bool {
 }
 
 fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) -> Result<(), String> {
+    schedule_apart()?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     make_private(directory).map_err(|error| format!("make {}: {error}", directory.display()))?;
     let Some(listener) = listen(path)? else { return Ok(()) };
@@ -167,7 +168,6 @@ fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) 
     ] {
         args.extend([flag.to_owned(), value.to_owned()]);
     }
-    schedule_apart()?;
     let mut program = Program::new(own, args).fd(listener.as_fd(), LISTENER);
     program.directory = Some(bundle.dir.clone());
     program.dies_with_us = false;
