@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hull_sys::signal::signal_name;
 
-use crate::{commands, rootless};
+use crate::{commands, interrupt, rootless};
 
 /// Builds OCI images from Dockerfiles and keeps them, without a daemon.
 #[derive(Parser)]
@@ -53,6 +54,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(Some(code)) => Ok(code),
         Err(error) => Err(error.into()),
     };
+    if let Some(number) = interrupt::signal() {
+        let _ = writeln!(std::io::stderr(), "hull-build: ended by {}", signal_name(number));
+        return ExitCode::from(128 + u8::try_from(number).unwrap_or_default());
+    }
     outcome.unwrap_or_else(|error| {
         let of_output = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         if of_output == Some(std::io::ErrorKind::BrokenPipe) {

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::graph::{Input, Plan, Root, StepId};
 use crate::inputs::{Inputs, Opened};
+use crate::interrupt;
 use crate::pack::Packing;
 use crate::progress::{Event, Events};
 use crate::snapshot::Layers;
@@ -139,7 +140,10 @@ impl<'a> Execution<'a> {
             let (id, _) = guard.waiting.remove(index);
             guard.running += 1;
             drop(guard);
-            let outcome = self.step(id, later);
+            let outcome = match interrupt::signal() {
+                Some(_) => Err(Error::Cancelled),
+                None => self.step(id, later),
+            };
             guard = schedule.lock().expect("no thread panics with it");
             guard.running -= 1;
             match outcome {

@@ -18,6 +18,7 @@ mod execute;
 mod git;
 mod graph;
 mod inputs;
+mod interrupt;
 mod pack;
 mod pattern;
 mod progress;

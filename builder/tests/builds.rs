@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hull_testkit::call::eventually;
 use hull_testkit::{Scratch, call, gate, needs, place};
 
 use making::{LIMIT, build, builder, context};
@@ -135,6 +136,36 @@ fn a_failure_ends_steps_that_are_just_beginning() {
     for _ in 0..8 {
         build(&store, &context, &[]).failed(3, "exit code 3");
     }
+}
+
+#[test]
+fn a_signal_ends_the_steps_with_the_build() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("signal");
+    let began = scratch.join("began");
+    fs::create_dir(&began).unwrap();
+    // Nobody else sleeps for so long.
+    let span = format!("{}", 10_000_000 + std::process::id());
+    let step = |name: &str| format!("FROM base AS {name}\nRUN : > /w/{name}; /bin/busybox sleep {span}\n");
+    let stages =
+        format!("{}{}FROM base\nCOPY --from=a /bin /a\nCOPY --from=b /bin /b\n", step("a"), step("b"));
+    let context = context(&scratch, "c", &stages);
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), text.replacen("FROM scratch", "FROM scratch AS base", 1)).unwrap();
+    let volume = format!("{}:/w:rw", began.display());
+    let mut command = builder(&scratch.join("s"), &context, &["-v", &volume]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(eventually(LIMIT, || ["a", "b"].iter().all(|step| began.join(step).exists())));
+    let pid = child.id().cast_signed();
+    hull_sys::process::kill(hull_sys::process::Pid::from_raw(pid), 15).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 15));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with("hull-build: ended by SIGTERM\n"), "{said}");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines =
+        processes.map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default());
+    assert_eq!(lines.filter(|line| line.contains(&span)).collect::<Vec<_>>(), [""; 0], "steps go on");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::execute::{Execution, Settings};
 use crate::graph::{self, Plan, Resolved};
 use crate::inputs::Inputs;
+use crate::interrupt;
 use crate::progress::{Event, Progress, Style};
 use crate::registry;
 use crate::snapshot::Layers;
@@ -80,6 +81,7 @@ fn check(
 
 fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Result<ExitCode> {
     Workspace::enter()?;
+    interrupt::watch().map_err(Error::io("watch for", "signals"))?;
     // Nobody else may write to the store; what is handed over obeys the user's mask again.
     let mask = hull_sys::process::umask(0o022);
     let store = host::open_store()?;

@@ -17,6 +17,7 @@ use super::sweep;
 use crate::dockerfile::ast::Network;
 use crate::error::{Error, Result};
 use crate::graph::RunAction;
+use crate::interrupt;
 use crate::snapshot::Snapshot;
 use crate::workspace::{self, Attached, Workspace};
 
@@ -187,6 +188,7 @@ impl Runner<'_> {
         command.args(["run", "--bundle", &bundle.to_string_lossy(), id]);
         command.stdin(Stdio::null()).stdout(input).stderr(errors);
         let _guard = self.running.enter(id)?;
+        let _registered = interrupt::register(id, self.kill(id));
         let spawned = command.spawn();
         // The command holds the pipe's ends for writing: without it the reader sees the end.
         drop(command);
@@ -195,7 +197,7 @@ impl Runner<'_> {
         let status = child.wait().map_err(Error::io("wait for the runtime", &self.runtime))?;
         self.delete(id);
         told?;
-        if self.running.cancelled.load(Ordering::Relaxed) {
+        if self.running.is_cancelled() {
             return Err(Error::Cancelled);
         }
         match status.code() {
@@ -235,22 +237,27 @@ impl Runner<'_> {
             if ids.is_empty() || Instant::now() > end {
                 return;
             }
-            ids.iter().for_each(|id| self.kill(id));
+            ids.iter().for_each(|id| drop(self.kill(id).status()));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    fn kill(&self, id: &str) {
+    fn kill(&self, id: &str) -> Command {
         let mut command = self.command();
         command.args(["kill", id, "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        drop(command.status());
+        command
     }
 }
 
 impl Running {
+    /// By a step that failed, or by a signal.
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || interrupt::signal().is_some()
+    }
+
     fn enter(&self, id: &str) -> Result<Entered<'_>> {
         let mut ids = self.ids.lock().expect("no thread panics with it");
-        if self.cancelled.load(Ordering::Relaxed) {
+        if self.is_cancelled() {
             return Err(Error::Cancelled);
         }
         ids.push(id.to_owned());

@@ -7,7 +7,8 @@ pub use names::{signal_name, signal_number};
 use crate::process::Pid;
 use crate::raw::{check_fd, check_unit};
 use crate::{Result, SysError};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The highest signal number.
 pub const LAST_SIGNAL: i32 = 64;
@@ -164,5 +165,30 @@ pub fn end_on_termination_signals() {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
         // SAFETY: the handler is a function of the kind that signal(2) takes and touches no memory.
         unsafe { libc::signal(signal, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
+/// Has SIGHUP, SIGINT and SIGTERM written into the pipe `to`, a byte with the number each, in place of what they do; those
+/// that are ignored stay so. Children get back what there was by their exec.
+pub fn tell_termination_signals(to: OwnedFd) {
+    static TO: AtomicI32 = AtomicI32::new(-1);
+    extern "C" fn tell(signal: libc::c_int) {
+        let byte = signal as u8;
+        // SAFETY: write(2) is safe in a signal handler, the byte outlives it, and the descriptor is never closed; errno is
+        // that of the thread, which must find it as it was.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::syscall(libc::SYS_write, TO.load(Ordering::Relaxed), &raw const byte, 1usize);
+            *libc::__errno_location() = errno;
+        }
+    }
+    TO.store(to.into_raw_fd(), Ordering::Relaxed);
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler is a function of the kind that signal(2) takes; it touches one atomic number.
+        let old = unsafe { libc::signal(signal, tell as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+        if old == libc::SIG_IGN {
+            // SAFETY: as it was.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
     }
 }
