@@ -174,13 +174,13 @@ pub fn tell_termination_signals(to: OwnedFd) {
     static TO: AtomicI32 = AtomicI32::new(-1);
     extern "C" fn tell(signal: libc::c_int) {
         let byte = signal as u8;
-        // SAFETY: write(2) is safe in a signal handler, the byte outlives it, and the descriptor is never closed; errno is
-        // that of the thread, which must find it as it was.
-        unsafe {
-            let errno = *libc::__errno_location();
-            libc::syscall(libc::SYS_write, TO.load(Ordering::Relaxed), &raw const byte, 1usize);
-            *libc::__errno_location() = errno;
-        }
+        let errno = crate::raw::errno();
+        // SAFETY: write(2) is safe in a signal handler, the byte outlives it, and the descriptor is never closed.
+        unsafe { libc::syscall(libc::SYS_write, TO.load(Ordering::Relaxed), &raw const byte, 1usize) };
+        // SAFETY: it only gives a place, which every thread has.
+        let place = unsafe { libc::__errno_location() };
+        // SAFETY: nobody else writes there; the interrupted code must find it as it was.
+        unsafe { *place = errno };
     }
     TO.store(to.into_raw_fd(), Ordering::Relaxed);
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
