@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -124,15 +125,22 @@ fn builds_at_once_do_a_step_once() {
     assert_eq!(fs::read_to_string(witness.join("log")).unwrap(), "ran\n");
 }
 
+/// A context whose Dockerfile goes on with stages `FROM base`.
+fn context_of_stages(scratch: &Scratch, stages: &str) -> PathBuf {
+    let context = context(scratch, "c", stages);
+    let file = context.join("Dockerfile");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("FROM scratch", "FROM scratch AS base", 1)).unwrap();
+    context
+}
+
 #[test]
 fn a_failure_ends_steps_that_are_just_beginning() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("ending");
     let store = scratch.join("s");
     let stages = "FROM base AS waits\nRUN /bin/busybox sleep 300\nFROM base\nRUN exit 3\nCOPY --from=waits /bin /waits\n";
-    let context = context(&scratch, "c", stages);
-    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
-    fs::write(context.join("Dockerfile"), text.replacen("FROM scratch", "FROM scratch AS base", 1)).unwrap();
+    let context = context_of_stages(&scratch, stages);
     for _ in 0..8 {
         build(&store, &context, &[]).failed(3, "exit code 3");
     }
@@ -149,9 +157,7 @@ fn a_signal_ends_the_steps_with_the_build() {
     let step = |name: &str| format!("FROM base AS {name}\nRUN : > /w/{name}; /bin/busybox sleep {span}\n");
     let stages =
         format!("{}{}FROM base\nCOPY --from=a /bin /a\nCOPY --from=b /bin /b\n", step("a"), step("b"));
-    let context = context(&scratch, "c", &stages);
-    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
-    fs::write(context.join("Dockerfile"), text.replacen("FROM scratch", "FROM scratch AS base", 1)).unwrap();
+    let context = context_of_stages(&scratch, &stages);
     let volume = format!("{}:/w:rw", began.display());
     let mut command = builder(&scratch.join("s"), &context, &["-v", &volume]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
