@@ -3,9 +3,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
+use hull_testkit::call::eventually;
 use hull_testkit::runtime::ours;
 use hull_testkit::{Bundle, Runtime, gate, needs};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 fn terminal(script: &str) -> Bundle {
@@ -51,4 +54,20 @@ fn a_program_that_writes_without_end_can_be_interrupted() {
     input.write_all(&[3]).expect("interrupt it");
     std::io::copy(&mut output, &mut std::io::sink()).expect("read to the end");
     assert_eq!(child.wait().expect("wait for the runtime").code(), Some(130));
+}
+
+#[test]
+fn signals_reach_a_program_whose_output_nobody_reads() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = terminal("trap 'echo got >/got; exit 7' TERM; echo go; yes & while :; do sleep 0.1; done");
+    let (mut child, _input, mut output) = run(&runtime, &bundle);
+    // Time for more than the pipe and the terminal hold; with less the test shows less, and passes.
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, Signal::TERM).expect("signal the runtime");
+    let got = || bundle.root().join("got").exists();
+    assert!(eventually(Duration::from_secs(20), got), "the signal waits for the output");
+    std::io::copy(&mut output, &mut std::io::sink()).expect("read to the end");
+    assert_eq!(child.wait().expect("wait for the runtime").code(), Some(7));
 }

@@ -16,6 +16,9 @@ const SIGWINCH: i32 = 28;
 /// Faults of our own, what cannot be blocked, and job control of our own terminal.
 const NOT_FORWARDED: [i32; 12] = [4, 5, 7, 8, 9, 11, 19, 20, 21, 22, 23, 31];
 
+/// Most bytes read from the container before they are written, `PIPE_BUF`: a pipe that can be written takes as many.
+const AT_ONCE: usize = 4 << 10;
+
 /// Signals, blocked from before the clone so that none is lost.
 #[derive(Debug)]
 pub struct Signals {
@@ -42,6 +45,8 @@ pub struct Terminal {
     input_open: bool,
     /// Read from our input, and not taken by the container yet.
     pending: Vec<u8>,
+    /// Read from the container, and not written to our output yet.
+    unshown: Vec<u8>,
 }
 
 impl Terminal {
@@ -62,6 +67,7 @@ impl Terminal {
             _raw: raw.context(|| "make the terminal raw")?,
             input_open: true,
             pending: Vec::new(),
+            unshown: Vec::new(),
         };
         terminal.follow_size();
         Ok(terminal)
@@ -75,21 +81,29 @@ impl Terminal {
         }
     }
 
-    /// Copies what there is from the container to our output; false at its end.
-    fn copy_out(&mut self) -> bool {
-        let mut buffer = [0; 16 << 10];
+    /// Reads what there is from the container; false at its end.
+    fn read_output(&mut self) -> bool {
+        let mut buffer = [0; AT_ONCE];
         match self.master.read(&mut buffer) {
             Ok(0) => false,
             Ok(count) => {
-                std::io::stdout().write_all(&buffer[..count]).and_then(|()| std::io::stdout().flush()).is_ok()
+                self.unshown.extend_from_slice(&buffer[..count]);
+                true
             }
             Err(error) => error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::Interrupted,
         }
     }
 
-    /// The terminal, unless its output has ended.
-    fn copied_out(mut self) -> Option<Self> {
-        self.copy_out().then_some(self)
+    /// Writes what was read to our output; false when nobody reads there.
+    fn show(&mut self) -> bool {
+        let shown = std::io::stdout().write_all(&self.unshown).and_then(|()| std::io::stdout().flush());
+        self.unshown.clear();
+        shown.is_ok()
+    }
+
+    /// The terminal, unless a step of copying its output was the last one.
+    fn after(mut self, step: impl FnOnce(&mut Self) -> bool) -> Option<Self> {
+        step(&mut self).then_some(self)
     }
 
     /// Our input is read no faster than the container reads.
@@ -124,11 +138,10 @@ impl Terminal {
 
     /// What the program wrote last, after it ended.
     fn drain(&mut self) {
-        while hull_sys::poll::wait_readable(self.master.as_fd(), Some(Instant::now())) == Ok(true) {
-            if !self.copy_out() {
-                return;
-            }
-        }
+        let ready = |master: &std::fs::File| {
+            hull_sys::poll::wait_readable(master.as_fd(), Some(Instant::now())) == Ok(true)
+        };
+        while self.show() && ready(&self.master) && self.read_output() {}
     }
 }
 
@@ -138,6 +151,7 @@ enum Event {
     Ended,
     Signal,
     Output,
+    Shown,
     Input,
     Room,
     Notice,
@@ -152,7 +166,7 @@ pub fn attend(
     mut notify: Option<Listener>,
 ) -> Result<WaitStatus> {
     let pidfd = child.pidfd.as_fd();
-    let stdin = std::io::stdin();
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     loop {
         if let Some(status) = reap(child)? {
             if let Some(terminal) = &mut terminal {
@@ -174,7 +188,11 @@ pub fn attend(
             if terminal.wants_input() {
                 watch(Event::Input, stdin.as_fd(), Until::Readable);
             }
-            watch(Event::Output, terminal.master.as_fd(), Until::Readable);
+            // The container's output is read no faster than ours is, and signals don't wait for that.
+            match terminal.unshown.is_empty() {
+                true => watch(Event::Output, terminal.master.as_fd(), Until::Readable),
+                false => watch(Event::Shown, stdout.as_fd(), Until::Writable),
+            }
             if !terminal.pending.is_empty() {
                 watch(Event::Room, terminal.master.as_fd(), Until::Writable);
             }
@@ -183,7 +201,8 @@ pub fn attend(
         match ready.map(|index| events[index]) {
             Some(Event::Signal) => forward(pidfd, signals, terminal.as_ref())?,
             // At its end the last process closed its side: our terminal is restored, and the exit status comes next.
-            Some(Event::Output) => terminal = terminal.and_then(Terminal::copied_out),
+            Some(Event::Output) => terminal = terminal.and_then(|it| it.after(Terminal::read_output)),
+            Some(Event::Shown) => terminal = terminal.and_then(|it| it.after(Terminal::show)),
             Some(Event::Input) => terminal.iter_mut().for_each(Terminal::copy_in),
             Some(Event::Room) => terminal.iter_mut().for_each(Terminal::write_pending),
             Some(Event::Notice) => {
