@@ -22,13 +22,16 @@ use crate::step::Step;
 use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl, streams};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
-use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait};
+use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait_until};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SIGKILL: i32 = 9;
+
+/// How long a process that is given up may take to die.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What `create` and `run` are asked for.
 #[derive(Debug)]
@@ -97,7 +100,8 @@ impl Drop for ChildGuard {
         if let Some(child) = &self.child {
             // Gone already is as good; a process that cannot be reaped was not ours.
             let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
-            let _reaped = wait(child.pidfd.as_fd());
+            // One that a device or a file server keeps from dying stays for whoever reaps the orphans.
+            let _reaped = wait_until(child.pidfd.as_fd(), Instant::now() + DEADLINE);
         }
     }
 }
