@@ -23,7 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// the last step of the callers.
 pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
     let mut cgroup = Cgroup::open(&record.cgroup);
-    let shared = is_shared(&record.cgroup, directory.id(), globals);
+    let own = record.init.as_ref().map(|init| init.pid);
+    // Nearly always it holds nobody else, and then nobody else's record has to be read.
+    let shared = cgroup.holds_others(own)? && is_shared(&record.cgroup, directory.id(), globals);
     end_processes(record, &cgroup, shared)?;
     if !shared {
         cgroup.destroy(Instant::now() + DEADLINE)?;

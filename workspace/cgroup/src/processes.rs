@@ -22,18 +22,33 @@ impl Cgroup {
     pub fn processes(&self, recursive: bool) -> Result<Vec<i32>> {
         self.main().map_or(Ok(Vec::new()), |node| below(node, recursive))
     }
+
+    /// True when the group, or one below it, has a process that is not `own`, be it one outside of the caller's pid
+    /// namespace.
+    ///
+    /// # Errors
+    /// The list cannot be read.
+    pub fn holds_others(&self, own: Option<i32>) -> Result<bool> {
+        let found = self.main().map_or(Ok(BTreeSet::new()), |node| all_below(node, true))?;
+        Ok(found.into_iter().any(|pid| Some(pid) != own))
+    }
 }
 
-/// Lists the processes in one directory.
+/// Lists the processes in one directory that the caller can name.
 pub(crate) fn below(node: &Node, recursive: bool) -> Result<Vec<i32>> {
-    let Some(dir) = node.dir()? else { return Ok(Vec::new()) };
+    Ok(all_below(node, recursive)?.into_iter().filter(|pid| *pid > 0).collect())
+}
+
+/// 0 stands for all processes outside of the caller's pid namespace.
+fn all_below(node: &Node, recursive: bool) -> Result<BTreeSet<i32>> {
     let mut found = BTreeSet::new();
+    let Some(dir) = node.dir()? else { return Ok(found) };
     collect(dir, recursive, 0, &mut found).map_err(|source| CgroupError::File {
         action: "read",
         path: node.path_of(PROCS),
         source,
     })?;
-    Ok(found.into_iter().collect())
+    Ok(found)
 }
 
 fn collect(
@@ -43,10 +58,7 @@ fn collect(
     found: &mut BTreeSet<i32>,
 ) -> std::result::Result<(), hull_sys::SysError> {
     match read_whole(dir, PROCS) {
-        // 0 stands for a process outside of the caller's pid namespace.
-        Ok(text) => {
-            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
-        }
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
         // Removed meanwhile; or a threaded group, whose processes its domain lists.
         Err(error) if [libc::ENOENT, libc::ENODEV, libc::EOPNOTSUPP].contains(&error.errno) => {}
         Err(error) => return Err(error),

@@ -53,6 +53,21 @@ fn a_signal_reaches_everybody_and_leaves_nobody_stopped() {
 }
 
 #[test]
+fn others_are_who_is_there_beside_the_first_process() {
+    needs!(gate::root());
+    let bed = Bed::new("others");
+    let mut cgroup = bed.make("{}");
+    assert!(!cgroup.holds_others(None).unwrap());
+    let (first, second) = (Process::sleep(), Process::sleep());
+    cgroup.attach(first.pid()).unwrap();
+    assert!(!cgroup.holds_others(Some(first.pid())).unwrap());
+    assert!(cgroup.holds_others(None).unwrap());
+    cgroup.attach(second.pid()).unwrap();
+    assert!(cgroup.holds_others(Some(first.pid())).unwrap());
+    cgroup.kill_all(soon()).unwrap();
+}
+
+#[test]
 fn a_frozen_container_can_be_killed_and_removed() {
     needs!(gate::root());
     let bed = Bed::new("frozen");
