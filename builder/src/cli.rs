@@ -32,7 +32,7 @@ impl Command {
     const fn writes_layers(&self) -> bool {
         match self {
             Self::Build(_) => true,
-            Self::Image(command) => command.removes_layers(),
+            Self::Image(command) => command.writes_layers(),
         }
     }
 }

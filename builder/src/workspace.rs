@@ -73,11 +73,20 @@ pub(crate) fn in_user_namespace() -> bool {
 
 /// Whether files here can belong to this group.
 pub(crate) fn maps_group(group: u32) -> bool {
-    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    has("/proc/self/gid_map", group)
+}
+
+/// Whether processes here can become this user.
+pub(crate) fn maps_user(user: u32) -> bool {
+    has("/proc/self/uid_map", user)
+}
+
+fn has(map: &str, id: u32) -> bool {
+    let map = fs::read_to_string(map).unwrap_or_default();
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
         let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-        first.zip(count).is_some_and(|(first, count)| group >= first && group - first < count)
+        first.zip(count).is_some_and(|(first, count)| id >= first && id - first < count)
     })
 }
 

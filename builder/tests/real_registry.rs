@@ -103,6 +103,78 @@ fn a_real_registry_with_passwords_serves_who_logged_in() {
     assert!(bed.fails(&["pull", &name]).contains("401 not authorised"));
 }
 
+const OWNED_BASE: &str = "mkdir -p bin dev etc home/app opt && cp /bin/busybox bin/busybox && ln -s busybox bin/sh && \
+    printf 'root:x:0:0::/:/bin/sh\\napp:x:1000:1000::/home/app:/bin/sh\\n' > etc/passwd && echo x > home/app/f && \
+    chown -R 1000:1000 home/app && chmod 700 home/app && echo x > opt/far && chown 70000:5 opt/far && \
+    cp bin/busybox bin/su && chown 0:8 bin/su && chmod 4755 bin/su && mknod dev/null c 1 3 && ln dev/null dev/zero";
+const ON_OWNED_BASE: &str = "USER app\nRUN /bin/busybox touch /home/app/mine\nUSER 0\nRUN /bin/busybox chown 3:4 /etc/passwd; /bin/busybox rm /bin/su\n";
+
+#[test]
+fn an_ordinary_user_builds_on_a_base_of_several_owners() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("newuidmap"), gate::program("setpriv"));
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    for dir in ["root", "user", "context"] {
+        fs::create_dir(bed.path(dir)).unwrap();
+    }
+    let shell = |script: &str, dir: &str| {
+        let output =
+            Command::new("unshare").args(["-m", "sh", "-c", script]).current_dir(bed.path(dir)).output();
+        let output = output.unwrap();
+        let [out, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), out, error)
+    };
+    let archive = format!("{OWNED_BASE} && tar --numeric-owner -cf ../base.tar .");
+    assert!(shell(&archive, "root").0);
+    let (base, made) =
+        (format!("127.0.0.1:{}/a/base:1", real.port), format!("127.0.0.1:{}/a/made:1", real.port));
+    bed.ok(&["import", &bed.path("base.tar").display().to_string(), &base]);
+    bed.ok(&["push", &base]);
+    fs::write(bed.path("context/Dockerfile"), format!("FROM {base}\n{ON_OWNED_BASE}")).unwrap();
+    let runtime = hull_testkit::runtime::under_test();
+    let mut build = bed.command(&["build", "-q"]);
+    let wanted = build.arg(bed.path("context")).env("HULL_BUILD_RUNTIME", &runtime).output().unwrap().stdout;
+    // Programs may lie where others can't look: the user gets copies.
+    fs::copy(env!("CARGO_BIN_EXE_hull-build"), bed.path("hull-build")).unwrap();
+    fs::copy(runtime, bed.path("hull")).unwrap();
+    let user = |ranges: &str, commands: &str| {
+        fs::write(bed.path("ranges"), ranges).unwrap();
+        let script = format!(
+            "chmod 755 .. && rm -rf s && mkdir s && chown 65534:65534 . s && for f in /etc/subuid /etc/subgid; do \
+             mount --bind ../ranges $f; done; export HULL_ROOT=$PWD/s HOME=$PWD HULL_BUILD_RUNTIME=$PWD/../hull; \
+             b='setpriv --reuid=65534 --regid=65534 --clear-groups ../hull-build'; {commands}"
+        );
+        shell(&script, "user")
+    };
+    let all = format!(
+        "$b pull -q {base} >&2 && $b build -q -t {made} ../context && $b push {made} >&2 && $b rmi {made} {base} >&2 && \
+         $b prune -a -f >&2 && ls s/layers | wc -l"
+    );
+    let (done, out, error) = user("nobody:500000:65536\n", &all);
+    assert!(done, "{error}");
+    let wanted = String::from_utf8(wanted).unwrap();
+    assert_eq!(out.lines().collect::<Vec<_>>(), [wanted.trim(), "0"], "{error}");
+    let notice = "device nodes left out, which only root can make: 2; files of owners without an id here, which are root's now: 1";
+    assert_eq!(error.matches(notice).count(), 1, "{error}");
+    // The base's layer went on as it came: root still gets its devices and owners.
+    let other = Bed::new();
+    other.ok(&["pull", &made]);
+    other.ok(&["run", "--rm", "--network=none", &made, "/bin/busybox", "test", "-c", "/dev/zero"]);
+    let seen = shell(
+        &format!("cd {}/store/layers/*/fs/opt && stat -c %u:%g far ../dev/null", other.dir.path().display()),
+        "root",
+    );
+    assert_eq!(seen.1, "70000:5\n0:0\n", "{}", seen.2);
+    // Without a range all is root's, which a step that is another user's is told.
+    let all = format!(
+        "$b pull -q {base} >&2; $b build -q ../context; $b run {base} true; stat -c %u s/layers/*/fs/home/app"
+    );
+    let (_, out, error) = user("", &all);
+    assert_eq!(out, "65534\n", "{error}");
+    assert!(error.contains("user 1000:1000 has no id here"), "{error}");
+    assert!(error.contains("only root can mount a container's root"), "{error}");
+}
+
 #[test]
 fn a_build_is_pushed_under_its_names() {
     needs!(gate::root());

@@ -26,6 +26,14 @@ pub(crate) fn open_store() -> hull_image::Result<Store> {
     Store::open(&store_dir())
 }
 
+/// An error for who is root neither of the host nor of a user namespace.
+pub(crate) fn needs_root(to: &str) -> Result<(), String> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(format!("only root can {to}: unpack makes a bundle of plain files, which hull runs")),
+    }
+}
+
 /// Finds one image by name or id, for a platform or the host's.
 pub(crate) fn find_image(
     store: &Store,

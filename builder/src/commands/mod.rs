@@ -114,9 +114,9 @@ pub(crate) enum ImageCommand {
 }
 
 impl ImageCommand {
-    /// Whether the command removes unpacked layers, whose files may belong to others than the caller.
-    pub(crate) const fn removes_layers(&self) -> bool {
-        matches!(self, Self::Fsck(_) | Self::Prune(_) | Self::Rmi(_))
+    /// Whether the command makes or removes unpacked layers, whose files may belong to others than the caller.
+    pub(crate) const fn writes_layers(&self) -> bool {
+        matches!(self, Self::Fsck(_) | Self::Prune(_) | Self::Pull(_) | Self::Rmi(_))
     }
 }
 

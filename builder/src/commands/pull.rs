@@ -9,6 +9,7 @@ use hull_layer::Unpacker;
 use super::registry_options::RegistryArguments;
 use super::{Outcome, host};
 use crate::registry::{self, Pulled};
+use crate::snapshot;
 
 /// Arguments of `pull`.
 #[derive(Args)]
@@ -54,7 +55,9 @@ pub(crate) fn finish(
     pulled: &Pulled,
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    Unpacker::new(store).unpack(&pulled.image)?;
+    let unpacker = Unpacker::new(store);
+    unpacker.unpack(&pulled.image)?;
+    snapshot::tell(unpacker.left_out());
     store.settle(hull_image::SETTLE_AFTER)?;
     remember(store, &pulled.image, name);
     Ok(())

@@ -113,6 +113,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Makes the container and starts it.
 fn start(arguments: &Arguments) -> Outcome {
+    // Before the image is there: files of layers unpacked by an ordinary user would all be the user's own.
+    host::needs_root("mount a container's root file system")?;
     let store = host::open_store()?;
     let (_, image) = obtain(&store, &arguments.image, &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)

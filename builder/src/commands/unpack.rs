@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
 
 /// Makes `rootfs` and `config.json`.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if matches!(arguments.rootfs, Rootfs::Overlay) {
+        host::needs_root("mount a bundle's root file system")?;
+    }
     let store = host::open_store()?;
     let (_, image) = host::find_image(&store, &arguments.image, arguments.platform.as_ref())?;
     let root = arguments.bundle.join("rootfs");

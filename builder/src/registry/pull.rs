@@ -10,6 +10,7 @@ use hull_layer::Unpacker;
 use super::endpoint::{self, redacted};
 use super::transport::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
+use crate::snapshot;
 
 const MAX_MANIFEST: u64 = 4 << 20;
 const THREADS: usize = 4;
@@ -216,6 +217,7 @@ impl Pull<'_> {
                     // What fails here fails once more, and is told, when the image is unpacked.
                     index.iter().for_each(|index| drop(unpacker.unpack_one(&manifest.layers, &ids, *index)));
                 })?;
+                snapshot::tell(unpacker.left_out());
                 Ok(config.len() + layers.len())
             }
         }

@@ -4,9 +4,10 @@ pub(crate) mod overlay;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_image::{Descriptor, Digest, Image, ImageConfig, LayerRecord, Manifest, Store, chain_id};
-use hull_layer::{Below, View};
+use hull_layer::{Below, LeftOut, View};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cache::Cache;
@@ -216,7 +217,18 @@ fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
     let mut config = ImageConfig::default();
     config.rootfs.diff_ids.clone_from(&layers.diff_ids);
     let image = Image { descriptor: nothing, manifest, config };
-    Ok(hull_layer::Unpacker::new(store).unpack(&image)?.layers)
+    let unpacker = hull_layer::Unpacker::new(store);
+    let unpacked = unpacker.unpack(&image)?;
+    tell(unpacker.left_out());
+    Ok(unpacked.layers)
+}
+
+/// Tells once, on one line, what an ordinary user cannot have of an image.
+pub(crate) fn tell(left_out: LeftOut) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if left_out != LeftOut::default() && !TOLD.swap(true, Ordering::Relaxed) {
+        eprintln!("hull-build: notice: {left_out}");
+    }
 }
 
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, User};
 use super::sandbox::{Limits, Mount, Sandbox, Source};
 use super::stubs::Stubs;
 use super::sweep;
@@ -98,6 +98,9 @@ impl Runner<'_> {
             }
             let root = attach_root(snapshot, &bundle)?;
             let user = Accounts::read(snapshot.root())?.process_user(&run.user)?;
+            if !workspace::maps_user(user.uid) || !workspace::maps_group(user.gid) {
+                return Err(no_such_id(&user));
+            }
             super::place::directory(
                 snapshot.root(),
                 run.workdir.trim_matches('/').as_bytes(),
@@ -332,6 +335,14 @@ fn printable(line: &[u8]) -> String {
     let text = text.trim_end_matches(['\n', '\r']);
     let last = text.rsplit('\r').next().unwrap_or(text);
     last.chars().filter(|c| !c.is_control() || *c == '\t').collect()
+}
+
+/// An ordinary user without a range of ids, or with a short one, has none for the image's user.
+fn no_such_id(user: &User) -> Error {
+    Error::fact(format!(
+        "user {}:{} has no id here: who builds needs a range of ids that has it, in /etc/subuid and /etc/subgid",
+        user.uid, user.gid
+    ))
 }
 
 /// What the runtime itself complained of, if it did.

@@ -1,5 +1,6 @@
 //! The layers of an image as trees on the disk: each in the store for overlayfs, or all applied to one directory.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -20,13 +21,47 @@ pub struct Unpacker<'a> {
     store: &'a Store,
     limits: Limits,
     ratio: u64,
-    privileged: bool,
+    rights: Rights,
+    left_out: Mutex<LeftOut>,
+}
+
+/// What of an image's files could not be had as the image has it, by who unpacked it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Device nodes that are not there.
+    pub devices: u64,
+    /// Files that belong to root instead of to an id that the user namespace has not.
+    pub owners: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, done: &Extracted) {
+        self.devices += done.skipped.len() as u64;
+        self.owners += done.foreign;
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices = format!("device nodes left out, which only root can make: {}", self.devices);
+        let owners = format!("files of owners without an id here, which are root's now: {}", self.owners);
+        let parts = [(self.devices, devices), (self.owners, owners)];
+        let parts: Vec<String> = parts.into_iter().filter_map(|(n, text)| (n > 0).then_some(text)).collect();
+        f.write_str(&parts.join("; "))
+    }
 }
 
 impl<'a> Unpacker<'a> {
-    /// With default limits; as root of the host layers keep owners, devices and capabilities.
+    /// With default limits; as root of the host layers keep owners, devices and capabilities, as root of a user namespace
+    /// owners as far as it has them.
     pub fn new(store: &'a Store) -> Self {
-        Self { store, limits: Limits::default(), ratio: RATIO, privileged: is_privileged() }
+        let (limits, ratio) = (Limits::default(), RATIO);
+        Self { store, limits, ratio, rights: Rights::here(), left_out: Mutex::default() }
+    }
+
+    /// What was left out of all that was unpacked so far.
+    pub fn left_out(&self) -> LeftOut {
+        *self.left_out.lock().expect("no thread panics with it")
     }
 
     /// With other limits; a ratio of 0 allows any.
@@ -134,9 +169,9 @@ impl<'a> Unpacker<'a> {
     ) -> Result<Extracted> {
         let options = Extractor {
             limits: self.limits,
-            whiteouts: Whiteouts::Overlay { user: !self.privileged },
-            devices: if self.privileged { Devices::Make } else { Devices::Skip },
-            owners: if self.privileged { Owners::Keep } else { Owners::Process },
+            whiteouts: Whiteouts::Overlay { user: self.rights.devices == Devices::Skip },
+            devices: self.rights.devices,
+            owners: self.rights.owners,
             keeps_kinds: false,
             lowers,
         };
@@ -160,6 +195,7 @@ impl<'a> Unpacker<'a> {
             settled: false,
             on: None,
         };
+        self.left_out.lock().expect("no thread panics with it").add(done);
         self.store.adopt_layer(&tree.path, record, chain)?;
         Ok(())
     }
@@ -168,12 +204,8 @@ impl<'a> Unpacker<'a> {
 /// Applies all layers of an image to the directory `root`, base first: a root file system without overlayfs.
 pub fn apply_all(store: &Store, image: &Image, root: BorrowedFd<'_>) -> Result<Vec<Extracted>> {
     image.config.check_layers(image.manifest.layers.len())?;
-    let privileged = is_privileged();
-    let options = Extractor {
-        devices: if privileged { Devices::Make } else { Devices::Skip },
-        owners: if privileged { Owners::Keep } else { Owners::Process },
-        ..Extractor::layer()
-    };
+    let Rights { devices, owners } = Rights::here();
+    let options = Extractor { devices, owners, ..Extractor::layer() };
     let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
     layers.map(|(layer, id)| verified(store.blob(layer)?, id, RATIO, root, &options)).collect()
 }
@@ -235,8 +267,23 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).map_err(Error::host("open", path))
 }
 
-/// True for root of the host: a root of a user namespace may neither make devices nor set `trusted.*`.
-fn is_privileged() -> bool {
-    let whole = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
-    rustix::process::geteuid().is_root() && fs::read_to_string("/proc/self/uid_map").is_ok_and(whole)
+/// What this process may do to files.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    devices: Devices,
+    owners: Owners,
+}
+
+impl Rights {
+    /// Root of a user namespace may neither make devices nor set `trusted.*`, but give files to whom the namespace has.
+    fn here() -> Self {
+        let whole = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
+        if !rustix::process::geteuid().is_root() {
+            Self { devices: Devices::Skip, owners: Owners::Process }
+        } else if fs::read_to_string("/proc/self/uid_map").is_ok_and(whole) {
+            Self { devices: Devices::Make, owners: Owners::Keep }
+        } else {
+            Self { devices: Devices::Skip, owners: Owners::Mapped }
+        }
+    }
 }

@@ -40,7 +40,7 @@ pub fn allowed(
 /// Sets owner, mode and attributes of a file or directory, in this order: a change of owner clears set-id bits, and
 /// one of mode or owner clears capabilities.
 pub fn set(fd: BorrowedFd<'_>, entry: &Entry, owners: Owners) -> Result<()> {
-    if owners == Owners::Keep {
+    if owners != Owners::Process {
         rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
             .map_err(Error::file("change owner of", &entry.path))?;
     }
@@ -52,7 +52,7 @@ pub fn set(fd: BorrowedFd<'_>, entry: &Entry, owners: Owners) -> Result<()> {
             Ok(()) => {}
             // A file system without attributes, or a process that may not set capabilities.
             Err(Errno::OPNOTSUPP) => {}
-            Err(Errno::PERM) if owners == Owners::Process => {}
+            Err(Errno::PERM) if owners != Owners::Keep => {}
             Err(errno) => return Err(Error::file("set extended attribute of", &entry.path)(errno)),
         }
     }
@@ -66,7 +66,7 @@ pub fn set_time(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
 
 /// Sets owner and time of a link.
 pub fn set_link(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, owners: Owners) -> Result<()> {
-    if owners == Owners::Keep {
+    if owners != Owners::Process {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(Error::file("change owner of", &entry.path))?;

@@ -4,6 +4,7 @@
 //! of the root where a link can only lead to another place below it, and every call that creates takes a directory
 //! descriptor and one name. Entries are applied as the image specification says (layer, applying changesets).
 
+mod mapped;
 mod metadata;
 mod place;
 mod whiteout;
@@ -22,6 +23,7 @@ use crate::entry::{Entry, Kind, Time, split};
 use crate::error::{Error, Result};
 use crate::tar::{RawEntry, TarReader};
 
+use mapped::Mapped;
 use place::Places;
 
 /// What one archive may cost (security rule: every input has limits).
@@ -82,6 +84,8 @@ pub enum Devices {
 pub enum Owners {
     /// Whom the archive says.
     Keep,
+    /// Whom the archive says where this process's user namespace has that id, else its root: those are counted.
+    Mapped,
     /// Who runs this process.
     Process,
 }
@@ -95,6 +99,8 @@ pub struct Extracted {
     pub bytes: u64,
     /// Paths of device nodes left out.
     pub skipped: Vec<Vec<u8>>,
+    /// Entries that belong to root, as the user namespace has not the owner or group that they should have.
+    pub foreign: u64,
     /// Parents that the archive takes for granted: another layer below might have given them other attributes.
     pub implied: u64,
 }
@@ -143,8 +149,10 @@ impl Extractor<'_> {
 /// The first entry that breaks a rule, by number, name and rule; what came before it stays.
 pub fn extract(source: impl Read, root: BorrowedFd<'_>, options: &Extractor<'_>) -> Result<Extracted> {
     let mut reader = TarReader::new(source, options.limits.records);
+    let mapped = (options.owners == Owners::Mapped).then(Mapped::read).transpose()?;
     let mut work = Work {
         options,
+        mapped,
         places: Places::new(root, options.lowers),
         made: HashSet::new(),
         hasher: RandomState::new(),
@@ -160,6 +168,7 @@ pub fn extract(source: impl Read, root: BorrowedFd<'_>, options: &Extractor<'_>)
 
 struct Work<'a> {
     options: &'a Extractor<'a>,
+    mapped: Option<Mapped>,
     places: Places<'a>,
     /// Hashes of the paths this layer made: whiteouts concern lower layers only.
     made: HashSet<u64>,
@@ -203,7 +212,7 @@ impl Work<'_> {
     }
 
     /// Checks attributes and link targets against the rules.
-    fn entry(&self, raw: &RawEntry, path: Vec<u8>) -> Result<Entry> {
+    fn entry(&mut self, raw: &RawEntry, path: Vec<u8>) -> Result<Entry> {
         let refuse = |rule: String| Error::Archive { index: raw.index, name: raw.name.clone(), rule };
         let kind = match &raw.kind {
             Kind::Hardlink(target) => {
@@ -218,7 +227,9 @@ impl Work<'_> {
             other => other.clone(),
         };
         let xattrs = metadata::allowed(&raw.xattrs, self.options.limits.xattrs).map_err(refuse)?;
-        let (mode, uid, gid, mtime) = (raw.mode & 0o7777, raw.uid, raw.gid, raw.mtime);
+        let (mode, mtime) = (raw.mode & 0o7777, raw.mtime);
+        let (uid, gid) = self.mapped.as_ref().map_or((raw.uid, raw.gid), |ids| ids.nearest(raw.uid, raw.gid));
+        self.done.foreign += u64::from((uid, gid) != (raw.uid, raw.gid));
         Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
     }
 
@@ -238,6 +249,12 @@ impl Work<'_> {
         if matches!(entry.kind, Kind::Char { major: 0, minor: 0 }) {
             let rule = "a device 0/0 means removal to overlayfs".to_owned();
             return Err(Error::Archive { index, name: entry.path.clone(), rule });
+        }
+        if let Kind::Hardlink(target) = &entry.kind
+            && self.done.skipped.contains(target)
+        {
+            self.done.skipped.push(entry.path.clone());
+            return Ok(());
         }
         let parent = self.parent(dir)?;
         let source = match &entry.kind {
