@@ -382,9 +382,12 @@ fn resources_for_update_are_read_as_strictly_as_a_configuration() {
         fs::write(&file, document).expect("write");
         container.call("update", &["--resources", given]).failed(1, reason);
     }
-    fs::write(&file, r#"{"pids":{"limit":23}}"#).expect("write");
-    container.call("update", &["--resources", given]).done();
-    assert_eq!(peek(cgroup_dir("pids", &bundle).join("pids.max")), "23");
+    // The case of names does not count, as for callers of runc.
+    for (document, limit) in [(r#"{"pids":{"limit":23}}"#, "23"), (r#"{"Pids":{"LIMIT":24}}"#, "24")] {
+        fs::write(&file, document).expect("write");
+        container.call("update", &["--resources", given]).done();
+        assert_eq!(peek(cgroup_dir("pids", &bundle).join("pids.max")), limit);
+    }
 }
 
 #[test]

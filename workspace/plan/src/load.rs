@@ -23,11 +23,13 @@ use crate::plan::Warning;
 use crate::refusal::Refusal;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod any_case;
 mod mend;
 mod strict;
 mod tree;
@@ -66,12 +68,16 @@ pub struct LoadedProcess {
 /// Invalid JSON (byte, line and column in the reason), a member name twice in one object, a wrong type, an unknown
 /// value of a closed set, an `ociVersion` that is not 1.x.y, a NUL byte in a string that is used.
 pub fn load(bytes: &[u8]) -> Result<Loaded, Refusal> {
-    let mut document = object(bytes, &MEMBERS)?;
+    let document = object(bytes, &MEMBERS)?;
     version::check(&document)?;
+    configuration(document, may_contain_nul(bytes))
+}
+
+fn configuration(mut document: Node, may_contain_nul: bool) -> Result<Loaded, Refusal> {
     let mut warnings = Vec::new();
     mend::spec(&mut document, &mut warnings)?;
     let spec: Spec = typed(document)?;
-    if may_contain_nul(bytes) {
+    if may_contain_nul {
         refuse_nul(&serde_json::to_value(&spec).map_err(|error| Refusal::new("", error.to_string()))?)?;
     }
     Ok(Loaded { spec, warnings })
@@ -92,16 +98,18 @@ pub fn parse_process(bytes: &[u8]) -> Result<LoadedProcess, Refusal> {
     Ok(LoadedProcess { process, warnings })
 }
 
-/// Reads the resources of `update`, by the same rules as those of a configuration; pointers are relative to that document.
+/// Reads the resources of `update`, by the same rules as those of a configuration but for the case of member names, which
+/// does not count; pointers are relative to that document.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Refusal> {
-    let text = core::str::from_utf8(bytes).map_err(|error| Refusal::new("", error.to_string()))?;
-    // Of its own first, so that it cannot end the object that is put around it.
-    object(bytes, &[])?;
-    let whole = format!("{{\"ociVersion\":\"1.0.0\",\"linux\":{{\"resources\":{text}}}}}");
-    let loaded = load(whole.as_bytes()).map_err(|refusal| {
+    let mut resources = object(bytes, &[])?;
+    any_case::respell(&mut resources, "")?;
+    let linux = Node::Object(vec![("resources".into(), resources)]);
+    let whole =
+        Node::Object(vec![("ociVersion".into(), Node::Text("1.0.0".into())), ("linux".into(), linux)]);
+    let loaded = configuration(whole, may_contain_nul(bytes)).map_err(|refusal| {
         let field = refusal.field.strip_prefix("/linux/resources").unwrap_or_default().to_string();
         Refusal::new(field, refusal.reason)
     })?;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{assert_refused, changed, config, load_value, plan};
-use hull_plan::{load, parse_process};
+use hull_plan::{load, parse_process, parse_resources};
 use serde_json::{Value, json};
 
 #[test]
@@ -75,6 +75,47 @@ fn a_member_name_twice_is_refused() {
             "{}",
             refusal.reason
         );
+    }
+}
+
+#[test]
+fn names_of_resources_for_update_are_taken_in_any_case() {
+    let specified = json!({
+        "devices": [{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}],
+        "memory": {"limit": 1, "kernelTCP": 2, "disableOOMKiller": true},
+        "cpu": {"cpus": "1", "realtimePeriod": 5},
+        "blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 9}]},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4}],
+        "rdma": {"MLX": {"hcaHandles": 3}, "mlx": {"hcaObjects": 1}},
+        "unified": {"cpu": "a", "CPU": "b"},
+    });
+    let expected = parse_resources(specified.to_string().as_bytes()).expect("it is valid");
+    assert_eq!(expected.cpu().as_ref().and_then(|cpu| cpu.cpus().as_deref()), Some("1"));
+    assert_eq!(expected.unified().as_ref().map(|files| files["CPU"].as_str()), Some("b"));
+    let upper = |name: &str| format!("\"{}\":", name.to_uppercase());
+    let names = "devices allow type major minor access memory limit kernelTCP disableOOMKiller cpus realtimePeriod blockIO \
+        weightDevice leafWeight hugepageLimits pageSize rdma hcaHandles hcaObjects unified";
+    let shouted = names.split_whitespace().fold(specified.to_string(), |text, name| {
+        let renamed = text.replace(&format!("\"{name}\":"), &upper(name));
+        assert_ne!(renamed, text, "{name} is not there");
+        renamed
+    });
+    let shouted = shouted.replacen("\"cpu\":{", "\"CpU\":{", 1);
+    assert_eq!(parse_resources(shouted.as_bytes()).expect("it is valid"), expected);
+}
+
+#[test]
+fn resources_named_twice_in_different_case_are_refused() {
+    for (text, field) in [
+        (r#"{"cpu": {"shares": 2}, "CPU": {"shares": 3}}"#, "/cpu"),
+        (
+            r#"{"blockIO": {"weightDevice": [{"major": 1}, {"minor": 1, "Minor": 2}]}}"#,
+            "/blockIO/weightDevice/1/minor",
+        ),
+        (r#"{"rdma": {"limit": {"HcaObjects": 1, "hcaObjects": 2}}}"#, "/rdma/limit/hcaObjects"),
+    ] {
+        let refusal = parse_resources(text.as_bytes()).expect_err("a name occurs twice");
+        assert_eq!((refusal.field.as_str(), refusal.reason.contains("occurs twice")), (field, true));
     }
 }
 
