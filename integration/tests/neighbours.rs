@@ -73,6 +73,42 @@ fn no_mount_reaches_the_host_whatever_the_propagation_says() {
 }
 
 #[test]
+fn no_mount_reaches_the_host_while_its_mounts_change() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("unshare"));
+    let runtime = Runtime::under_test();
+    let scratch = Scratch::new("changing");
+    let bundle = Bundle::shell("echo inside");
+    let line = runtime.command(&["run", "--bundle", "bundle", &bundle.id]);
+    let words: Vec<_> = std::iter::once(line.get_program())
+        .chain(line.get_args())
+        .map(|word| word.to_str().expect("UTF-8"))
+        .collect();
+    // Many mounts, so that the table is read in pieces, and others that come and go meanwhile, all of them shared.
+    let script = format!(
+        "mount -t tmpfs t {0} && mount --make-rshared / && cp -a {1} {0}/bundle && cd {0} && mkdir few
+         for i in $(seq 400); do mkdir m$i; mount -t tmpfs many$i m$i; done
+         grep -vc few /proc/self/mountinfo
+         ( while [ ! -e stop ]; do
+             for i in 1 2 3 4 5; do mkdir -p few/$i; mount -t tmpfs few few/$i; done
+             for i in 1 2 3 4 5; do umount few/$i; done
+           done ) &
+         for i in $(seq 10); do {2} || exit 1; done
+         touch stop; wait
+         grep -vc few /proc/self/mountinfo; grep -c few /proc/self/mountinfo",
+        scratch.path().display(),
+        bundle.path().display(),
+        words.join(" "),
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+    let outcome = call(&mut command, Duration::from_secs(60));
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 13, "{outcome:?}");
+    assert!(lines[1..11].iter().all(|line| *line == "inside"), "{outcome:?}");
+    assert_eq!((lines[11], lines[12]), (lines[0], "0"), "mounts left on the host");
+}
+
+#[test]
 fn no_volume_lands_in_proc_by_a_link_of_the_image() {
     needs!(gate::root(), gate::program("busybox"));
     let runtime = Runtime::under_test();

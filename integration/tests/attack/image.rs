@@ -204,3 +204,41 @@ fn a_linked_console_is_not_followed() {
         }
     }
 }
+
+/// CVE-2015-3627, CVE-2015-3629: the names of the standard streams in the image lead to a file of the host; the second
+/// start finds what the first one left.
+#[test]
+fn linked_standard_streams_are_not_opened() {
+    needs!(busybox(), program("script"));
+    let runtime = Runtime::under_test();
+    let host = Scratch::new("decoy");
+    let decoy = host.join("precious");
+    fs::write(&decoy, "precious").expect("write the decoy");
+    let far = format!("../../../../../../../../../../..{}", decoy.display());
+    for (terminal, own_dev) in [(false, true), (false, false), (true, true), (true, false)] {
+        let bundle = Bundle::shell("echo out; echo err >&2").with(|config| {
+            config["process"]["terminal"] = json!(terminal);
+            if own_dev {
+                without_mount(config, "/dev");
+            }
+        });
+        let dev = bundle.root().join("dev");
+        fs::create_dir_all(dev.join("fd")).expect("make the directory");
+        for name in ["stdin", "stdout", "stderr", "tty", "fd/0", "fd/1", "fd/2"] {
+            let to = if name.contains('t') { &far } else { decoy.to_str().expect("UTF-8") };
+            symlink(to, dev.join(name)).expect("make a link");
+        }
+        let line = format!(
+            "{} --root {} run --bundle {} {}",
+            runtime.program.display(),
+            runtime.state_dir().display(),
+            bundle.path().display(),
+            bundle.id
+        );
+        for _ in 0..2 {
+            let shown = quick("script", &["-qec", &line, "/dev/null"]).stdout;
+            assert!(shown.contains("out") || shown.contains("/dev"), "neither done nor refused: {shown}");
+            assert_eq!(peek(&decoy), "precious", "terminal {terminal}, own /dev {own_dev}");
+        }
+    }
+}

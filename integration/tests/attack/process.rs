@@ -230,3 +230,31 @@ fn a_joining_process_shows_no_open_file_of_the_host() {
     };
     assert_eq!(all.lines().filter(foreign).collect::<std::collections::BTreeSet<_>>(), [].into());
 }
+
+/// CVE-2016-9962: the container takes hold of a process that joins it, as a debugger does; the memory of a process opens
+/// to nobody else.
+#[test]
+fn a_joining_process_cannot_be_traced() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    // A name that is the same before and after is that of whom the memory was opened.
+    let spy = "while :; do for p in /proc/[0-9]*; do
+                 read before <$p/comm && true 3<$p/mem && read after <$p/comm &&
+                 test $before = $after && echo $before; done; done 2>/dev/null >>/seen";
+    let bundle = Bundle::shell(spy);
+    let container = runtime.start(&bundle);
+    let seen = bundle.root().join("seen");
+    for _ in 0..40 {
+        container.exec(&[], &["/bin/sleep", "0.02"]).done();
+    }
+    let sees = |name: &str| peek(&seen).lines().any(|shown| shown == name);
+    // The control: what the joining process becomes is no stranger, and its memory opens.
+    let mut control = || {
+        container.exec(&[], &["/bin/sleep", "0.1"]).done();
+        sees("sleep")
+    };
+    assert!(eventually(PATIENCE, &mut control), "the spy does not see");
+    let all = peek(&seen);
+    let foreign = all.lines().filter(|name| !["sh", "sleep"].contains(name));
+    assert_eq!(foreign.collect::<std::collections::BTreeSet<_>>(), [].into());
+}

@@ -176,3 +176,21 @@ fn a_thousand_mounts_and_mounts_over_mounts_work() {
     });
     assert_eq!(runtime.run(&deep).text(), "200");
 }
+
+/// What has ended before anybody looks is no reason to wait.
+#[test]
+fn very_short_programs_hold_nobody_up() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    let short = Bundle::new(&["/bin/true"]);
+    for _ in 0..40 {
+        runtime.run(&short).done();
+    }
+    let bundle = lasting();
+    let container = runtime.start(&bundle);
+    for _ in 0..100 {
+        container.exec(&[], &["/bin/true"]).done();
+    }
+    container.call("delete", &["--force"]).done();
+    nothing_left(&runtime, &bundle, "short programs");
+}
