@@ -83,14 +83,16 @@ fn a_container_is_a_scope_through_its_whole_life() {
             "--pids-limit",
             "50",
             "--cpu-quota",
-            "50000",
+            "50500",
             &bundle.id,
         ])
         .done();
+    // A whole percent from the start, not only when systemd next writes it.
+    assert_eq!(file("cpu.max"), "51000 100000");
     quick("systemctl", &["daemon-reload"]).done();
     assert_eq!(
         [file("memory.max"), file("memory.swap.max"), file("pids.max"), file("cpu.max")],
-        ["33554432", "0", "50", "50000 100000"]
+        ["33554432", "0", "50", "51000 100000"]
     );
     assert_eq!([property(&unit, "MemoryMax"), property(&unit, "TasksMax")], ["33554432", "50"]);
 

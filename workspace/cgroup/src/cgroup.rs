@@ -110,7 +110,10 @@ impl Cgroup {
         // What is above a unit's directory is systemd's: it hands down what was asked for.
         let layout = if plan.unit.is_some() { Layout::Hybrid } else { plan.layout };
         enable::controllers(layout, &plan.enable, &plan.writes, &self.nodes)?;
-        apply::writes(&plan.writes, &self.nodes)
+        match &plan.unit {
+            Some(_) => apply::writes(&systemd::as_kept(plan.writes.clone()), &self.nodes),
+            None => apply::writes(&plan.writes, &self.nodes),
+        }
     }
 
     /// Has systemd make the unit around the first process, then does what was put off.

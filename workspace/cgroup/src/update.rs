@@ -21,7 +21,7 @@ impl Cgroup {
         rootless: bool,
     ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
-        let writes = writes_of(new, current, &facts)?;
+        let mut writes = writes_of(new, current, &facts)?;
         let v1_devices = self.v1("devices").is_some();
         let rules = new.devices().as_deref().map(|rules| DeviceRules::read(rules, v1_devices)).transpose()?;
         if let Some(memory) =
@@ -31,6 +31,7 @@ impl Cgroup {
         }
         if let Some(unit) = &self.unit {
             systemd::change(unit, &systemd::limits(&writes, current))?;
+            writes = systemd::as_kept(writes);
         }
         // What the container was made without is only enabled where a limit needs it.
         enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;

@@ -1,7 +1,7 @@
 //! The systemd driver: a transient scope for the container, asked for over D-Bus.
 //!
 //! systemd makes a scope only around a process, so the unit is started when the container's first process is attached;
-//! limits are given to systemd as properties and, as they are finer there, written to the files as well.
+//! limits are given to systemd as properties and written to the files as well, which take what it does not know.
 
 mod bus;
 mod properties;
@@ -10,7 +10,7 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use properties::{asked_for, limits};
+pub(crate) use properties::{as_kept, asked_for, limits};
 pub use unit::Unit;
 pub(crate) use wire::Property;
 

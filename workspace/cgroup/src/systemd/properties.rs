@@ -73,15 +73,37 @@ fn property(file: &str, value: &str) -> Vec<Property> {
 const IDLE: u64 = 0;
 const DEFAULT_WEIGHT: u64 = 100;
 
-/// `QUOTA PERIOD` in microseconds to microseconds a second. systemd keeps whole percents: rounded up, or what the
-/// container writes below would not fit.
+/// `QUOTA PERIOD` in microseconds to microseconds a second.
 fn quota(value: &str) -> Vec<Property> {
-    const PERCENT: u64 = 10_000;
     let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
     let Ok(period) = period.parse::<u64>() else { return Vec::new() };
-    let second = quota.parse::<u64>().ok().map(|quota| quota.saturating_mul(1_000_000) / period.max(1));
-    let second = second.map_or(u64::MAX, |second| second.next_multiple_of(PERCENT));
+    let second = quota.parse::<u64>().map_or(u64::MAX, |quota| whole_percents(quota, period));
     vec![("CPUQuotaPerSecUSec", Value::Number(second)), ("CPUQuotaPeriodUSec", Value::Number(period))]
+}
+
+/// systemd keeps whole percents: rounded up, or what the container writes below would not fit.
+fn whole_percents(quota: u64, period: u64) -> u64 {
+    const PERCENT: u64 = 10_000;
+    let second = quota.saturating_mul(1_000_000).div_ceil(period.max(1));
+    second.checked_next_multiple_of(PERCENT).unwrap_or(u64::MAX)
+}
+
+/// The writes with what systemd makes of them at its next reload, so that a limit does not change then: a quota of version
+/// 2 is rounded up as systemd's is. One of version 1 stays as it is, since the kernel refuses one above the parent's.
+pub(crate) fn as_kept(mut writes: Vec<Write>) -> Vec<Write> {
+    for (file, value) in writes.iter_mut().flat_map(|write| &mut write.files) {
+        if file == "cpu.max" {
+            *value = kept_quota(value).unwrap_or_else(|| value.clone());
+        }
+    }
+    writes
+}
+
+fn kept_quota(value: &str) -> Option<String> {
+    let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
+    let period: u64 = period.parse().ok()?;
+    let kept = whole_percents(quota.parse().ok()?, period).checked_mul(period)? / 1_000_000;
+    Some(format!("{kept} {period}"))
 }
 
 /// A list of numbers as a bit mask, lowest byte first.
@@ -327,5 +349,18 @@ mod tests {
             ];
             assert_eq!(limits(&writes, &current), expected);
         }
+        for (given, kept) in [
+            ("500000 900000", "504000 900000"),
+            ("600000 900000", "603000 900000"),
+            ("50000 100000", "50000 100000"),
+            ("1234", "2000 100000"),
+            ("max 100000", "max 100000"),
+            ("18446744073709551615 1000000", "18446744073709551615 1000000"),
+            ("many", "many"),
+        ] {
+            assert_eq!(as_kept(vec![write("cpu.max", given)]), [write("cpu.max", kept)]);
+        }
+        let untouched = [write("cpu.cfs_quota_us", "12345"), write("memory.max", "12345 900000")];
+        assert_eq!(as_kept(untouched.to_vec()), untouched);
     }
 }
