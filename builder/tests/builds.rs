@@ -221,6 +221,21 @@ fn outputs_hold_the_image() {
     assert_eq!(list("files.tar"), "bin/\nbin/busybox\nbin/sh\nf");
     assert!(list("oci.tar").contains("manifest.json") && list("oci.tar").contains("index.json"));
     assert!(scratch.join("layout/oci-layout").exists());
+    // Another image of the same configuration is in the store, and an archive still is of the one just built.
+    let archive = format!("type=oci,dest={}", dest("plain.tar"));
+    build(&scratch.join("s"), &context, &["--annotation", "a=b", "-o", &archive]).done();
+    let index = call(Command::new("tar").arg("xOf").arg(scratch.join("plain.tar")).arg("index.json"), LIMIT);
+    let index: serde_json::Value = serde_json::from_str(index.text()).unwrap();
+    let manifest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let manifest = fs::read_to_string(scratch.join("s/blobs/sha256").join(manifest)).unwrap();
+    assert!(manifest.contains(r#""annotations":{"a":"b","#), "{manifest}");
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    // With several names it has them all.
+    let archive = format!("type=docker,dest={}", dest("names.tar"));
+    build(&scratch.join("s"), &context, &["-t", "one", "-t", "two", "-o", &archive]).done();
+    let list =
+        call(Command::new("tar").arg("xOf").arg(scratch.join("names.tar")).arg("manifest.json"), LIMIT);
+    assert!(list.text().contains(r#""RepoTags":["one:latest","two:latest"]"#), "{}", list.text());
 }
 
 #[test]

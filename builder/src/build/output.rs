@@ -1,11 +1,11 @@
 //! Where a finished image goes: the store has it; files and archives when asked for.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use hull_image::{Image, Reference, Store};
+use hull_image::{Image, Reference, Store, Tagged};
 use hull_layer::{Devices, Extractor, Owners, TarWriter, TimeRule, Whiteouts};
 use serde_json::json;
 
@@ -38,6 +38,9 @@ enum Output {
 /// Refuses an `--output` that can't be written, before anything is built.
 pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     let outputs = arguments.output.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>>>()?;
+    if outputs.iter().any(Output::is_stdout) && io::stdout().is_terminal() {
+        return Err(Error::fact("an archive is not for a terminal: name a file with dest= or redirect"));
+    }
     let pushed = outputs.iter().any(|output| *output == Output::Push(Vec::new()));
     if (pushed || arguments.accepted.push) && arguments.tag.is_empty() {
         return Err(Error::fact("to push, the image needs a name: -t REGISTRY/NAME"));
@@ -122,14 +125,16 @@ impl Output {
             let place = field("dest").or_else(|| field("destination")).map(PathBuf::from);
             place.ok_or_else(|| Error::fact(format!("--output {text} has no dest")))
         };
+        // An archive that has no place goes to standard output.
+        let stream = || place().unwrap_or_else(|_| "-".into());
         match field("type").as_deref() {
             Some("registry") => Ok(Self::Push(names(text))),
             Some("image") if field("push").as_deref() == Some("true") => Ok(Self::Push(names(text))),
             Some("image" | "cacheonly" | "none") => Ok(Self::Store),
             Some("docker") if field("dest").is_none() => Ok(Self::Store),
             Some("oci") if field("tar").as_deref() == Some("false") => Ok(Self::Layout(place()?)),
-            Some("oci" | "docker") => Ok(Self::Archive(place()?)),
-            Some("tar") => Ok(Self::Tar(place()?)),
+            Some("oci" | "docker") => Ok(Self::Archive(stream())),
+            Some("tar") => Ok(Self::Tar(stream())),
             Some("local") => Ok(Self::Local(place()?)),
             Some(other) => Err(Error::fact(format!(
                 "unknown output \"{other}\": oci, docker, tar, local, image, registry or cacheonly"
@@ -145,12 +150,10 @@ impl Output {
     fn write(&self, store: &Store, built: &Built, epoch: u64) -> Result<()> {
         let image = store.image(&built.manifest, None)?;
         let times = TimeRule::Clamp(epoch.try_into().unwrap_or(i64::MAX));
-        // The name if there is one: archives then say it.
-        let name =
-            built.names.first().map_or_else(|| built.config.digest.encoded().to_owned(), ToString::to_string);
         match self {
             Self::Store | Self::Push(_) => Ok(()),
-            Self::Archive(path) => save::archive(store, &name, path).map_err(|e| Error::fact(e.to_string())),
+            Self::Archive(path) => save::archive(store, &tagged(built), path)
+                .map_err(|e| Error::fact(crate::cli::chain(e.as_ref()))),
             Self::Layout(path) => layout(store, &image, built, path),
             Self::Local(path) => {
                 fs::create_dir_all(path).map_err(Error::io("make directory", path))?;
@@ -159,6 +162,15 @@ impl Output {
             Self::Tar(path) if path.as_os_str() == "-" => files(store, &image, times, io::stdout().lock()),
             Self::Tar(path) => write_whole(path, |file| files(store, &image, times, file)),
         }
+    }
+}
+
+/// The image under each of its names, or without any. It is this very one: another may have the same configuration.
+fn tagged(built: &Built) -> Vec<Tagged> {
+    let entry = |reference| Tagged { reference, descriptor: built.manifest.clone() };
+    match built.names.as_slice() {
+        [] => vec![entry(None)],
+        names => names.iter().cloned().map(Some).map(entry).collect(),
     }
 }
 
@@ -275,7 +287,9 @@ mod tests {
             ("type=tar,dest=f", Some(Output::Tar("f".into()))),
             ("type=local,dest=d", Some(Output::Local("d".into()))),
             ("type=cacheonly", Some(Output::Store)),
-            ("type=oci", None),
+            ("type=oci", Some(Output::Archive("-".into()))),
+            ("type=tar", Some(Output::Tar("-".into()))),
+            ("type=local", None),
             ("type=magic,dest=x", None),
             ("dest=x", None),
             ("type=image,push=true", Some(Output::Push(Vec::new()))),

@@ -32,28 +32,36 @@ pub(crate) struct Arguments {
 /// Writes the archive.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
+    let images = arguments.images.iter().map(|text| asked(&store, text));
+    let images = images.collect::<hull_image::Result<Vec<_>>>()?;
+    let platform = arguments.platform.as_ref();
     match &arguments.output {
-        Some(path) => to_file(&store, arguments, path)?,
+        Some(path) => write_whole(path, |file| save(&store, &images, platform, file))?,
         None if io::stdout().is_terminal() => {
             return Err("save: an archive is not for a terminal: use -o FILE or redirect".into());
         }
-        None => save(&store, arguments, io::stdout().lock())?,
+        None => save(&store, &images, platform, io::stdout().lock())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes one image of the store as an archive to a file, or with `-` to standard output.
-pub(crate) fn archive(store: &Store, image: &str, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = Arguments { images: vec![image.to_owned()], output: None, platform: None };
-    match path.as_os_str() == "-" {
-        true => save(store, &arguments, io::stdout().lock()),
-        false => to_file(store, &arguments, path),
-    }
+/// Finds an image; given by id it is saved without a name.
+fn asked(store: &Store, text: &str) -> hull_image::Result<Tagged> {
+    let Tagged { reference, descriptor } = store.find(text)?;
+    let reference = reference.filter(|name| text.parse::<Reference>().is_ok_and(|asked| asked == *name));
+    Ok(Tagged { reference, descriptor })
 }
 
-/// Writes it whole or not at all.
-fn to_file(store: &Store, arguments: &Arguments, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    write_whole(path, |file| save(store, arguments, file))
+/// Writes images of the store as an archive to a file, whole or not at all, or with `-` to standard output.
+pub(crate) fn archive(
+    store: &Store,
+    images: &[Tagged],
+    path: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    match path.as_os_str() == "-" {
+        true => save(store, images, None, io::stdout().lock()),
+        false => write_whole(path, |file| save(store, images, None, file)),
+    }
 }
 
 /// What goes into an archive.
@@ -65,11 +73,15 @@ struct Content {
     blobs: BTreeMap<Digest, Descriptor>,
 }
 
-fn save(store: &Store, arguments: &Arguments, sink: impl Write) -> Result<(), Box<dyn std::error::Error>> {
+fn save(
+    store: &Store,
+    images: &[Tagged],
+    platform: Option<&Platform>,
+    sink: impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut content = Content::default();
-    for name in &arguments.images {
-        let tagged = store.find(name)?;
-        add(store, &tagged, name, arguments.platform.as_ref(), &mut content)?;
+    for tagged in images {
+        add(store, tagged, platform, &mut content)?;
     }
     let mut writer = TarWriter::new(BufWriter::new(sink), TimeRule::Set(0));
     for dir in ["blobs", "blobs/sha256", "blobs/sha512"] {
@@ -95,17 +107,15 @@ fn save(store: &Store, arguments: &Arguments, sink: impl Write) -> Result<(), Bo
     Ok(())
 }
 
-/// Adds an image; given by id it is saved without a name.
+/// Adds an image, under its name if it has one.
 fn add(
     store: &Store,
     tagged: &Tagged,
-    asked: &str,
     platform: Option<&Platform>,
     content: &mut Content,
 ) -> hull_image::Result<()> {
     let image = store.image(&tagged.descriptor, platform)?;
-    let named = asked.parse::<Reference>().is_ok() && !image.id().encoded().starts_with(asked);
-    let name = tagged.reference.as_ref().filter(|_| named);
+    let name = tagged.reference.as_ref();
     let mut entry = match platform {
         Some(_) => image.descriptor.clone(),
         None => tagged.descriptor.clone(),
