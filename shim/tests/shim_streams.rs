@@ -83,6 +83,34 @@ fn input_reaches_the_container_until_it_is_closed() {
 }
 
 #[test]
+fn terminal_that_is_closed_and_opened_again_goes_on() {
+    needs!(root());
+    let mut shim = Shim::start(reopens_its_terminal());
+    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
+    let request = CreateTaskRequest {
+        terminal: true,
+        stdin: stdin.clone(),
+        stdout: stdout.clone(),
+        ..shim.create_request()
+    };
+    shim.run_as(&request);
+    let mut reader = std::io::BufReader::new(fs::File::open(stdout).unwrap());
+    let mut line = String::new();
+    for wanted in ["first\r\n", "open\r\n"] {
+        line.clear();
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        assert_eq!(line, wanted);
+    }
+    fs::File::options().write(true).open(stdin).unwrap().write_all(b"word\n").unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("got word\r\n"), "{rest:?}");
+    assert_eq!(shim.wait(""), 3);
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
 fn input_of_an_exec_that_is_closed_before_its_start_ends() {
     needs!(root());
     let mut shim = Shim::start(sleeper());

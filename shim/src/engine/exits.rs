@@ -85,6 +85,7 @@ impl Engine {
                 self.warn(format_args!("record the end of {}: {error}", key.container));
             }
         }
+        self.end_terminal(key);
         let unread = self.unread_output(key);
         let effects = self.pod.exited(key, exit, unread > MUCH);
         self.todo.extend(effects);

@@ -32,6 +32,8 @@ pub struct Held {
     pub terminal_output: Option<Output>,
     /// How its reader stood when its end was told.
     pub stuck: Option<Patience>,
+    /// The process has ended.
+    pub process_ended: bool,
     /// The container's ends, kept for a restore that comes later.
     pub ends: Option<Ends>,
 }
@@ -52,11 +54,30 @@ impl Engine {
     pub(super) fn add_flow(&mut self, key: &Key, input: OwnedFd, output: Output) {
         let inward = matches!(output, Output::Inward(_));
         let id = self.fresh_id();
-        let stream = Stream::new(input, output);
+        let mut stream = Stream::new(input, output);
+        let held = self.held.entry(key.clone()).or_default();
+        held.flows.push(id);
+        if held.process_ended {
+            stream.process_has_ended();
+        }
         let flow = Flow { key: key.clone(), stream, inward, waits_for_input: false, waits_for_room: false };
         self.flows.insert(id, flow);
-        self.held.entry(key.clone()).or_default().flows.push(id);
         self.turn(id);
+    }
+
+    /// Tells a process's streams that it has ended: a terminal that was closed before is at its end now.
+    pub(super) fn end_terminal(&mut self, key: &Key) {
+        let Some(held) = self.held.get_mut(key) else { return };
+        held.process_ended = true;
+        let has_terminal = held.terminal.is_some();
+        for id in held.flows.clone() {
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.stream.process_has_ended();
+            }
+            if has_terminal {
+                self.turn(id);
+            }
+        }
     }
 
     /// Lets a stream move what it can, then waits for what it needs.

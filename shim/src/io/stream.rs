@@ -83,6 +83,8 @@ pub struct Stream {
     pending: Vec<u8>,
     by_copy: bool,
     input_ended: bool,
+    /// The process whose stream it is has ended: a terminal that is closed then is not opened again.
+    process_ended: bool,
     /// Its reader was away at the last look.
     away: bool,
     look: Duration,
@@ -104,12 +106,18 @@ impl Stream {
             pending: Vec::new(),
             by_copy,
             input_ended: false,
+            process_ended: false,
             away: false,
             look: FIRST_LOOK,
             full: 0,
             undelivered: 0,
             last: None,
         }
+    }
+
+    /// The process whose stream it is has ended.
+    pub fn process_has_ended(&mut self) {
+        self.process_ended = true;
     }
 
     /// The end that bytes come from.
@@ -188,11 +196,7 @@ impl Stream {
             }
             Err(error) if error.is(EAGAIN) => Ok(Moved::Stop(self.what_to_wait_for())),
             Err(error) if error.is(EPIPE) => self.lose_reader(error),
-            // A terminal whose other side is closed.
-            Err(error) if error.is(EIO) && error.call == "read" => {
-                self.input_ended = true;
-                Ok(Moved::Bytes(0))
-            }
+            Err(error) if self.is_hangup(error) => self.hang_up(error),
             Err(error) if error.is(EINVAL) && !self.by_copy => {
                 self.by_copy = true;
                 Ok(Moved::Bytes(0))
@@ -203,6 +207,24 @@ impl Stream {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// True for the error of a terminal whose other side is closed; a file has the same for a broken disk.
+    fn is_hangup(&self, error: SysError) -> bool {
+        error.is(EIO) && (error.call == "read" || !matches!(self.output, Output::Append(_)))
+    }
+
+    /// Programs close their terminal and open it again later (an init does, and whatever writes to /dev/console): only with
+    /// its process is it closed for good. Its file is not waited on meanwhile, as that would tell of nothing but the hangup.
+    fn hang_up(&mut self, error: SysError) -> Result<Moved, SysError> {
+        if !self.process_ended {
+            return Ok(Moved::Stop(Turn::Look(self.next_look())));
+        }
+        if matches!(self.output, Output::Inward(_)) {
+            return Err(error);
+        }
+        self.input_ended = true;
+        Ok(Moved::Bytes(0))
     }
 
     /// Moves bytes toward a reader that is there: first what was kept, then what comes. 0 is the end of both.
@@ -361,7 +383,7 @@ impl Stream {
             return spool.absorb(self.input.as_fd());
         }
         match self.fill_pending() {
-            Err(error) if error.is(EIO) => Ok(0),
+            Err(error) if error.is(EIO) && self.process_ended => Ok(0),
             Ok(got) if got > 0 => self.absorb(),
             other => other,
         }

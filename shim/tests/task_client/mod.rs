@@ -43,6 +43,13 @@ pub fn sleeper() -> Bundle {
     Bundle::new(&["/bin/sleep", "1000"])
 }
 
+/// A container that closes its terminal, says `open` on it later, answers `got WORD` to a line, and ends with 3.
+pub fn reopens_its_terminal() -> Bundle {
+    let script = "echo first; exec </dev/null >/dev/null 2>&1; sleep 0.3; echo open >/dev/console; sleep 0.1
+        exec </dev/console >/dev/console 2>&1; read word; echo got $word; exit 3";
+    Bundle::shell(script).with(|config| config["process"]["terminal"] = true.into())
+}
+
 /// Takes a container its own pid namespace: its orphans are the shim's then.
 pub fn without_pid_namespace(config: &mut serde_json::Value) {
     config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
