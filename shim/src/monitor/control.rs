@@ -8,6 +8,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 /// Longest line that is waited for.
 const LINE_LIMIT: usize = 8192;
+/// Most reads of one turn: a writer that does not stop stops nothing else.
+const TURN: u32 = 8;
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,19 +55,22 @@ impl ControlFifo {
         &self.fd
     }
 
-    /// Reads the lines that are there; what is no request is passed over.
+    /// Reads the lines that are there, a fifo full of them at most; what is no request is passed over.
     pub fn requests(&mut self) -> Vec<Request> {
-        let mut bytes = [0; 512];
-        while let Ok(got @ 1..) = io::read(self.fd.as_fd(), &mut bytes) {
+        let mut requests = Vec::new();
+        let mut bytes = [0; LINE_LIMIT];
+        for _ in 0..TURN {
+            let Ok(got @ 1..) = io::read(self.fd.as_fd(), &mut bytes) else { break };
             self.text.extend_from_slice(&bytes[..got]);
+            let end = self.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines: Vec<u8> = self.text.drain(..end).collect();
+            let lines = String::from_utf8_lossy(&lines);
+            requests.extend(lines.lines().filter_map(|line| parse(line, self.sizes_only)));
             if self.text.len() > LINE_LIMIT {
                 self.text.clear();
             }
         }
-        let Some(end) = self.text.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
-        let lines: Vec<u8> = self.text.drain(..=end).collect();
-        let lines = String::from_utf8_lossy(&lines).into_owned();
-        lines.lines().filter_map(|line| parse(line, self.sizes_only)).collect()
+        requests
     }
 }
 
@@ -81,6 +86,27 @@ fn parse(line: &str, sizes_only: bool) -> Option<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_of_many_sizes_that_come_at_once_is_not_lost() {
+        use std::io::Write;
+        let bundle = std::env::temp_dir().join(format!("hull-control-{}", std::process::id()));
+        std::fs::create_dir(&bundle).unwrap();
+        let mut fifo = ControlFifo::new(&bundle, "ctl").unwrap();
+        let mut writer = std::fs::File::options().write(true).open(bundle.join("ctl")).unwrap();
+        let storm: String = (1..=4000).map(|rows| format!("1 {rows} 80\n")).collect();
+        assert!(storm.len() > 4 * LINE_LIMIT && storm.len() < 64 << 10, "a fifo takes it at once");
+        writer.write_all(storm.as_bytes()).unwrap();
+        let requests = fifo.requests();
+        assert_eq!(requests.len(), 4000);
+        assert_eq!(requests.last(), Some(&Request::Resize { rows: 4000, columns: 80 }));
+        let endless = [b'1'; LINE_LIMIT + 1];
+        for (text, wanted) in [(&endless[..], 0), (b"\n2 0 0\n", 1)] {
+            writer.write_all(text).unwrap();
+            assert_eq!(fifo.requests().len(), wanted, "a line without end is not kept");
+        }
+        std::fs::remove_dir_all(bundle).unwrap();
+    }
 
     #[test]
     fn only_known_lines_are_requests() {
