@@ -14,7 +14,7 @@ use hull_testkit::call::eventually;
 use hull_testkit::gate::root;
 use hull_testkit::{Bundle, Scratch, needs, place};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use task_client::{Disk, LIMIT, peak_kb, without_pid_namespace};
+use task_client::{Disk, LIMIT, peak_kb, reopens_its_terminal, without_pid_namespace};
 
 /// A client as podman's, which is attached.
 fn attach(held: &Held) -> OwnedFd {
@@ -96,6 +96,23 @@ fn output_after_the_end_waits_for_a_client_that_is_slow() {
     assert!(peak < 16_000, "{peak} kB of memory for what nobody has read");
     assert!(read_all(&client).len() > 512 << 10, "what waited for it when it was told to wait");
     held.ends_with("3");
+}
+
+#[test]
+fn terminal_that_is_closed_and_opened_again_goes_on() {
+    needs!(root());
+    let held = Held::create(reopens_its_terminal(), &["-t"]);
+    let client = attach(&held);
+    held.start();
+    let logged = |text| eventually(LIMIT, || held.read("log").contains(text));
+    assert!(logged("first") && logged("open"), "{}", held.read("log"));
+    let word = b"word\n";
+    // While it is closed nobody takes what is typed.
+    assert!(eventually(LIMIT, || {
+        rustix::net::send(&client, word, SendFlags::empty()).is_err() || held.read("log").contains("got word")
+    }));
+    held.ends_with("3");
+    assert!(held.read("log").contains("got word"), "{}", held.read("log"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod clients;
 mod launch;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,10 +10,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hull_sys::event::{Epoll, EventFlags, Ready};
-use hull_sys::fd;
 use hull_sys::process::{self, Pid, WaitStatus};
 use hull_sys::signal::{self, SignalSet};
-use hull_sys::tty::{self, WindowSize};
+use hull_sys::tty::WindowSize;
 
 use crate::bundle::read_pid;
 use crate::cgroup::{OomWatch, Place};
@@ -20,7 +20,7 @@ use crate::io::ConsoleSocket;
 
 use super::args::Args;
 use super::attach::{AttachSocket, Client};
-use super::control::{ControlFifo, Request};
+use super::control::ControlFifo;
 use super::ending;
 use super::log::{Logs, Source};
 use super::notify::Notify;
@@ -84,6 +84,8 @@ pub struct Watch<'a> {
     stdin_waits: bool,
     clients: BTreeMap<u64, Client>,
     next_client: u64,
+    /// The container has closed its terminal: when to look again whether it has opened it, and how long that was put off.
+    hung_up: Option<(Instant, Duration)>,
     /// No client could be taken; whoever waits would wake us again at once.
     deaf_until: Option<Instant>,
     oom: Option<OomWatch>,
@@ -131,6 +133,7 @@ impl<'a> Watch<'a> {
             stdin_waits: false,
             clients: BTreeMap::new(),
             next_client: FIRST_CLIENT,
+            hung_up: None,
             deaf_until: None,
             oom: None,
             runtime: None,
@@ -277,11 +280,15 @@ impl<'a> Watch<'a> {
         self.listen_again();
         let waits_for_client = self.clients.values().any(Client::has_unsent);
         let look = waits_for_client.then(|| Instant::now() + Duration::from_secs(1));
-        let deadline = [deadline, look, self.deaf_until].into_iter().flatten().min();
+        let terminal = self.hung_up.filter(|_| self.reading).map(|(at, _)| at);
+        let deadline = [deadline, look, terminal, self.deaf_until].into_iter().flatten().min();
         for ready in self.poll.wait(deadline).map_err(|error| error.to_string())? {
             self.handle(ready);
         }
         self.clients.retain(|_, client| !client.is_stuck());
+        if terminal.is_some_and(|at| Instant::now() >= at) {
+            self.look_at_terminal();
+        }
         Ok(())
     }
 
@@ -338,50 +345,6 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn take_console(&mut self) {
-        let Some(console) = &mut self.console else { return };
-        let master = match console.receive() {
-            Ok(Some(master)) => master,
-            Ok(None) => return,
-            Err(_) => {
-                // It would wake us again at once. There is one more look when the runtime has ended.
-                let _ = self.poll.remove(console.readable());
-                return;
-            }
-        };
-        self.console = None;
-        if let Some(size) = self.size {
-            let _ = tty::set_window_size(master.as_fd(), size);
-        }
-        let copies = [fd::dup_above(master.as_fd(), 3), fd::dup_above(master.as_fd(), 3)];
-        let [output, input] = copies;
-        self.stdin = input.ok();
-        self.terminal = Some(master);
-        if let Ok(output) = output
-            && self.poll.add(output.as_fd(), STDOUT, EventFlags::IN).is_ok()
-        {
-            self.outputs[0] = Some(output);
-        }
-    }
-
-    fn take_requests(&mut self) {
-        let mut requests = self.control.as_mut().map(ControlFifo::requests).unwrap_or_default();
-        requests.extend(self.sizes.as_mut().map(ControlFifo::requests).unwrap_or_default());
-        for request in requests {
-            match request {
-                Request::ReopenLog => self.logs.reopen(),
-                Request::Resize { rows, columns } => {
-                    let size = WindowSize { rows, columns };
-                    self.size = Some(size);
-                    if let Some(terminal) = &self.terminal {
-                        // A terminal whose other side is gone has no size.
-                        let _ = tty::set_window_size(terminal.as_fd(), size);
-                    }
-                }
-            }
-        }
-    }
-
     fn look_for_oom(&mut self) {
         if self.oom.as_mut().is_some_and(OomWatch::look) {
             ending::write_oom_files(self.args);
@@ -399,7 +362,11 @@ impl<'a> Watch<'a> {
                 self.buffer = Vec::new();
                 return false;
             }
-            // A terminal whose other side is closed.
+            Err(rustix::io::Errno::IO) if self.terminal.is_some() && self.exit.is_none() => {
+                self.buffer = Vec::new();
+                self.hang_up();
+                return false;
+            }
             Err(_) => 0,
         };
         if got == 0 {
