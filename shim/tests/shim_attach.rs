@@ -11,10 +11,13 @@ use std::process::Command;
 
 use held_container::{Held, without_times};
 use hull_testkit::call::eventually;
-use hull_testkit::gate::root;
+use hull_testkit::gate::{program, root};
 use hull_testkit::{Bundle, Scratch, needs, place};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use task_client::{Disk, LIMIT, peak_kb, reopens_its_terminal, without_pid_namespace};
+use task_client::{
+    Disk, LIMIT, descriptors, limit_descriptors, peak_kb, processor_ms, reopens_its_terminal,
+    without_pid_namespace,
+};
 
 /// A client as podman's, which is attached.
 fn attach(held: &Held) -> OwnedFd {
@@ -113,6 +116,70 @@ fn terminal_that_is_closed_and_opened_again_goes_on() {
     }));
     held.ends_with("3");
     assert!(held.read("log").contains("got word"), "{}", held.read("log"));
+}
+
+#[test]
+fn client_waits_for_a_free_descriptor_and_stops_nothing() {
+    needs!(root());
+    let script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 3";
+    let held = Held::create(Bundle::shell(script), &[]);
+    let monitor: u32 = held.read("monitor.pid").trim().parse().unwrap();
+    let before = limit_descriptors(monitor, Some(1));
+    let client = attach(&held);
+    let spent = processor_ms(monitor);
+    held.start();
+    assert!(
+        eventually(LIMIT, || without_times(&held.read("log")) == ["stdout F one"]),
+        "nothing else goes on"
+    );
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let spent = processor_ms(monitor) - spent;
+    assert!(spent < 100, "{spent} ms of processor time for a client that cannot be taken");
+    let open = descriptors(monitor);
+    limit_descriptors(monitor, before);
+    assert!(eventually(LIMIT, || descriptors(monitor) > open), "it is not taken");
+    fs::write(held.bundle.root().join("go"), "").unwrap();
+    assert_eq!(read_all(&client), b"two\n");
+    held.ends_with("3");
+}
+
+#[test]
+fn log_is_on_the_disk_before_the_exit_shows_unless_that_is_not_wanted() {
+    needs!(root(), program("strace"));
+    for (options, wanted) in [(&[][..], 1), (&["--no-sync-log"], 0)] {
+        let held = Held::create(Bundle::shell("echo out; exit 3"), options);
+        let (monitor, calls) = (held.read("monitor.pid"), held.place.join("calls"));
+        let mut strace = Command::new("strace");
+        strace.args(["-e", "trace=fsync,rename", "-p", monitor.trim(), "-o"]).arg(&calls);
+        let mut strace = strace.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", monitor.trim());
+        let is_traced =
+            || fs::read_to_string(&status).unwrap().contains(&format!("TracerPid:\t{}\n", strace.id()));
+        assert!(eventually(LIMIT, is_traced));
+        held.start();
+        held.ends_with("3");
+        strace.wait().unwrap();
+        let calls = fs::read_to_string(calls).unwrap();
+        let (before, _) = calls.split_once("rename(").expect("the exit file");
+        assert_eq!(before.matches("fsync(").count(), wanted, "{options:?}: {calls}");
+    }
+}
+
+#[test]
+fn readiness_reaches_the_host_with_the_containers_pid_and_nothing_else_does() {
+    needs!(root());
+    let place = Scratch::new("notify");
+    let path = place.join("host.sock");
+    let host = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let held = Held::create(Bundle::shell("sleep 1000"), &["--sdnotify-socket", path.to_str().unwrap()]);
+    let container = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    for text in ["STATUS=up", "MAINPID=1\nREADY=1"] {
+        container.send_to(text.as_bytes(), held.bundle.path().join("notify/notify.sock")).unwrap();
+    }
+    let mut message = [0; 64];
+    let got = host.recv(&mut message).unwrap();
+    let wanted = format!("MAINPID={}\nREADY=1", held.read("pid").trim());
+    assert_eq!(String::from_utf8_lossy(&message[..got]), wanted);
 }
 
 #[test]

@@ -379,6 +379,32 @@ mod tests {
     }
 
     #[test]
+    fn shim_whose_queue_is_full_is_there() {
+        use rustix::net::{
+            AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
+        };
+        let directory = std::env::temp_dir().join(format!("hull-shim-full-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let path = directory.join("socket");
+        assert!(!somebody_listens(&path), "nothing is there");
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let unix = |flags| socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let listener = unix(SocketFlags::CLOEXEC);
+        bind(&listener, &address).unwrap();
+        assert!(!somebody_listens(&path), "nobody listens");
+        rustix::net::listen(&listener, 1).unwrap();
+        let waiting: Vec<_> = std::iter::repeat_with(|| unix(SocketFlags::NONBLOCK))
+            .take_while(|client| connect(client, &address).is_ok())
+            .collect();
+        assert!(!waiting.is_empty() && waiting.len() < 10);
+        assert!(somebody_listens(&path), "its queue is full");
+        assert!(listen(&path).unwrap().is_none() && path.exists(), "its socket is not taken from it");
+        drop(listener);
+        assert!(!somebody_listens(&path), "it is gone");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn socket_names_are_those_of_every_shim() {
         let path = socket_path(SOCKET_DIR, "/run/containerd/containerd.sock", "default", "c1").unwrap();
         let digest = Sha256::digest(b"/run/containerd/containerd.sock/default/c1");

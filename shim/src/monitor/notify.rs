@@ -42,14 +42,22 @@ impl Notify {
 
     /// Passes on that the container is ready, with `main_pid` as the service's process.
     pub fn relay(&self, main_pid: u32) {
-        let mut message = [0; 4096];
-        for _ in 0..TURN {
-            let Ok(got) = io::read(self.socket.as_fd(), &mut message) else { return };
-            if is_ready(&message[..got]) {
-                let text = format!("MAINPID={main_pid}\nREADY=1");
-                // A host that does not listen does not want to know.
-                let _ = socket::send_datagram(&self.host, text.as_bytes());
-            }
+        let pass_on = || {
+            let text = format!("MAINPID={main_pid}\nREADY=1");
+            // A host that does not listen does not want to know.
+            let _ = socket::send_datagram(&self.host, text.as_bytes());
+        };
+        take_turn(|message| io::read(self.socket.as_fd(), message), pass_on);
+    }
+}
+
+/// Takes messages until none is there, but not for ever.
+fn take_turn(mut receive: impl FnMut(&mut [u8]) -> hull_sys::Result<usize>, pass_on: impl Fn()) {
+    let mut message = [0; 4096];
+    for _ in 0..TURN {
+        let Ok(got) = receive(&mut message) else { return };
+        if is_ready(&message[..got]) {
+            pass_on();
         }
     }
 }
@@ -60,7 +68,22 @@ fn is_ready(message: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ready;
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn container_that_sends_without_end_has_its_turn_only() {
+        let passed = Cell::new(0);
+        let text = b"READY=1";
+        let endless = |message: &mut [u8]| {
+            message[..text.len()].copy_from_slice(text);
+            Ok(text.len())
+        };
+        take_turn(endless, || passed.set(passed.get() + 1));
+        assert_eq!(passed.get(), TURN);
+        take_turn(|_| Err(hull_sys::SysError::new("read", 11)), || passed.set(0));
+        assert_eq!(passed.get(), TURN, "nothing came");
+    }
 
     #[test]
     fn only_readiness_is_passed_on() {
