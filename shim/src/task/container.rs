@@ -24,6 +24,8 @@ pub struct Container {
     pub listing: bool,
     /// Calls that want them listed after that, oldest first.
     pub listers: VecDeque<CallId>,
+    /// Kills for lack of memory of which nobody has heard yet.
+    pub held_ooms: u32,
 }
 
 impl Container {
@@ -41,6 +43,7 @@ impl Container {
             execs: BTreeMap::new(),
             listing: false,
             listers: VecDeque::new(),
+            held_ooms: 0,
         }
     }
 
@@ -56,6 +59,11 @@ impl Container {
     /// True while an exec runs or is being started.
     pub fn has_live_execs(&self) -> bool {
         self.execs.values().any(|exec| exec.is_alive() || (exec.busy && exec.state == State::Registered))
+    }
+
+    /// True while its first process may have been started already and nobody has heard of it.
+    pub fn may_be_starting(&self) -> bool {
+        self.init.busy && matches!(self.init.state, State::Created | State::Restorable)
     }
 
     /// May an exec of this id be registered now?

@@ -345,6 +345,7 @@ impl Pod {
     }
 
     fn deleted(&mut self, id: CallId, key: &Key) {
+        self.publish_ooms(&key.container);
         let Some(mut container) = self.remove_container(&key.container) else { return };
         let process = &mut container.init;
         let exit = process.exit.or(process.held_exit).unwrap_or(Exit { status: 0, at: Timestamp::GO_ZERO });
@@ -441,8 +442,9 @@ impl Pod {
 
     /// Takes a kill for lack of memory in a container.
     pub fn oom(&mut self, container: &str) -> Vec<Effect> {
-        if self.containers.contains_key(container) {
-            self.effects.push(Effect::Publish(Event::Oom { container: container.to_owned() }));
+        if let Some(found) = self.containers.get_mut(container) {
+            found.held_ooms += 1;
+            self.settle_held_exits(container);
         }
         core::mem::take(&mut self.effects)
     }

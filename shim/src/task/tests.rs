@@ -182,10 +182,12 @@ fn life_is_published_in_order_and_answered() {
 fn exit_before_the_answer_to_start_is_published_after_it() {
     let mut bench = Bench::created();
     bench.call(Call::Start(named("c", "")));
+    let effects = bench.pod.oom("c");
+    bench.take(effects);
     bench.exit("", 3);
     assert_eq!(bench.events, ["create 10"]);
     bench.finish(Outcome::Done);
-    assert_eq!(bench.events, ["create 10", "start 10", "exit c/ 10 3"]);
+    assert_eq!(bench.events, ["create 10", "start 10", "oom", "exit c/ 10 3"]);
 }
 
 #[test]

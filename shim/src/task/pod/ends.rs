@@ -39,9 +39,12 @@ impl Pod {
         core::mem::take(&mut self.effects)
     }
 
-    /// Publishes ends that waited: an end seen during a start comes after it, the end of init after its execs', each after
-    /// its output.
+    /// Publishes ends that waited: what is seen during a start comes after it, a kill for lack of memory before the end that it
+    /// may have caused, the end of init after its execs', each after its output.
     pub(super) fn settle_held_exits(&mut self, id: &str) {
+        if self.containers.get(id).is_some_and(|container| !container.may_be_starting()) {
+            self.publish_ooms(id);
+        }
         let Some(container) = self.containers.get(id) else { return };
         let is_due = |process: &Process| {
             process.held_exit.is_some() && !process.output_moves && (process.is_alive() || !process.busy)
@@ -54,6 +57,13 @@ impl Pod {
         let Some(container) = self.containers.get(id) else { return };
         if is_due(&container.init) && !container.has_live_execs() {
             self.publish_exit(&Key::init(id));
+        }
+    }
+
+    pub(super) fn publish_ooms(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        for _ in 0..core::mem::take(&mut container.held_ooms) {
+            self.effects.push(Effect::Publish(Event::Oom { container: id.to_owned() }));
         }
     }
 
