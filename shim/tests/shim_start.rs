@@ -248,10 +248,14 @@ fn containers_of_a_pod_that_start_at_once_get_one_shim() {
             line.split(|byte| *byte == 0).any(|word| word == socket.as_bytes())
         };
         let shims = || fs::read_dir("/proc").unwrap().flatten().filter(serves).count();
+        let mut client = Client::connect(address);
+        // A process that is still becoming the shim has no command line; one that answers has.
+        let named = ProcessRequest { id: pod.clone(), exec_id: String::new() };
+        client.call("containerd.task.v3.Task", "Connect", &named).unwrap();
         assert_eq!(shims(), 1, "round {round}");
         let request = ShutdownRequest { id: pod.clone(), now: true };
         // The answer may be cut off by the end.
-        let _ = Client::connect(address).call("containerd.task.v3.Task", "Shutdown", &request);
+        let _ = client.call("containerd.task.v3.Task", "Shutdown", &request);
         assert!(eventually(LIMIT, || shims() == 0));
         if round % 2 == 0 {
             // As a shim that was killed leaves it.
