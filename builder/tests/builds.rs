@@ -168,6 +168,7 @@ fn a_signal_ends_the_steps_with_the_build() {
     assert_eq!(output.status.code(), Some(128 + 15));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.ends_with("hull-build: ended by SIGTERM\n"), "{said}");
+    assert!(!said.contains("Dockerfile:"), "no step is to blame: {said}");
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let lines =
         processes.map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default());

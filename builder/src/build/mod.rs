@@ -177,6 +177,8 @@ fn carry_out(
     match outcome {
         Ok(layers) => Ok(Ok(layers)),
         Err((None, error)) => Err(error),
+        // Whoever ended the build needs not be shown where it was.
+        Err((Some(_), Error::Cancelled)) => Ok(Err(ExitCode::FAILURE)),
         Err((Some(step), error)) => {
             let step = &plan.steps[step];
             let code = if let Error::Command { code } = &error { *code } else { 1 };
