@@ -15,6 +15,9 @@ struct Cli {
     /// Directory of the store (HULL_ROOT; default /var/lib/hull, or below XDG_DATA_HOME)
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<std::path::PathBuf>,
+    /// Unpack layers of this many bytes of files, however much they shrink (HULL_LAYER_LIMIT; default 16g, and 200 times)
+    #[arg(long, global = true, value_name = "BYTES")]
+    layer_limit: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,15 +47,17 @@ pub(crate) fn run() -> ExitCode {
         Err(usage) => usage.exit(),
     };
     commands::host::set_store_dir(cli.root);
+    let limit = commands::host::set_layer_limit(cli.layer_limit.as_deref());
     let carry_out = || match &cli.command {
         Command::Build(arguments) => commands::build::run(arguments),
         Command::Image(command) => commands::run(command),
     };
     let inside = if cli.command.writes_layers() { rootless::enter() } else { Ok(None) };
-    let outcome = match inside {
-        Ok(None) => carry_out(),
-        Ok(Some(code)) => Ok(code),
-        Err(error) => Err(error.into()),
+    let outcome = match (limit, inside) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), Ok(None)) => carry_out(),
+        (Ok(()), Ok(Some(code))) => Ok(code),
+        (Ok(()), Err(error)) => Err(error.into()),
     };
     if let Some(number) = interrupt::signal() {
         let _ = writeln!(std::io::stderr(), "hull-build: ended by {}", signal_name(number));

@@ -171,7 +171,7 @@ impl Summary {
         let root = scratch.join(hull_testkit::place::unique("root"));
         fs::create_dir(&root).unwrap();
         let fd = fs::File::open(&root).unwrap();
-        hull_layer::apply_all(&store, &image, fd.as_fd()).unwrap();
+        hull_layer::Unpacker::new(&store).apply(&image, fd.as_fd()).unwrap();
         let mut lines = tree(&root);
         let config = serde_json::to_value(&image.config).unwrap();
         for name in SETTINGS {

@@ -173,6 +173,38 @@ fn a_copy_that_nothing_runs_on_makes_no_tree_until_something_does() {
 }
 
 #[test]
+fn own_layers_that_shrink_a_lot_are_unpacked_again_and_others_when_told() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("shrink");
+    let context = context(&scratch, "c", "COPY ones /ones\n");
+    fs::write(context.join("ones"), vec![1; 72 << 20]).unwrap();
+    let (store, other) = (scratch.join("s"), scratch.join("other"));
+    build(&store, &context, &["-q", "-t", "lab/ones"]).done();
+    let archive = scratch.join("ones.tar");
+    let program = |store: &Path, arguments: &[&str]| {
+        let mut command = Command::new(place::program("hull-build"));
+        call(command.env("HULL_ROOT", store).args(arguments), LIMIT)
+    };
+    let path = archive.display().to_string();
+    program(&store, &["save", "-o", &path, "lab/ones"]).done();
+    program(&other, &["load", "-i", &path]).done();
+    let steps = "FROM lab/ones\nRUN [\"/bin/busybox\", \"test\", \"-s\", \"/ones\"]\n";
+    fs::write(context.join("Dockerfile"), steps).unwrap();
+    build(&store, &context, &["-q"]).done();
+    let refused = build(&other, &context, &["-q"]);
+    assert!(refused.stderr.contains("more than 200 times"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--layer-limit takes more"), "{}", refused.stderr);
+    assert!(
+        build(&other, &context, &["-q", "--layer-limit", "70m"]).stderr.contains("more than 73400320 bytes")
+    );
+    build(&other, &context, &["-q", "--layer-limit", "80m"]).done();
+    // What is noted of layers goes with them.
+    assert!(fs::read_dir(store.join("made")).unwrap().count() == 1 && !other.join("made").exists());
+    program(&store, &["prune", "-a", "-f"]).done();
+    assert_eq!(fs::read_dir(store.join("made")).unwrap().count(), 0);
+}
+
+#[test]
 fn own_times_are_kept_when_they_shall_be() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("times");

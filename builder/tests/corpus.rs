@@ -160,7 +160,7 @@ fn judge_image(scratch: &Scratch, store: &Path, name: &str, wanted: &[(&str, &st
     let root = scratch.join(format!("root-{name}"));
     fs::create_dir(&root).unwrap();
     let fd = fs::File::open(&root).unwrap();
-    hull_layer::apply_all(&store, &image, fd.as_fd()).unwrap();
+    hull_layer::Unpacker::new(&store).apply(&image, fd.as_fd()).unwrap();
     let wrong = wanted.iter().filter_map(|(key, value)| one(&root, &image, key, value).err()).collect();
     fs::remove_dir_all(&root).unwrap();
     wrong

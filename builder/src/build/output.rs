@@ -13,7 +13,7 @@ use super::describe::Built;
 use super::options;
 use crate::commands::build::Arguments;
 use crate::commands::whole_file::write_whole;
-use crate::commands::{pull, save};
+use crate::commands::{host, pull, save};
 use crate::error::{Error, Result};
 use crate::registry;
 use crate::snapshot::open_directory;
@@ -213,7 +213,7 @@ fn files(store: &Store, image: &Image, times: TimeRule, sink: impl Write) -> Res
     }
     let outcome = (|| {
         let (old, new) = (open_directory(&empty)?, open_directory(&tree)?);
-        hull_layer::apply_all(store, image, new.as_fd())?;
+        host::unpacker(store).apply(image, new.as_fd())?;
         let changes = hull_layer::diff_trees(old.as_fd(), new.as_fd())?;
         let mut writer = TarWriter::new(io::BufWriter::with_capacity(1 << 20, sink), times);
         hull_layer::pack(&changes, new.as_fd(), &mut writer)?;

@@ -5,8 +5,12 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hull_image::{Image, Platform, Store, Tagged};
+use hull_layer::Unpacker;
+
+use crate::dockerfile::mount;
 
 static STORE: OnceLock<PathBuf> = OnceLock::new();
+static LAYER_LIMIT: OnceLock<u64> = OnceLock::new();
 
 /// Fixes the store's directory for this process; the first call counts.
 pub(crate) fn set_store_dir(dir: Option<PathBuf>) {
@@ -19,6 +23,26 @@ pub(crate) fn set_store_dir(dir: Option<PathBuf>) {
 /// The store's directory: `--root`, else `HULL_ROOT`, else the default.
 pub(crate) fn store_dir() -> PathBuf {
     STORE.get().cloned().unwrap_or_else(hull_image::default_dir)
+}
+
+/// What `--layer-limit` says, else `HULL_LAYER_LIMIT`.
+///
+/// # Errors
+/// No number of bytes, or a second call.
+pub(crate) fn set_layer_limit(text: Option<&str>) -> Result<(), String> {
+    let from_environment = std::env::var("HULL_LAYER_LIMIT").ok();
+    let Some(text) = text.or(from_environment.as_deref()) else { return Ok(()) };
+    let bytes = mount::size(text).ok_or_else(|| format!("--layer-limit {text} is no number of bytes"))?;
+    LAYER_LIMIT.set(bytes).map_err(|_| "the limit of layers is set twice".to_owned())
+}
+
+/// Unpacks layers of a store within the limits of this process.
+pub(crate) fn unpacker(store: &Store) -> Unpacker<'_> {
+    let unpacker = Unpacker::new(store);
+    match LAYER_LIMIT.get() {
+        Some(bytes) => unpacker.with_limit(*bytes),
+        None => unpacker,
+    }
 }
 
 /// Opens the store.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hull_image::{Platform, Reference, Store};
-use hull_layer::Unpacker;
 
 use super::registry_options::RegistryArguments;
 use super::{Outcome, host};
@@ -55,7 +54,7 @@ pub(crate) fn finish(
     pulled: &Pulled,
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let unpacker = Unpacker::new(store);
+    let unpacker = host::unpacker(store);
     unpacker.unpack(&pulled.image)?;
     snapshot::tell(unpacker.left_out());
     store.settle(hull_image::SETTLE_AFTER)?;

@@ -11,7 +11,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hull_image::{Image, Lock, Reference, Store, Tagged};
-use hull_layer::Unpacker;
 
 use super::containers::{self, Container, Place};
 use super::registry_options::RegistryArguments;
@@ -226,7 +225,7 @@ fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
 
 /// Unpacks, mounts, and writes the configuration.
 fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -> Result<(), Failure> {
-    let lowers = Unpacker::new(store).unpack(image)?.layers;
+    let lowers = host::unpacker(store).unpack(image)?.layers;
     place.mount(&lowers)?;
     let rootfs = containers::open_directory(&place.rootfs())?;
     let accounts = Accounts::read(rootfs.as_fd())?;

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use hull_image::Platform;
-use hull_layer::{Unpacker, apply_all};
 use hull_sys::mount;
 
 use super::{Outcome, containers, host};
@@ -55,11 +54,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut skipped = 0;
     match arguments.rootfs {
         Rootfs::Copy => {
-            let done = apply_all(&store, &image, containers::open_directory(&root)?.as_fd())?;
+            let done = host::unpacker(&store).apply(&image, containers::open_directory(&root)?.as_fd())?;
             skipped = done.iter().map(|layer| layer.skipped.len()).sum();
         }
         Rootfs::Overlay => {
-            let lowers = Unpacker::new(&store).unpack(&image)?.layers;
+            let lowers = host::unpacker(&store).unpack(&image)?.layers;
             let (upper, work) = (arguments.bundle.join("upper"), arguments.bundle.join("work"));
             fs::create_dir(&upper)?;
             fs::create_dir(&work)?;

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Reference, Store, media};
-use hull_layer::Unpacker;
 
 use super::endpoint::{self, redacted};
 use super::transport::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
+use crate::commands::host;
 use crate::snapshot;
 
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -211,7 +211,7 @@ impl Pull<'_> {
                 layers.sort_by_key(|layer| {
                     manifest.layers.iter().position(|other| other.digest == layer.digest)
                 });
-                let unpacker = Unpacker::new(self.store);
+                let unpacker = host::unpacker(self.store);
                 self.fetch_all(&layers, &|arrived: &Descriptor| {
                     let index = manifest.layers.iter().position(|layer| layer.digest == arrived.digest);
                     // What fails here fails once more, and is told, when the image is unpacked.

@@ -11,6 +11,7 @@ use hull_layer::{Below, LeftOut, View};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cache::Cache;
+use crate::commands::host;
 use crate::error::{Error, Result};
 
 /// A stack of layers, base first.
@@ -217,7 +218,7 @@ fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
     let mut config = ImageConfig::default();
     config.rootfs.diff_ids.clone_from(&layers.diff_ids);
     let image = Image { descriptor: nothing, manifest, config };
-    let unpacker = hull_layer::Unpacker::new(store);
+    let unpacker = host::unpacker(store);
     let unpacked = unpacker.unpack(&image)?;
     tell(unpacker.left_out());
     Ok(unpacked.layers)

@@ -8,10 +8,10 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, LIFTED, Result};
 
 /// Output that is free of the ratio, in bytes.
-const FREE: u64 = 64 << 20;
+pub(crate) const FREE: u64 = 64 << 20;
 /// The largest window a zstd frame may ask for: 32 MiB.
 const MAX_WINDOW_LOG: u32 = 25;
 /// The most memory that an xz stream may ask for, in KiB: what its highest level needs, and little more.
@@ -67,7 +67,8 @@ impl Read for Decompressor<'_> {
         let allowed = self.taken.get().saturating_mul(self.ratio).max(FREE);
         match self.ratio != 0 && self.given > allowed {
             true => {
-                let text = format!("the stream grows more than {} times when decompressed", self.ratio);
+                let text =
+                    format!("the stream grows more than {} times when decompressed{LIFTED}", self.ratio);
                 Err(io::Error::new(io::ErrorKind::InvalidData, text))
             }
             false => Ok(count),

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Follows what tells of a limit on the extent of a layer.
+pub(crate) const LIFTED: &str = " (--layer-limit takes more)";
+
 /// What went wrong with a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

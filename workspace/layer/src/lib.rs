@@ -29,6 +29,6 @@ pub use entry::{Entry, Kind, Time};
 pub use error::{Error, Result};
 pub use extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
 pub use pack::{LayerWriter, Packed, Written, pack, pack_layer};
-pub use stack::{LeftOut, Unpacker, apply_all};
+pub use stack::{LeftOut, Unpacker};
 pub use tar::{RawEntry, TarReader, TarWriter, TimeRule};
 pub use tree::{is_opaque, list, read_entry, read_xattrs};

@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-use hull_image::{BlobWriter, Digest, Hasher, Sealed};
+use hull_image::{BlobWriter, Digest, Hasher, Made, Sealed};
 
 use crate::blocks::{Known, Recorded};
 use crate::compress::{Compressor, Encoding};
+use crate::decompress::FREE;
 use crate::diff::{Change, Effect};
 use crate::entry::{Entry, Kind};
 use crate::error::{Error, Result};
@@ -91,6 +92,9 @@ pub fn pack_layer<'a>(
     layer.finish()
 }
 
+/// Bytes of an archive for one entry, about.
+const HEADERS: u64 = 2048;
+
 /// Files at least this long have blocks of their own, in bytes.
 const LARGE: u64 = 1 << 20;
 
@@ -144,6 +148,11 @@ impl<'a> LayerWriter<'a> {
         let HashingWriter { inner, hasher } = self.tar.finish()?;
         let (blob, blocks) = inner.finish_blocks()?;
         let blob = blob.seal(self.encoding.media_type())?;
+        let Packed { bytes, entries, .. } = self.packed;
+        // Any beginning of the archive may shrink more than the whole; below this it is free to.
+        if bytes + entries * HEADERS > FREE / 2 {
+            blob.note(Made { bytes, entries })?;
+        }
         Ok(Written { diff_id: hasher.finish(), blob, packed: self.packed, blocks })
     }
 

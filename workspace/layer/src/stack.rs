@@ -16,6 +16,9 @@ use crate::extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, e
 /// How much larger than compressed a layer may be, after the first 64 MiB.
 const RATIO: u64 = 200;
 
+/// How many bytes of a limit stand for one more file.
+const BYTES_PER_ENTRY: u64 = 4096;
+
 /// Unpacks the layers of images into a store.
 pub struct Unpacker<'a> {
     store: &'a Store,
@@ -64,9 +67,11 @@ impl<'a> Unpacker<'a> {
         *self.left_out.lock().expect("no thread panics with it")
     }
 
-    /// With other limits; a ratio of 0 allows any.
-    pub fn with_limits(mut self, limits: Limits, ratio: u64) -> Self {
-        (self.limits, self.ratio) = (limits, ratio);
+    /// Takes layers whose files have this many bytes, however much they shrink.
+    pub fn with_limit(mut self, bytes: u64) -> Self {
+        self.limits.bytes = bytes;
+        self.limits.entries = self.limits.entries.max(bytes / BYTES_PER_ENTRY);
+        self.ratio = 0;
         self
     }
 
@@ -94,6 +99,22 @@ impl<'a> Unpacker<'a> {
             (Some(layer), Some(_)) => self.unpack_alone(layer, ids, index),
             _ => Ok(()),
         }
+    }
+
+    /// Applies all layers of an image to the directory `root`, base first: a root file system without overlayfs.
+    ///
+    /// # Errors
+    /// Those of [`Self::unpack`].
+    pub fn apply(&self, image: &Image, root: BorrowedFd<'_>) -> Result<Vec<Extracted>> {
+        image.config.check_layers(image.manifest.layers.len())?;
+        let Rights { devices, owners } = self.rights;
+        let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+        let apply = |(layer, id): (&Descriptor, _)| {
+            let (limits, ratio) = self.limits.of(self.ratio, self.store.made(&layer.digest));
+            let options = Extractor { limits, devices, owners, ..Extractor::layer() };
+            verified(self.store.blob(layer)?, id, ratio, root, &options)
+        };
+        layers.map(apply).collect()
     }
 
     fn unpack_missing(&self, layers: &[Descriptor], ids: &[Digest]) -> Result<()> {
@@ -167,15 +188,16 @@ impl<'a> Unpacker<'a> {
         root: BorrowedFd<'_>,
         lowers: &[OwnedFd],
     ) -> Result<Extracted> {
+        let (limits, ratio) = self.limits.of(self.ratio, self.store.made(&layer.digest));
         let options = Extractor {
-            limits: self.limits,
+            limits,
             whiteouts: Whiteouts::Overlay { user: self.rights.devices == Devices::Skip },
             devices: self.rights.devices,
             owners: self.rights.owners,
             keeps_kinds: false,
             lowers,
         };
-        verified(self.store.blob(layer)?, diff_id, self.ratio, root, &options)
+        verified(self.store.blob(layer)?, diff_id, ratio, root, &options)
     }
 
     fn adopt(
@@ -199,15 +221,6 @@ impl<'a> Unpacker<'a> {
         self.store.adopt_layer(&tree.path, record, chain)?;
         Ok(())
     }
-}
-
-/// Applies all layers of an image to the directory `root`, base first: a root file system without overlayfs.
-pub fn apply_all(store: &Store, image: &Image, root: BorrowedFd<'_>) -> Result<Vec<Extracted>> {
-    image.config.check_layers(image.manifest.layers.len())?;
-    let Rights { devices, owners } = Rights::here();
-    let options = Extractor { devices, owners, ..Extractor::layer() };
-    let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
-    layers.map(|(layer, id)| verified(store.blob(layer)?, id, RATIO, root, &options)).collect()
 }
 
 /// Extracts one layer and checks the digest of its uncompressed bytes, padding and all.

@@ -234,6 +234,11 @@ impl Sealed<'_> {
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
+
+    /// Where it will be.
+    pub(super) fn store(&self) -> &Store {
+        self.writer.store
+    }
 }
 
 /// Makes blobs visible: all synced, renamed, and then their directories synced once.

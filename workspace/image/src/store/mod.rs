@@ -4,6 +4,7 @@
 //! oci-layout index.json blobs/ALG/HEX    the image layout, as any other tool reads it
 //! layers/HEX/{fs,layer.json}             unpacked layers by diff id, each an overlay lower directory, or what differs
 //!                                        from that of another one
+//! made/HEX                               extents of the larger layers written here, by blob
 //! pins/NAME                              digests that garbage collection keeps, one a line
 //! locks/ tmp/ quarantine/                flock files, unfinished work, damaged blobs
 //! ```
@@ -16,6 +17,7 @@ mod growing;
 mod images;
 mod layers;
 mod lock;
+mod made;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ pub use growing::{Announce, Growing};
 pub use images::{Image, Tagged};
 pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id};
 pub use lock::Lock;
+pub use made::Made;
 pub use sweep::Freed;
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;

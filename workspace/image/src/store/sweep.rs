@@ -114,6 +114,7 @@ impl Store {
             let path = self.blob_path(&digest);
             freed.bytes += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
             remove(&path)?;
+            self.forget_made(&digest)?;
             freed.blobs.push(digest);
         }
         for (dir, record) in self.layers()? {

@@ -15,12 +15,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use hull_image::Made;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::decompress::is_zero;
 use crate::entry::{Entry, Kind, Time, split};
-use crate::error::{Error, Result};
+use crate::error::{Error, LIFTED, Result};
 use crate::tar::{RawEntry, TarReader};
 
 use mapped::Mapped;
@@ -52,6 +53,18 @@ impl Default for Limits {
             depth: 255,
             xattrs: 64 << 10,
             records: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits for a layer of which no more is known than its extent, and whether the ratio of its compression counts.
+    pub(crate) fn of(self, ratio: u64, made: Option<Made>) -> (Self, u64) {
+        match made {
+            Some(Made { bytes, entries }) => {
+                (Self { bytes: self.bytes.max(bytes), entries: self.entries.max(entries), ..self }, 0)
+            }
+            None => (self, ratio),
         }
     }
 }
@@ -183,7 +196,7 @@ impl Work<'_> {
         let refuse = |rule: String| Error::Archive { index: raw.index, name: raw.name.clone(), rule };
         self.done.entries += 1;
         if self.done.entries > self.options.limits.entries {
-            return Err(refuse(format!("more than {} entries", self.options.limits.entries)));
+            return Err(refuse(format!("more than {} entries{LIFTED}", self.options.limits.entries)));
         }
         let path = clean_path(&raw.name, &self.options.limits).map_err(refuse)?;
         let (dir, name) = split(&path);
@@ -206,7 +219,7 @@ impl Work<'_> {
         }
         self.done.bytes = self.done.bytes.saturating_add(entry.size());
         if self.done.bytes > self.options.limits.bytes {
-            return Err(refuse(format!("more than {} bytes of files", self.options.limits.bytes)));
+            return Err(refuse(format!("more than {} bytes of files{LIFTED}", self.options.limits.bytes)));
         }
         self.place(&entry, raw.index, data)
     }
