@@ -304,6 +304,37 @@ fn a_container_with_its_own_users_is_in_every_group() {
     assert_eq!(groups(&joined.to_string()), of_init);
 }
 
+/// The container's own group may be gone: somebody moved its first process, and systemd removes what is empty.
+#[test]
+fn exec_goes_where_the_first_process_was_moved_to() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups(), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
+    let container = runtime.start(&bundle);
+    let init = container.pid().to_string();
+    let name = hull_testkit::place::unique("moved");
+    let owns = ["pids", "unified"].map(|hierarchy| file(&bundle, hierarchy, ""));
+    let owns: Vec<_> = owns.into_iter().filter(|own| own.exists()).collect();
+    // On version 2 both names mean the one tree.
+    for own in &owns[..if is_v2() { 1 } else { owns.len() }] {
+        let moved = own.parent().expect("it is below the tree").join(&name);
+        fs::create_dir(&moved).expect("make a group");
+        fs::write(moved.join("cgroup.procs"), &init).expect("move the process");
+        fs::remove_dir(own).expect("remove the container's group");
+    }
+    let pid_file = runtime.beside("pid");
+    let path = pid_file.to_str().expect("UTF-8");
+    container.exec(&["--detach", "--pid-file", path], &["/bin/sleep", "1001"]).done();
+    let joined = peek(format!("/proc/{}/cgroup", peek(&pid_file)));
+    let of_init = peek(format!("/proc/{init}/cgroup"));
+    drop(container);
+    for own in &owns {
+        let _ = fs::remove_dir(own.parent().expect("it is below the tree").join(&name));
+    }
+    assert!(of_init.contains(&name), "{of_init}");
+    assert_eq!(joined, of_init);
+}
+
 #[test]
 fn a_delegated_group_belongs_to_the_containers_user() {
     needs!(gate::root(), gate::program("busybox"), pure_v2());

@@ -56,11 +56,11 @@ pub fn attach(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining) -> Result<()>
 }
 
 /// As [`attach`], for a further process: a version 2 group that hands controllers on holds none itself, so the process
-/// goes where the container's first one, `init`, went.
+/// goes where the container's first one, `init`, went; and so it does where the container's group is gone.
 pub fn attach_beside(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining, init: i32) -> Result<()> {
     match remaining {
         Remaining::All | Remaining::Version2 => cgroup.attach_beside(pid.as_raw(), init),
-        Remaining::Nothing => Ok(()),
+        Remaining::Nothing => cgroup.follow(pid.as_raw(), init),
     }
     .map_err(Error::from)
 }

@@ -1,5 +1,7 @@
 //! `exec --cgroup [CONTROLLERS:]PATH`: a further process in a group below the container's.
 
+use std::os::fd::AsFd;
+
 use hull_sys::fs::OFlags;
 
 use crate::cgroup::{Cgroup, PROCS};
@@ -64,10 +66,8 @@ impl Cgroup {
             let path = paths.of(node);
             let joined = match path {
                 "" => write_file(dir, PROCS, &pid.to_string()),
-                path => open_below(dir, path, OFlags::DIRECTORY | OFlags::PATH).and_then(|sub| {
-                    use std::os::fd::AsFd;
-                    write_file(sub.as_fd(), PROCS, &pid.to_string())
-                }),
+                path => open_below(dir, path, OFlags::DIRECTORY | OFlags::PATH)
+                    .and_then(|sub| write_file(sub.as_fd(), PROCS, &pid.to_string())),
             };
             joined.map_err(|source| {
                 let path = node.path_of(path).trim_end_matches('/').to_owned();
@@ -79,23 +79,54 @@ impl Cgroup {
 
     /// Puts a process where the container's first process `init` is: as [`Cgroup::attach`], but when a version 2
     /// directory takes no processes because the container hands out controllers below it (as systemd does), the
-    /// process goes into the group that `init` is in.
+    /// process goes into the group that `init` is in, as it does where a directory is gone.
     ///
     /// # Errors
-    /// As [`Cgroup::attach`].
+    /// As [`Cgroup::attach`] and [`Cgroup::follow`].
     pub fn attach_beside(&mut self, pid: i32, init: i32) -> Result<()> {
         match self.attach(pid) {
             Err(CgroupError::Attach { source, .. }) if source.is(libc::EBUSY) => {}
-            other => return other,
+            other => return other.and_then(|()| self.follow(pid, init)),
         }
         let Some(node) = self.v2() else { return Ok(()) };
-        let text = read_whole(hull_sys::CWD, &format!("/proc/{init}/cgroup")).unwrap_or_default();
-        let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+        let own = group_of(init, node);
         // As seen from the caller's cgroup namespace, the path ends with the one below the container's directory.
-        let below =
-            own.and_then(|own| own.split_once(node.place.path.as_str())).map_or("", |(_, below)| below);
+        let below = own
+            .as_deref()
+            .and_then(|own| own.split_once(node.place.path.as_str()))
+            .map_or("", |(_, below)| below);
         self.join_sub(pid, &SubPaths(vec![(None, below.trim_matches('/').to_owned())]))
     }
+
+    /// Puts a process into the group that `init` is in, in every hierarchy where the container's own directory is gone:
+    /// somebody moved `init`, and systemd removes what is empty. The process would stay in its caller's group.
+    ///
+    /// # Errors
+    /// That group cannot be found, or the kernel refuses.
+    pub fn follow(&self, pid: i32, init: i32) -> Result<()> {
+        for node in &self.nodes {
+            if node.dir()?.is_some() {
+                continue;
+            }
+            let path = group_of(init, node).unwrap_or_else(|| node.place.path.clone());
+            let below = path.trim_start_matches('/');
+            let below = if below.is_empty() { "." } else { below };
+            open_below(node.root()?, below, OFlags::DIRECTORY | OFlags::PATH)
+                .and_then(|group| write_file(group.as_fd(), PROCS, &pid.to_string()))
+                .map_err(|source| {
+                    let path = format!("{}{path}", node.place.mount_point.trim_end_matches('/'));
+                    CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
+                })?;
+        }
+        Ok(())
+    }
+}
+
+/// The group of a process in a node's hierarchy (cgroups(7), "/proc files").
+fn group_of(process: i32, node: &Node) -> Option<String> {
+    let text = read_whole(hull_sys::CWD, &format!("/proc/{process}/cgroup")).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    lines.find(|(hierarchy, _)| *hierarchy == node.place.hierarchy).map(|(_, path)| path.to_owned())
 }
 
 #[cfg(test)]
