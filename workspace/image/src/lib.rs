@@ -24,6 +24,6 @@ pub use json::canonical;
 pub use platform::Platform;
 pub use reference::Reference;
 pub use store::{
-    Announce, BlobWriter, Finding, Freed, Growing, Image, LayerRecord, Lock, Made, SETTLE_AFTER, Sealed, Snapshot,
-    Store, Tagged, chain_id, default_dir, publish,
+    Announce, BlobWriter, Finding, Freed, Growing, Image, LayerRecord, Lock, Made, SETTLE_AFTER, Sealed,
+    Snapshot, Store, Tagged, chain_id, default_dir, publish,
 };
