@@ -152,7 +152,7 @@ impl<'a> Execution<'a> {
                     self.events.send(Event::Failed { step: id, error: error.to_string() });
                     if guard.failure.is_none() {
                         guard.failure = Some((id, error));
-                        self.runner.cancel();
+                        interrupt::cancel();
                     }
                 }
             }

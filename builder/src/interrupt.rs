@@ -1,22 +1,29 @@
-//! The end of a build by a signal: the containers of its steps end with it, and what it made for itself is removed.
+//! The end of a build before it is done, by a signal or by a step that failed: the containers of its steps end with it.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hull_sys::process::{self, Pid};
 use hull_sys::signal;
 
-/// How long the build has to end by itself once its containers are killed.
-const PATIENCE: Duration = Duration::from_millis(1500);
+use crate::error::{Error, Result};
+
+/// How long a build that a signal ends has to end by itself.
+const AFTER_SIGNAL: Duration = Duration::from_millis(1500);
+/// Longest that a build whose step failed waits for the others to end: each ends by being killed.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// Between two looks for containers to kill: one that is just being made is none yet.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The signal that came, or 0.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Whether a step failed.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// What is there to end.
 static CONTAINERS: Mutex<Vec<Container>> = Mutex::new(Vec::new());
@@ -26,7 +33,7 @@ struct Container {
     kill: Command,
 }
 
-/// Registered until it is dropped.
+/// A container that is ended with the build, until this is dropped.
 pub(crate) struct Registered(String);
 
 /// From now on a signal that would end the process ends the containers first. Whoever calls this sees what the runtime sees:
@@ -48,29 +55,61 @@ pub(crate) fn signal() -> Option<i32> {
     Some(SIGNAL.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
 }
 
-/// Has `kill` started for the container when a signal comes.
-pub(crate) fn register(id: &str, kill: Command) -> Registered {
-    CONTAINERS.lock().expect("no thread panics with it").push(Container { id: id.to_owned(), kill });
-    Registered(id.to_owned())
+/// Whether no step is to begin any more.
+pub(crate) fn is_cancelled() -> bool {
+    FAILED.load(Ordering::Relaxed) || signal().is_some()
+}
+
+/// Has `kill` started for the container, which is about to be made, when the build ends before it.
+///
+/// # Errors
+/// The build is ending.
+pub(crate) fn register(id: &str, kill: Command) -> Result<Registered> {
+    // Looked at with the list held: who ends the build sees this container, or this sees the end.
+    let mut containers = containers();
+    if is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    containers.push(Container { id: id.to_owned(), kill });
+    Ok(Registered(id.to_owned()))
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        CONTAINERS.lock().expect("no thread panics with it").retain(|container| container.id != self.0);
+        containers().retain(|container| container.id != self.0);
     }
 }
 
-/// Kills the containers until the build has ended, or has had its time.
+/// Ends all running steps, and lets no other begin, as one failed.
+pub(crate) fn cancel() {
+    FAILED.store(true, Ordering::Relaxed);
+    kill_all(Instant::now() + AFTER_FAILURE);
+}
+
+/// Kills the containers and lets the build end, for a while.
 fn end(signal: i32) {
     SIGNAL.store(signal, Ordering::Relaxed);
-    let limit = Instant::now() + PATIENCE;
-    while Instant::now() < limit {
-        for container in CONTAINERS.lock().expect("no thread panics with it").iter_mut() {
-            drop(container.kill.status());
-        }
-        std::thread::sleep(LOOK);
-    }
+    let limit = Instant::now() + AFTER_SIGNAL;
+    kill_all(limit);
+    std::thread::sleep(limit.saturating_duration_since(Instant::now()));
     // What still goes on has no container: nothing outlives the process.
     let _ = signal::reset_dispositions();
     let _ = process::kill(Pid::from_raw(std::process::id().cast_signed()), signal);
+}
+
+/// Kills the containers until none is left, or until `limit`.
+fn kill_all(limit: Instant) {
+    loop {
+        let mut containers = containers();
+        if containers.is_empty() || Instant::now() > limit {
+            return;
+        }
+        containers.iter_mut().for_each(|container| drop(container.kill.status()));
+        drop(containers);
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn containers() -> MutexGuard<'static, Vec<Container>> {
+    CONTAINERS.lock().expect("no thread panics with it")
 }

@@ -292,7 +292,7 @@ pub(crate) fn runner<'a>(arguments: &Arguments, workspace: &'a Workspace) -> Res
         cgroup_parent: arguments.limits.cgroup_parent.clone(),
         seccomp: Some(seccomp(&limits)?),
         limits,
-        running: crate::steps::run::Running::default(),
+        count: std::sync::atomic::AtomicU64::new(0),
     })
 }
 

@@ -6,9 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::accounts::{Accounts, User};
 use super::sandbox::{Limits, Mount, Sandbox, Source};
@@ -25,9 +23,6 @@ use crate::workspace::{self, Attached, Workspace};
 const MOST_OUTPUT: usize = 64 << 20;
 /// Longest line of output that is shown whole, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
-
-/// Longest that cancelling waits for steps to end: each ends by being killed.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all RUNs of a build share.
 pub(crate) struct Runner<'a> {
@@ -46,7 +41,8 @@ pub(crate) struct Runner<'a> {
     /// `--cgroup-parent`.
     pub(crate) cgroup_parent: Option<String>,
     pub(crate) seccomp: Option<serde_json::Value>,
-    pub(crate) running: Running,
+    /// How many containers were made.
+    pub(crate) count: AtomicU64,
 }
 
 /// Something of the host that RUNs see.
@@ -55,14 +51,6 @@ pub(crate) struct Volume {
     pub(crate) source: PathBuf,
     pub(crate) destination: String,
     pub(crate) read_only: bool,
-}
-
-/// The containers that run, and whether they still should.
-#[derive(Default)]
-pub(crate) struct Running {
-    ids: Mutex<Vec<String>>,
-    cancelled: AtomicBool,
-    count: AtomicU64,
 }
 
 /// A mount made for a step, with everything that must outlive it.
@@ -107,7 +95,7 @@ impl Runner<'_> {
                 (0, 0),
                 &mut Vec::new(),
             )?;
-            let number = self.running.count.fetch_add(1, Ordering::Relaxed);
+            let number = self.count.fetch_add(1, Ordering::Relaxed);
             if number == 0 {
                 sweep::control_groups(self.cgroup_parent.as_deref().unwrap_or(""));
             }
@@ -190,8 +178,7 @@ impl Runner<'_> {
         command.args(["--log", &log.to_string_lossy(), "--log-format", "json"]);
         command.args(["run", "--bundle", &bundle.to_string_lossy(), id]);
         command.stdin(Stdio::null()).stdout(input).stderr(errors);
-        let _guard = self.running.enter(id)?;
-        let _registered = interrupt::register(id, self.kill(id));
+        let _registered = interrupt::register(id, self.kill(id))?;
         let spawned = command.spawn();
         // The command holds the pipe's ends for writing: without it the reader sees the end.
         drop(command);
@@ -200,7 +187,7 @@ impl Runner<'_> {
         let status = child.wait().map_err(Error::io("wait for the runtime", &self.runtime))?;
         self.delete(id);
         told?;
-        if self.running.is_cancelled() {
+        if interrupt::is_cancelled() {
             return Err(Error::Cancelled);
         }
         match status.code() {
@@ -230,52 +217,10 @@ impl Runner<'_> {
         drop(command.status());
     }
 
-    /// Ends all running steps, and lets no other begin.
-    /// A step whose container is not there yet can't be killed: it is tried until none is left, or for a while.
-    pub(crate) fn cancel(&self) {
-        self.running.cancelled.store(true, Ordering::Relaxed);
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let ids = self.running.ids.lock().expect("no thread panics with it").clone();
-            if ids.is_empty() || Instant::now() > end {
-                return;
-            }
-            ids.iter().for_each(|id| drop(self.kill(id).status()));
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     fn kill(&self, id: &str) -> Command {
         let mut command = self.command();
         command.args(["kill", id, "KILL"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
-    }
-}
-
-impl Running {
-    /// By a step that failed, or by a signal.
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || interrupt::signal().is_some()
-    }
-
-    fn enter(&self, id: &str) -> Result<Entered<'_>> {
-        let mut ids = self.ids.lock().expect("no thread panics with it");
-        if self.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        ids.push(id.to_owned());
-        Ok(Entered { running: self, id: id.to_owned() })
-    }
-}
-
-struct Entered<'a> {
-    running: &'a Running,
-    id: String,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.running.ids.lock().expect("no thread panics with it").retain(|id| *id != self.id);
     }
 }
 
