@@ -73,6 +73,16 @@ fn times_and_places_of_files_change_no_key() {
     assert_eq!(again.stderr.matches("CACHED").count(), 4, "{}", again.stderr);
     fs::set_permissions(moved.join("f"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(build(&store, &moved, &[]).stderr.matches("CACHED").count(), 2, "a mode counts");
+    // Of what a RUN is given, names of hosts count and addresses don't.
+    let more: [(&[&str], usize); 4] = [
+        (&["--add-host", "a:127.0.0.2"], 3),
+        (&["--add-host", "a:127.0.0.3", "--memory", "64m"], 4),
+        (&["--ulimit", "nofile=99"], 3),
+        (&["--shm-size", "1m"], 3),
+    ];
+    for (flags, cached) in more {
+        assert_eq!(build(&store, &moved, flags).stderr.matches("CACHED").count(), cached, "{flags:?}");
+    }
 }
 
 #[test]

@@ -135,6 +135,16 @@ impl<'a> Execution<'a> {
         key.part("insecure", run.insecure.to_string());
         key.part("capabilities", self.runner.limits.capabilities.join(" "));
         key.part("no network", self.runner.no_network.to_string());
+        // As in BuildKit: names of added hosts count, their addresses don't.
+        for (name, _) in &self.runner.hosts {
+            key.part("host", name);
+        }
+        for (name, soft, hard) in &self.runner.limits.ulimits {
+            key.part(format!("ulimit {name}"), format!("{soft} {hard}"));
+        }
+        if let Some(size) = self.runner.limits.shm_size {
+            key.part("shared memory", size.to_string());
+        }
         for volume in &self.runner.volumes {
             key.part(format!("volume {}", volume.destination), volume.read_only.to_string());
         }
