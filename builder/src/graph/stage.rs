@@ -272,6 +272,11 @@ impl Reading<'_> {
         // An absolute path is kept as written, a relative one is joined and cleaned.
         state.config.config.working_dir = if wanted.starts_with('/') { wanted } else { absolute.clone() };
         let text = format!("WORKDIR {}", state.config.config.working_dir);
+        if absolute == "/" {
+            // There is nothing to make, and BuildKit makes no layer.
+            state.note(text);
+            return Ok(());
+        }
         let action = WorkdirAction { path: absolute, user: state.config.config.user.clone() };
         self.push_step(state, span, text.clone(), text, Action::Workdir(action));
         Ok(())
