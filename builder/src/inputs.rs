@@ -56,20 +56,22 @@ impl Directory {
 }
 
 /// Reads the ignore rules beside a Dockerfile, or else those of the context.
-/// A link is refused: a context from elsewhere could point it at a file of the host. Links on the way to
-/// it lead inside `within`.
+/// Of a file below `within` all links lead inside, as a context could point one at a file of the host; one that leads
+/// nowhere there is refused, as what it should hide would be sent.
 pub(crate) fn ignore_rules(candidates: &[PathBuf], within: Option<&Path>) -> Result<Ignore> {
     for path in candidates {
         let refuse = |what: &str| Error::fact(format!("the ignore file {} {what}", path.display()));
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = match within.and_then(|root| Some((root, path.strip_prefix(root).ok()?))) {
             Some((root, below)) => open_in_root(open_directory(root)?, below.as_os_str().as_bytes(), flags),
             None => rustix::fs::open(path, flags, Mode::empty()),
         };
         let file = match opened {
             Ok(fd) => fs::File::from(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if path.is_symlink() => {
+                return Err(refuse("is not a regular file of the context"));
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            Err(Errno::LOOP) => return Err(refuse("is not a regular file")),
             Err(errno) => return Err(Error::io("open", path)(errno.into())),
         };
         let meta = file.metadata().map_err(Error::io("look at", path))?;

@@ -263,7 +263,7 @@ pub(crate) fn open_directories(
                 directory
             }
         };
-        let ignore = ignore_rules(&[path.join(".dockerignore")], None)?;
+        let ignore = ignore_rules(&[path.join(".dockerignore")], Some(&path))?;
         inputs.directories.insert(name.to_owned(), open(&path, ignore, cache)?);
     }
     Ok(())
@@ -281,8 +281,8 @@ impl Source {
     }
 
     fn ignore_rules(&self, arguments: &Arguments, context: &Path) -> Result<Ignore> {
-        let within = self.unpacked.is_some() && arguments.ignorefile.is_none();
-        ignore_rules(&self.ignore_files(arguments, context), within.then_some(context))
+        let within = arguments.ignorefile.is_none().then_some(context);
+        ignore_rules(&self.ignore_files(arguments, context), within)
     }
 
     fn ignore_files(&self, arguments: &Arguments, context: &Path) -> Vec<PathBuf> {
