@@ -5,7 +5,6 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 use super::options::ContextKind;
 use crate::cache::Cache;
 use crate::commands::build::Arguments;
+use crate::commands::host;
 use crate::context::file_cache::FileCache;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::lines::MAX_BYTES;
@@ -180,10 +180,8 @@ impl Unpacked {
     /// A new directory that only this user sees.
     fn make(origin: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory =
-            std::env::temp_dir().join(format!("hull-build-context-{}-{count}", std::process::id()));
+        let name = host::random_name().map_err(Error::io("read", "/dev/urandom"))?;
+        let directory = std::env::temp_dir().join(format!("hull-build-context-{name}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&directory);
         made.map_err(Error::io("make directory", &directory))?;
         Ok(Self { directory, origin: origin.to_owned() })

@@ -6,7 +6,7 @@
 //! volumes/N log exits/RUN/ID pid hosts    data of volumes, output when detached, exit codes, files bound in
 //! ```
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -264,10 +264,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
 
 /// 64 random hexadecimal digits.
 pub(crate) fn new_id() -> Result<String, Failure> {
-    use std::io::Read;
-    let mut bytes = [0u8; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::host::random_name()?)
 }
 
 /// The path of a program: as given, beside this one, or in `PATH`.

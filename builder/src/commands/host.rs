@@ -45,6 +45,13 @@ pub(crate) fn unpacker(store: &Store) -> Unpacker<'_> {
     }
 }
 
+/// 64 random hexadecimal digits.
+pub(crate) fn random_name() -> std::io::Result<String> {
+    let mut bytes = [0u8; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Opens the store.
 pub(crate) fn open_store() -> hull_image::Result<Store> {
     Store::open(&store_dir())
