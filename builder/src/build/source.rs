@@ -190,10 +190,8 @@ impl Unpacked {
     fn archive(origin: &str, archive: impl Read) -> Result<Self> {
         use std::os::fd::AsFd;
         let unpacked = Self::make(origin)?;
-        let options = hull_layer::Extractor {
-            whiteouts: hull_layer::Whiteouts::Refuse,
-            ..hull_layer::Extractor::layer()
-        };
+        // Owners of a context don't count, so nothing is told of those that are not to be had.
+        let options = hull_layer::Extractor::archive();
         let root = crate::snapshot::open_directory(&unpacked.directory)?;
         hull_layer::extract(hull_layer::Decompressor::archive(archive, 200)?, root.as_fd(), &options)?;
         Ok(unpacked)

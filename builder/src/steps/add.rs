@@ -1,11 +1,11 @@
 //! ADD: archives of the context are unpacked, by content and never by name; URLs are fetched.
 
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hull_image::Store;
-use hull_layer::{Decompressor, Extractor, Whiteouts};
+use hull_layer::{Decompressor, Extractor, LeftOut};
 
 use super::copy::Destination;
 use crate::context::content::{self, Contents};
@@ -16,6 +16,7 @@ use crate::graph::CopyAction;
 use crate::pattern::ignore::Ignore;
 use crate::pattern::path::is_name;
 use crate::registry;
+use crate::snapshot;
 
 /// How much larger than compressed an archive may be, after the first 64 MiB.
 const RATIO: u64 = 200;
@@ -72,8 +73,14 @@ fn unpack(destination: &Destination<'_>, tree: &Tree, node: &Node) -> Result<()>
     let mut file = tree.open_file(&node.path)?;
     file.rewind().map_err(Error::io("read", String::from_utf8_lossy(&node.path).as_ref()))?;
     let directory = destination.directory()?;
-    let options = Extractor { whiteouts: Whiteouts::Refuse, ..Extractor::layer() };
-    hull_layer::extract(Decompressor::archive(file, RATIO)?, directory.as_fd(), &options)?;
+    extract(file, directory.as_fd())
+}
+
+/// Unpacks an archive; what it has of others' goes to root where an ordinary user builds, which is told.
+fn extract(file: std::fs::File, directory: BorrowedFd<'_>) -> Result<()> {
+    let archive = Decompressor::archive(file, RATIO)?;
+    let done = hull_layer::extract(archive, directory, &Extractor::archive())?;
+    snapshot::tell(LeftOut::of(&done));
     Ok(())
 }
 
@@ -171,9 +178,7 @@ fn decoded(text: &str) -> Option<String> {
 pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &Fetched) -> Result<()> {
     let mut file = std::fs::File::open(&fetched.path).map_err(Error::io("open", &fetched.path))?;
     if copy.unpack == Some(true) {
-        let options = Extractor { whiteouts: Whiteouts::Refuse, ..Extractor::layer() };
-        hull_layer::extract(Decompressor::archive(file, RATIO)?, to.directory()?.as_fd(), &options)?;
-        return Ok(());
+        return extract(file, to.directory()?.as_fd());
     }
     let (directory, name) = to.for_file(fetched.name.as_deref().unwrap_or_default().as_bytes())?;
     if name.is_empty() {

@@ -38,6 +38,13 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// What one archive lost.
+    pub fn of(done: &Extracted) -> Self {
+        let mut lost = Self::default();
+        lost.add(done);
+        lost
+    }
+
     fn add(&mut self, done: &Extracted) {
         self.devices += done.skipped.len() as u64;
         self.owners += done.foreign;
@@ -282,14 +289,14 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
 
 /// What this process may do to files.
 #[derive(Debug, Clone, Copy)]
-struct Rights {
-    devices: Devices,
-    owners: Owners,
+pub(crate) struct Rights {
+    pub(crate) devices: Devices,
+    pub(crate) owners: Owners,
 }
 
 impl Rights {
     /// Root of a user namespace may neither make devices nor set `trusted.*`, but give files to whom the namespace has.
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let whole = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
         if !rustix::process::geteuid().is_root() {
             Self { devices: Devices::Skip, owners: Owners::Process }

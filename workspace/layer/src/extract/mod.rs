@@ -27,6 +27,8 @@ use crate::tar::{RawEntry, TarReader};
 use mapped::Mapped;
 use place::Places;
 
+use crate::stack::Rights;
+
 /// What one archive may cost (security rule: every input has limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -136,6 +138,12 @@ pub struct Extractor<'a> {
 }
 
 impl Extractor<'_> {
+    /// Puts an archive that is no layer into a tree, as far as this process may: see [`crate::LeftOut`].
+    pub fn archive() -> Self {
+        let Rights { devices, owners } = Rights::here();
+        Self { whiteouts: Whiteouts::Refuse, devices, owners, ..Self::layer() }
+    }
+
     /// Applies a layer to a tree, as root.
     pub const fn layer() -> Self {
         Self {
