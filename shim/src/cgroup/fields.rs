@@ -23,6 +23,15 @@ impl Fields {
         self
     }
 
+    /// Adds a number with a fraction.
+    pub fn fraction(mut self, field: u32, value: f64) -> Self {
+        if value != 0.0 {
+            encode_key(field, WireType::SixtyFourBit, &mut self.0);
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+        self
+    }
+
     /// Adds a string or a message.
     pub fn bytes(mut self, field: u32, value: &[u8]) -> Self {
         encode_key(field, WireType::LengthDelimited, &mut self.0);

@@ -39,6 +39,14 @@ const MEMORY: [&str; 31] = [
     "thp_collapse_alloc",
 ];
 
+/// What kernels since 5.9 count apart; the two numbers before them have the sums.
+const SPLIT: [(u32, &str); 4] = [
+    (39, "workingset_refault_anon"),
+    (40, "workingset_refault_file"),
+    (41, "workingset_activate_anon"),
+    (42, "workingset_activate_file"),
+];
+
 /// Reads every controller there is.
 pub fn metrics(directory: &Path) -> Vec<u8> {
     let pids = Fields::default()
@@ -55,16 +63,46 @@ pub fn metrics(directory: &Path) -> Vec<u8> {
         (9, "burst_usec"),
     ];
     let events = [(1, "low"), (2, "high"), (3, "max"), (4, "oom"), (5, "oom_kill"), (6, "oom_group_kill")];
+    let cpu = Fields::default().table(&read(directory, "cpu.stat"), &cpu);
     let all = Fields::default()
         .message(1, pids)
-        .message(2, Fields::default().table(&read(directory, "cpu.stat"), &cpu))
-        .message(4, memory(directory))
-        .message(6, io(directory));
+        .message(2, with_pressure(cpu, 7, directory, "cpu.pressure"))
+        .message(4, with_pressure(memory(directory), 38, directory, "memory.pressure"))
+        .message(6, with_pressure(io(directory), 2, directory, "io.pressure"));
     huge_pages(directory)
         .into_iter()
         .fold(all, |all, size| all.message(7, size))
         .message(8, Fields::default().table(&read(directory, "memory.events"), &events))
         .finish()
+}
+
+/// Adds how long processes had to wait (Documentation/accounting/psi.rst): containerd 2 asks for it. A kernel without it has
+/// no such file, or one that cannot be read.
+fn with_pressure(fields: Fields, field: u32, directory: &Path, file: &str) -> Fields {
+    let text = read(directory, file);
+    if text.is_empty() {
+        return fields;
+    }
+    let kinds = [(1, "some"), (2, "full")];
+    let lines = kinds.into_iter().filter_map(|(number, kind)| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
+        Some((number, waits(line)))
+    });
+    fields.message(field, lines.fold(Fields::default(), |all, (number, one)| all.message(number, one)))
+}
+
+/// Reads `avg10=0.00 avg60=0.00 avg300=0.00 total=0`: percents, and microseconds.
+fn waits(line: &str) -> Fields {
+    let value = |name: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_default()
+    };
+    let averages = [(1, "avg10"), (2, "avg60"), (3, "avg300")];
+    averages
+        .into_iter()
+        .fold(Fields::default(), |all, (field, name)| all.fraction(field, value(name).parse().unwrap_or(0.0)))
+        .number(4, value("total").parse().unwrap_or(0))
 }
 
 fn memory(directory: &Path) -> Fields {
@@ -87,6 +125,7 @@ fn memory(directory: &Path) -> Fields {
         .number(35, read_number(directory, "memory.swap.max"))
         .number(36, read_number(directory, "memory.peak"))
         .number(37, read_number(directory, "memory.swap.peak"))
+        .table(&table, &SPLIT)
 }
 
 fn io(directory: &Path) -> Fields {
@@ -122,6 +161,7 @@ fn huge_pages(directory: &Path) -> Vec<Fields> {
             .number(1, read_of(size, "current"))
             .number(2, read_of(size, "max"))
             .bytes(3, size.as_bytes())
+            .number(4, lookup(&read(directory, &format!("hugetlb.{size}.events")), "max"))
     };
     sizes.iter().map(entry).collect()
 }
@@ -131,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_are_not_set_and_huge_pages_are_told_as_by_the_go_shim() {
+    fn limits_huge_pages_and_pressure_are_told_as_by_the_go_shim() {
         let directory = std::env::temp_dir().join(format!("hull-metrics-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         for (file, text) in [
@@ -142,19 +182,32 @@ mod tests {
             ("hugetlb.2MB.rsvd.current", "1\n"),
             ("hugetlb.1GB.current", "0\n"),
             ("hugetlb.1GB.max", "7\n"),
+            ("hugetlb.1GB.events", "max 9\n"),
+            (
+                "memory.stat",
+                "workingset_refault_anon 3\nworkingset_refault_file 4\nworkingset_activate_file 5\n",
+            ),
+            (
+                "cpu.pressure",
+                "some avg10=1.50 avg60=0.25 avg300=0.00 total=77\nfull avg10=0.00 avg60=0.00 total=1\n",
+            ),
+            ("io.pressure", "some avg10=0.00 avg60=0.00 avg300=2.00 total=5\n"),
         ] {
             std::fs::write(directory.join(file), text).unwrap();
         }
-        let huge = |current, max, size: &str| {
-            Fields::default().number(1, current).number(2, max).bytes(3, size.as_bytes())
-        };
         let empty = Fields::default;
+        let huge =
+            |current, max, size: &str| empty().number(1, current).number(2, max).bytes(3, size.as_bytes());
+        let some = empty().fraction(1, 1.5).fraction(2, 0.25).number(4, 77);
+        let cpu = empty().message(1, some).message(2, empty().number(4, 1));
+        let io = empty().message(1, empty().fraction(3, 2.0).number(4, 5));
+        let memory = empty().number(20, 7).number(21, 5).number(39, 3).number(40, 4).number(42, 5);
         let wanted = empty()
             .message(1, empty().number(1, 3).number(2, u64::MAX))
-            .message(2, empty())
-            .message(4, empty())
-            .message(6, empty())
-            .message(7, huge(0, 7, "1GB"))
+            .message(2, empty().message(7, cpu))
+            .message(4, memory)
+            .message(6, empty().message(2, io))
+            .message(7, huge(0, 7, "1GB").number(4, 9))
             .message(7, huge(4_194_304, u64::MAX, "2MB"))
             .message(8, empty());
         assert_eq!(metrics(&directory), wanted.finish());
