@@ -123,6 +123,22 @@ fn kill_for_lack_of_memory_is_told_before_the_exit() {
 }
 
 #[test]
+fn kill_in_a_container_that_lives_on_is_told_at_once() {
+    needs!(root());
+    let bundle = Bundle::shell("tail /dev/zero; sleep 1000")
+        .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 8 << 20 }));
+    let mut shim = Shim::start(bundle);
+    shim.run();
+    assert!(eventually(LIMIT, || shim.events.brief().iter().any(|event| event == "oom")));
+    assert_eq!(shim.state().status(), Status::Running);
+    shim.kill(9);
+    shim.wait("");
+    shim.delete();
+    shim.events.expect(&["create", "start", "oom", "exit init 137", "delete"]);
+    shim.shut_down();
+}
+
+#[test]
 fn runtime_that_fails_is_told_in_its_own_words() {
     needs!(root());
     let tools = Scratch::new("tools");

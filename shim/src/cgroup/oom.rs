@@ -1,79 +1,116 @@
 //! Kills for lack of memory: told by the kernel at once, and counted once more at the container's end.
-//!
-//! On version 2 the kernel tells through inotify, of which a user may have 128 queues (fs.inotify.max_user_instances): root has one
-//! for each container. Whoever gets none more learns of the kill at the end.
 
 use std::fs::File;
 use std::io::{Error, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use hull_sys::event::{self, WatchFlags};
+use hull_sys::event::{self, EventFlags};
 
 use super::fields::{lookup, read};
 use super::place::Place;
 
-/// Watches one cgroup. Its signal is readable when there may be news; the counter tells whether there are any.
+/// Largest `memory.events` that is read; it has a dozen lines.
+const LIMIT: usize = 4096;
+
+/// Version 1 tells before it kills: so long after that comes another look, then after twice as long each time ...
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// ... up to this; by then nobody has been killed, because that is disabled, or memory was found.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Watches one cgroup. Its signal is ready when there may be news; the counter tells whether there are any.
 #[derive(Debug)]
 pub struct OomWatch {
-    directory: PathBuf,
-    file: &'static str,
-    signal: Option<OwnedFd>,
-    is_v1: bool,
+    signal: Signal,
     seen: u64,
+    again: Option<Duration>,
+}
+
+/// How the kernel tells.
+#[derive(Debug)]
+enum Signal {
+    /// Version 1: a counter that it raises, beside the table.
+    Counter { counter: OwnedFd, directory: PathBuf },
+    /// Version 2: the table is ready for what is urgent once it has changed since it was last read.
+    Table(File),
+    /// The cgroup is gone.
+    None,
 }
 
 impl OomWatch {
     /// Starts to watch; fails where the memory controller is off.
     pub fn new(place: &Place) -> Result<Self, Error> {
-        match place {
+        let signal = match place {
             Place::V1(controllers) => {
                 let directory =
                     controllers.get("memory").ok_or_else(|| Error::other("no memory controller"))?;
-                let signal = event::event_fd()?;
-                let control = File::open(directory.join("memory.oom_control"))?;
-                // cgroup-v1/memory.txt section 9: the kernel takes its own reference to both.
-                let mut request = File::options().write(true).open(directory.join("cgroup.event_control"))?;
-                request.write_all(format!("{} {}", signal.as_raw_fd(), control.as_raw_fd()).as_bytes())?;
-                Ok(Self::with(directory.clone(), "memory.oom_control", Some(signal), true))
+                Signal::counter(directory)?
             }
-            Place::V2(directory) => {
-                let file = directory.join("memory.events");
-                if !file.exists() {
-                    return Err(Error::other("no memory controller"));
-                }
-                let watched = |queue: OwnedFd| {
-                    event::add_watch(queue.as_fd(), &file, WatchFlags::MODIFY)?;
-                    Ok::<_, hull_sys::SysError>(queue)
-                };
-                let signal = event::inotify_fd().and_then(watched).ok();
-                Ok(Self::with(directory.clone(), "memory.events", signal, false))
-            }
+            Place::V2(directory) => Signal::Table(File::open(directory.join("memory.events"))?),
+        };
+        let mut watch = Self { signal, seen: 0, again: None };
+        watch.look();
+        Ok(watch)
+    }
+
+    /// What to wait on and for, while there is anything.
+    pub fn signal(&self) -> Option<(BorrowedFd<'_>, EventFlags)> {
+        match &self.signal {
+            Signal::Counter { counter, .. } => Some((counter.as_fd(), EventFlags::IN)),
+            Signal::Table(table) => Some((table.as_fd(), EventFlags::PRI)),
+            Signal::None => None,
         }
-    }
-
-    fn with(directory: PathBuf, file: &'static str, signal: Option<OwnedFd>, is_v1: bool) -> Self {
-        let seen = lookup(&read(&directory, file), "oom_kill");
-        Self { directory, file, signal, is_v1, seen }
-    }
-
-    /// What to wait on, if there is anything; without it the look at the end is the only one.
-    pub fn signal(&self) -> Option<&OwnedFd> {
-        self.signal.as_ref()
     }
 
     /// True when a process was killed since the last look.
     pub fn look(&mut self) -> bool {
-        // Only to make it unreadable again: the counter below is what counts.
-        match &self.signal {
-            Some(signal) if self.is_v1 => drop(event::take_count(signal.as_fd())),
-            Some(signal) => drop(event::read_changes(signal.as_fd())),
-            None => {}
-        }
-        let now = lookup(&read(&self.directory, self.file), "oom_kill");
+        let now = lookup(&self.table(), "oom_kill");
         let more = now > self.seen;
         self.seen = self.seen.max(now);
         more
+    }
+
+    /// After what time to look again, though nothing may tell, if that is of use.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// The table with the number of kills; reading it takes the signal back.
+    fn table(&mut self) -> String {
+        match &self.signal {
+            Signal::Counter { counter, directory } => {
+                let is_told = event::take_count(counter.as_fd()).is_ok_and(|count| count > 0);
+                self.again = match self.again {
+                    _ if is_told => Some(FIRST_LOOK),
+                    Some(before) if before < LAST_LOOK => Some(before * 2),
+                    _ => None,
+                };
+                read(directory, "memory.oom_control")
+            }
+            Signal::Table(table) => {
+                let mut bytes = [0; LIMIT];
+                if let Ok(got) = table.read_at(&mut bytes, 0) {
+                    return String::from_utf8_lossy(&bytes[..got]).into_owned();
+                }
+                // The cgroup is gone, and its file would be ready for ever.
+                self.signal = Signal::None;
+                String::new()
+            }
+            Signal::None => String::new(),
+        }
+    }
+}
+
+impl Signal {
+    fn counter(directory: &Path) -> Result<Self, Error> {
+        let counter = event::event_fd()?;
+        let control = File::open(directory.join("memory.oom_control"))?;
+        // cgroup-v1/memory.txt section 9: the kernel takes its own reference to both.
+        let mut request = File::options().write(true).open(directory.join("cgroup.event_control"))?;
+        request.write_all(format!("{} {}", counter.as_raw_fd(), control.as_raw_fd()).as_bytes())?;
+        Ok(Self::Counter { counter, directory: directory.to_owned() })
     }
 }
 
@@ -82,22 +119,74 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kills_are_counted_with_and_without_a_signal() {
+    fn kills_are_counted_whether_or_not_they_are_told() {
         let directory = std::env::temp_dir().join(format!("hull-oom-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         let count =
             |kills| std::fs::write(directory.join("memory.events"), format!("oom 9\noom_kill {kills}\n"));
-        assert!(OomWatch::new(&Place::V2(directory.clone())).is_err(), "no memory controller");
+        let place = Place::V2(directory.clone());
+        assert!(OomWatch::new(&place).is_err(), "no memory controller");
         count(1).unwrap();
-        let mut told = OomWatch::new(&Place::V2(directory.clone())).unwrap();
-        let mut silent = OomWatch::with(directory.clone(), "memory.events", None, false);
-        assert!(!told.look() && !silent.look(), "what was before is not its own");
+        let mut watch = OomWatch::new(&place).unwrap();
+        assert!(!watch.look(), "what was before is not its own");
         count(2).unwrap();
-        let readable = |watch: &OomWatch| {
-            hull_sys::socket::poll_in(watch.signal().unwrap().as_fd(), std::time::Instant::now()).unwrap()
-        };
-        assert!(readable(&told) && told.look() && silent.look());
-        assert!(!readable(&told) && !told.look() && !silent.look());
+        assert!(watch.look() && !watch.look());
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn kill_that_comes_after_its_signal_is_looked_for_again() {
+        let directory = std::env::temp_dir().join(format!("hull-oom-1-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let count =
+            |kills| std::fs::write(directory.join("memory.oom_control"), format!("oom_kill {kills}\n"));
+        count(0).unwrap();
+        let signal = Signal::Counter { counter: event::event_fd().unwrap(), directory: directory.clone() };
+        let mut watch = OomWatch { signal, seen: 0, again: None };
+        assert!(!watch.look() && watch.look_again().is_none());
+        let Some((counter, EventFlags::IN)) = watch.signal() else { panic!("a counter") };
+        event::raise_event(counter).unwrap();
+        assert!(!watch.look());
+        assert_eq!(watch.look_again(), Some(FIRST_LOOK));
+        count(1).unwrap();
+        assert!(watch.look() && !watch.look());
+        let looks = (0..10).take_while(|_| !watch.look() && watch.look_again().is_some()).count();
+        assert_eq!(looks, 5, "it ends");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Needs no memory controller: every file of a version 2 cgroup that changes tells in the same way.
+    #[test]
+    fn table_of_version_2_is_ready_when_it_has_changed_and_for_ever_when_it_is_gone() {
+        let base = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let Some(base) = base.into_iter().find(|base| base.join("cgroup.controllers").exists()) else {
+            return;
+        };
+        let directory = base.join(format!("hull-oom-{}", std::process::id()));
+        if std::fs::create_dir(&directory).is_err() {
+            return hull_testkit::gate::skipped("may not make a cgroup");
+        }
+        let table = File::open(directory.join("cgroup.events")).unwrap();
+        let mut watch = OomWatch { signal: Signal::Table(table), seen: 0, again: None };
+        watch.look();
+        let poll = event::Epoll::new(1).unwrap();
+        let (fd, flags) = watch.signal().unwrap();
+        poll.add(fd, 1, flags).unwrap();
+        let mut poll = poll;
+        let mut is_ready = |millis| {
+            let deadline = std::time::Instant::now() + std::time::Duration::from_millis(millis);
+            !poll.wait(Some(deadline)).unwrap().is_empty()
+        };
+        assert!(!is_ready(0), "nothing has changed");
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(directory.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        assert!(is_ready(40_000), "it is populated");
+        assert!(!watch.look() && !is_ready(100), "looking takes it back");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        assert!(is_ready(40_000), "it is empty");
+        std::fs::remove_dir(&directory).unwrap();
+        assert!(is_ready(40_000) && !watch.look() && watch.signal().is_none());
+        assert!(!is_ready(0), "it would wake its shim again and again");
     }
 }

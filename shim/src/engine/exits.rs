@@ -114,10 +114,15 @@ impl Engine {
     /// Tells of a kill for lack of memory if there was one.
     pub(super) fn look_for_oom(&mut self, id: u32) {
         let mut watched = self.sites.iter_mut().filter_map(|(name, site)| Some((name, site.oom.as_mut()?)));
-        let found = watched.find(|(_, (number, _))| *number == id);
-        let Some(container) = found.and_then(|(name, (_, watch))| watch.look().then(|| name.clone())) else {
+        let Some((name, (_, watch))) = watched.find(|(_, (number, _))| *number == id) else { return };
+        let (container, is_killed) = (name.clone(), watch.look());
+        match watch.look_again() {
+            Some(span) => self.timers.set(Timer::Oom(id), span),
+            None => self.timers.stop(&Timer::Oom(id)),
+        }
+        if !is_killed {
             return;
-        };
+        }
         let effects = self.pod.oom(&container);
         self.todo.extend(effects);
     }

@@ -208,6 +208,7 @@ impl Engine {
                 let effects = self.pod.execs_overdue(&container);
                 self.todo.extend(effects);
             }
+            Timer::Oom(id) => self.look_for_oom(id),
             Timer::Publish => {
                 self.setup.publisher.overdue();
                 self.publish();

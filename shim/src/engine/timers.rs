@@ -24,6 +24,8 @@ pub enum Timer {
     Output(Key),
     /// Stop waiting for the execs of an ended container.
     Execs(String),
+    /// Look again for a kill for lack of memory.
+    Oom(u32),
     /// Try to reach the event service again.
     Publish,
     /// Leave, whatever is unsent.

@@ -1,10 +1,8 @@
 //! How jobs end: the runtime's call is reaped, what it left is taken over or cleared up.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hull_sys::event::EventFlags;
 use hull_sys::process::{self, Pid};
 
 use crate::bundle::read_pid;
@@ -147,9 +145,9 @@ impl Engine {
         let id = self.fresh_id();
         let Ok(place) = Place::of(pid) else { return };
         let watch = OomWatch::new(&place).ok();
-        if let Some(signal) = watch.as_ref().and_then(OomWatch::signal) {
+        if let Some((signal, flags)) = watch.as_ref().and_then(OomWatch::signal) {
             // Without it the look at the end is the only one.
-            let _ = self.poll.add(signal.as_fd(), Token::Oom(id).into(), EventFlags::IN);
+            let _ = self.poll.add(signal, Token::Oom(id).into(), flags);
         }
         if let Some(site) = self.sites.get_mut(container) {
             site.place = Some(place);

@@ -89,6 +89,8 @@ pub struct Watch<'a> {
     /// No client could be taken; whoever waits would wake us again at once.
     deaf_until: Option<Instant>,
     oom: Option<OomWatch>,
+    /// When to look again for a kill for lack of memory.
+    oom_look: Option<Instant>,
     runtime: Option<i32>,
     runtime_ended: Option<i32>,
     /// What came on standard error while the runtime ran: its words, if it fails.
@@ -136,6 +138,7 @@ impl<'a> Watch<'a> {
             hung_up: None,
             deaf_until: None,
             oom: None,
+            oom_look: None,
             runtime: None,
             runtime_ended: None,
             words: Vec::new(),
@@ -209,9 +212,9 @@ impl<'a> Watch<'a> {
 
     fn watch_memory(&mut self, pid: u32) {
         self.oom = Place::of(pid).ok().and_then(|place| OomWatch::new(&place).ok());
-        if let Some(signal) = self.oom.as_ref().and_then(OomWatch::signal) {
+        if let Some((signal, flags)) = self.oom.as_ref().and_then(OomWatch::signal) {
             // Without it the look at the end is the only one.
-            let _ = self.poll.add(signal.as_fd(), OOM, EventFlags::IN);
+            let _ = self.poll.add(signal, OOM, flags);
         }
     }
 
@@ -281,13 +284,16 @@ impl<'a> Watch<'a> {
         let waits_for_client = self.clients.values().any(Client::has_unsent);
         let look = waits_for_client.then(|| Instant::now() + Duration::from_secs(1));
         let terminal = self.hung_up.filter(|_| self.reading).map(|(at, _)| at);
-        let deadline = [deadline, look, terminal, self.deaf_until].into_iter().flatten().min();
+        let deadline = [deadline, look, terminal, self.oom_look, self.deaf_until].into_iter().flatten().min();
         for ready in self.poll.wait(deadline).map_err(|error| error.to_string())? {
             self.handle(ready);
         }
         self.clients.retain(|_, client| !client.is_stuck());
         if terminal.is_some_and(|at| Instant::now() >= at) {
             self.look_at_terminal();
+        }
+        if self.oom_look.is_some_and(|at| Instant::now() >= at) {
+            self.look_for_oom();
         }
         Ok(())
     }
@@ -346,9 +352,11 @@ impl<'a> Watch<'a> {
     }
 
     fn look_for_oom(&mut self) {
-        if self.oom.as_mut().is_some_and(OomWatch::look) {
+        let Some(oom) = &mut self.oom else { return };
+        if oom.look() {
             ending::write_oom_files(self.args);
         }
+        self.oom_look = oom.look_again().map(|span| Instant::now() + span);
     }
 
     /// Reads once from an output; false when nothing (more) is there.
