@@ -13,7 +13,7 @@ use std::time::Duration;
 use held_container::{Held, without_times};
 use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
-use hull_testkit::gate::{cgroup_v1, program, root};
+use hull_testkit::gate::{program, root};
 use hull_testkit::{Bundle, Outcome, Scratch, call, needs, place, runtime};
 use task_client::{Disk, LIMIT};
 
@@ -122,7 +122,7 @@ fn log_that_was_moved_away_is_reopened_when_asked() {
 
 #[test]
 fn kill_for_lack_of_memory_is_marked_before_the_exit() {
-    needs!(root(), cgroup_v1());
+    needs!(root());
     let bundle = Bundle::new(&["tail", "/dev/zero"])
         .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 8 << 20 }));
     let held = Held::create(bundle, &[]);
