@@ -38,7 +38,12 @@ pub fn start_and_listen(args: Args) -> Result<i64, String> {
     std::io::BufRead::read_line(&mut reader, &mut line).map_err(|error| error.to_string())?;
     let report: Report =
         serde_json::from_str(&line).map_err(|_| "the monitor ended without a word".to_owned())?;
-    if report.data < 0 { Err(report.message) } else { Ok(report.data) }
+    if report.data < 0 {
+        // Until the monitor has gone its container is taken for one that is still there; what it says no more is of no use.
+        let _ = std::io::copy(&mut reader, &mut std::io::sink());
+        return Err(report.message);
+    }
+    Ok(report.data)
 }
 
 fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
