@@ -57,12 +57,22 @@ pub fn attach(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining) -> Result<()>
 
 /// As [`attach`], for a further process: a version 2 group that hands controllers on holds none itself, so the process
 /// goes where the container's first one, `init`, went; and so it does where the container's group is gone.
-pub fn attach_beside(cgroup: &mut Cgroup, pid: Pid, remaining: Remaining, init: i32) -> Result<()> {
+pub fn attach_beside(
+    cgroup: &mut Cgroup,
+    pid: Pid,
+    remaining: Remaining,
+    init: i32,
+    rootless: bool,
+) -> Result<()> {
     match remaining {
-        Remaining::All | Remaining::Version2 => cgroup.attach_beside(pid.as_raw(), init),
-        Remaining::Nothing => cgroup.follow(pid.as_raw(), init),
+        Remaining::All | Remaining::Version2 => cgroup.attach_beside(pid.as_raw(), init)?,
+        Remaining::Nothing => {}
     }
-    .map_err(Error::from)
+    match cgroup.follow(pid.as_raw(), init) {
+        // An ordinary user's container may never have had a group, and its first process be where they may not write.
+        Err(_) if rootless => Ok(()),
+        followed => followed.map_err(Error::from),
+    }
 }
 
 /// Parent: gives the version 2 group to the container's user, where the configuration has it so.

@@ -302,7 +302,7 @@ fn place(
     set_cpus(&process.cpu_affinity_initial, child.pid, "/process/execCPUAffinity/initial")?;
     if sub_cgroups.is_empty() {
         let init = target.record.init.as_ref().map_or(0, |init| init.pid);
-        groups::attach_beside(cgroup, child.pid, remaining, init)?;
+        groups::attach_beside(cgroup, child.pid, remaining, init, target.facts.rootless)?;
     } else {
         let paths = SubPaths::parse(sub_cgroups)?;
         cgroup.join_sub(child.pid.as_raw(), &paths)?;

@@ -79,14 +79,14 @@ impl Cgroup {
 
     /// Puts a process where the container's first process `init` is: as [`Cgroup::attach`], but when a version 2
     /// directory takes no processes because the container hands out controllers below it (as systemd does), the
-    /// process goes into the group that `init` is in, as it does where a directory is gone.
+    /// process goes into the group that `init` is in.
     ///
     /// # Errors
-    /// As [`Cgroup::attach`] and [`Cgroup::follow`].
+    /// As [`Cgroup::attach`].
     pub fn attach_beside(&mut self, pid: i32, init: i32) -> Result<()> {
         match self.attach(pid) {
             Err(CgroupError::Attach { source, .. }) if source.is(libc::EBUSY) => {}
-            other => return other.and_then(|()| self.follow(pid, init)),
+            other => return other,
         }
         let Some(node) = self.v2() else { return Ok(()) };
         let own = group_of(init, node);
