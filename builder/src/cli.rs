@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hull_sys::signal::signal_name;
 
+use crate::error::chain;
+use crate::host;
 use crate::{commands, interrupt, rootless};
 
 /// Builds OCI images from Dockerfiles and keeps them, without a daemon.
@@ -46,8 +48,8 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
     };
-    commands::host::set_store_dir(cli.root);
-    let limit = commands::host::set_layer_limit(cli.layer_limit.as_deref());
+    host::set_store_dir(cli.root);
+    let limit = host::set_layer_limit(cli.layer_limit.as_deref());
     let carry_out = || match &cli.command {
         Command::Build(arguments) => commands::build::run(arguments),
         Command::Image(command) => commands::run(command),
@@ -73,12 +75,4 @@ pub(crate) fn run() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "hull-build: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

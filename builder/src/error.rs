@@ -83,3 +83,11 @@ impl From<Diagnostic> for Error {
         Self::Dockerfile(Box::new(diagnostic))
     }
 }
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use crate::build::source::Unpacked;
 use crate::context::file_cache::FileCache;
 use crate::context::tree::Tree;
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
 use crate::pattern::ignore::Ignore;
-use crate::snapshot::{Layers, Snapshot, open_directory};
+use crate::snapshot::{Layers, Snapshot};
 use crate::steps::place::open_in_root;
 
 /// Largest ignore file read, in bytes.

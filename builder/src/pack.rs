@@ -7,8 +7,9 @@ use hull_layer::{Change, Effect, Encoding, TimeRule, Written};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 use crate::cache::Record;
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
-use crate::snapshot::{Layers, Snapshot, open_directory};
+use crate::snapshot::{Layers, Snapshot};
 
 /// How layers are written.
 #[derive(Debug, Clone, Copy)]

@@ -12,8 +12,8 @@ use hull_image::Store;
 use hull_sys::namespace::unshare;
 use hull_sys::{CloneFlags, mount};
 
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
-use crate::snapshot::open_directory;
 
 /// The private place.
 pub(crate) struct Workspace {

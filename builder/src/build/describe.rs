@@ -6,9 +6,9 @@ use hull_image::{Descriptor, History, Manifest, Platform, Reference, Store, anno
 
 use super::{bases, options};
 use crate::commands::build::Arguments;
-use crate::commands::host;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
+use crate::host;
 use crate::inputs::Inputs;
 use crate::snapshot::Layers;
 

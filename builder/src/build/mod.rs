@@ -15,7 +15,6 @@ use hull_image::Store;
 
 use crate::cache::Cache;
 use crate::commands::build::Arguments;
-use crate::commands::host;
 use crate::dockerfile;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::diagnostic::Diagnostic;
@@ -23,6 +22,7 @@ use crate::dockerfile::lint;
 use crate::error::{Error, Result};
 use crate::execute::{Execution, Settings};
 use crate::graph::{self, Plan, Resolved};
+use crate::host;
 use crate::inputs::Inputs;
 use crate::interrupt;
 use crate::progress::{Event, Progress, Style};

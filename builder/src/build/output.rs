@@ -13,10 +13,12 @@ use super::describe::Built;
 use super::options;
 use crate::commands::build::Arguments;
 use crate::commands::whole_file::write_whole;
-use crate::commands::{host, pull, save};
+use crate::commands::{pull, save};
+use crate::directory::open_directory;
+use crate::error::chain;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::registry;
-use crate::snapshot::open_directory;
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,8 +154,9 @@ impl Output {
         let times = TimeRule::Clamp(epoch.try_into().unwrap_or(i64::MAX));
         match self {
             Self::Store | Self::Push(_) => Ok(()),
-            Self::Archive(path) => save::archive(store, &tagged(built), path)
-                .map_err(|e| Error::fact(crate::cli::chain(e.as_ref()))),
+            Self::Archive(path) => {
+                save::archive(store, &tagged(built), path).map_err(|e| Error::fact(chain(e.as_ref())))
+            }
             Self::Layout(path) => layout(store, &image, built, path),
             Self::Local(path) => {
                 fs::create_dir_all(path).map_err(Error::io("make directory", path))?;

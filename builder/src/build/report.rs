@@ -10,10 +10,11 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::context::tree::Tree;
+use crate::directory::open_directory;
 use crate::error::Result;
 use crate::graph::Plan;
 use crate::pattern::ignore::Inherited;
-use crate::snapshot::{Layers, open_directory};
+use crate::snapshot::Layers;
 
 /// Dropped paths that are told one by one.
 const MOST: usize = 20;

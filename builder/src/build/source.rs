@@ -12,12 +12,13 @@ use rustix::io::Errno;
 use super::options::ContextKind;
 use crate::cache::Cache;
 use crate::commands::build::Arguments;
-use crate::commands::host;
 use crate::context::file_cache::FileCache;
+use crate::directory::open_directory;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::lines::MAX_BYTES;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::host;
 use crate::inputs::{Directory, Inputs, ignore_rules};
 use crate::pattern::ignore::Ignore;
 use crate::steps::place::open_in_root;
@@ -108,7 +109,7 @@ fn no_dockerfile(context: &Path) -> Error {
 /// The Dockerfile of a context that came from elsewhere: named from its root, and never a file of the host, wherever
 /// links of the context lead (CVE-2020-10696).
 fn in_fetched(arguments: &Arguments, context: &Path) -> Result<(fs::File, PathBuf)> {
-    let root = crate::snapshot::open_directory(context)?;
+    let root = open_directory(context)?;
     let given = arguments.file.as_deref();
     let names = given.map_or_else(|| NAMES.map(Path::new).to_vec(), |file| vec![file]);
     for name in names {
@@ -192,7 +193,7 @@ impl Unpacked {
         let unpacked = Self::make(origin)?;
         // Owners of a context don't count, so nothing is told of those that are not to be had.
         let options = hull_layer::Extractor::archive();
-        let root = crate::snapshot::open_directory(&unpacked.directory)?;
+        let root = open_directory(&unpacked.directory)?;
         hull_layer::extract(hull_layer::Decompressor::archive(archive, 200)?, root.as_fd(), &options)?;
         Ok(unpacked)
     }

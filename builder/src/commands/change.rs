@@ -3,7 +3,7 @@
 use hull_image::RunConfig;
 use serde_json::json;
 
-use super::host;
+use crate::host;
 
 /// The time that images get: `SOURCE_DATE_EPOCH`, else now.
 pub(crate) fn epoch() -> i64 {

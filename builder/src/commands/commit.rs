@@ -7,7 +7,9 @@ use clap::Args;
 use hull_image::{Descriptor, History, Manifest, Reference};
 use hull_layer::{Encoding, TimeRule, pack_layer};
 
-use super::{Outcome, change, containers, diff, host};
+use super::{Outcome, change, containers, diff};
+use crate::directory::open_directory;
+use crate::host;
 
 /// Arguments of `commit`.
 #[derive(Args)]
@@ -82,7 +84,7 @@ fn pack(
     place: &containers::Place,
 ) -> Result<(hull_image::Digest, Descriptor), Box<dyn std::error::Error>> {
     let (changes, _) = diff::changes(store, place)?;
-    let upper = containers::open_directory(&place.dir.join("upper"))?;
+    let upper = open_directory(&place.dir.join("upper"))?;
     let blob = store.blob_writer()?;
     let written = pack_layer(blob, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
     let layer = written.blob.descriptor().clone();

@@ -13,10 +13,11 @@ use std::process::{Command, Output, Stdio};
 
 use hull_image::{Digest, Lock, Store};
 use hull_sys::mount;
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::directory::open_directory;
+use crate::host;
 use crate::snapshot::overlay;
 
 type Failure = Box<dyn std::error::Error>;
@@ -256,15 +257,9 @@ pub(crate) fn unmount(path: &Path) {
     let _ = mount::unmount_detach(path);
 }
 
-/// Opens a directory of the store.
-pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| format!("open {}: {e}", path.display()))?)
-}
-
 /// 64 random hexadecimal digits.
 pub(crate) fn new_id() -> Result<String, Failure> {
-    Ok(super::host::random_name()?)
+    Ok(host::random_name()?)
 }
 
 /// The path of a program: as given, beside this one, or in `PATH`.

@@ -17,8 +17,9 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_layer::{Decompressor, Devices, Extractor, Owners, Whiteouts, extract};
 
-use super::containers::open_directory;
-use super::{Outcome, host};
+use super::Outcome;
+use crate::directory::open_directory;
+use crate::host;
 use crate::pattern::path::relative;
 use crate::steps::copy::split;
 use inside::Inside;

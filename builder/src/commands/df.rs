@@ -10,7 +10,8 @@ use clap::Args;
 use hull_image::Store;
 use serde_json::{Value, json};
 
-use super::{Outcome, host, table};
+use super::{Outcome, table};
+use crate::host;
 
 /// Arguments of `df`.
 #[derive(Args)]

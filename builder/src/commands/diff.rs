@@ -8,8 +8,10 @@ use clap::Args;
 use hull_image::Store;
 use hull_layer::{Change, Effect, Entry, Kind, diff_upper, read_entry};
 
+use super::Outcome;
 use super::containers::{self, Place};
-use super::{Outcome, host};
+use crate::directory::open_directory;
+use crate::host;
 
 /// What every container has something mounted on.
 const FILES: [&str; 3] = ["etc/hosts", "etc/resolv.conf", "etc/hostname"];
@@ -48,9 +50,8 @@ pub(crate) fn changes(
     place: &Place,
 ) -> Result<(Vec<Change>, Vec<OwnedFd>), Box<dyn std::error::Error>> {
     let lowers = place.lowers(store)?;
-    let lowers =
-        lowers.iter().rev().map(|path| containers::open_directory(path)).collect::<Result<Vec<_>, _>>()?;
-    let upper = containers::open_directory(&place.dir.join("upper"))?;
+    let lowers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
+    let upper = open_directory(&place.dir.join("upper"))?;
     let mut changes = diff_upper(upper.as_fd(), &lowers)?;
     forget_mount_points(&mut changes, &lowers);
     Ok((changes, lowers))

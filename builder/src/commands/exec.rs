@@ -5,7 +5,8 @@ use std::process::{ExitCode, Stdio};
 
 use clap::Args;
 
-use super::{Outcome, containers, host};
+use super::{Outcome, containers};
+use crate::host;
 use crate::steps::accounts::Accounts;
 
 /// Arguments of `exec`.

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_layer::{Change, TarWriter, TimeRule, list, order, pack};
 
-use super::{Outcome, containers, host};
+use super::{Outcome, containers};
+use crate::host;
 
 /// Arguments of `export`.
 #[derive(Args)]

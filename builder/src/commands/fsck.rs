@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Outcome, host};
+use super::Outcome;
+use crate::host;
 
 /// Arguments of `fsck`.
 #[derive(Args)]

@@ -6,7 +6,8 @@ use clap::Args;
 use hull_image::{Image, Platform, Store};
 use serde_json::{Value, json};
 
-use super::{Outcome, host, images, table};
+use super::{Outcome, images, table};
+use crate::host;
 
 /// Arguments of `history`.
 #[derive(Args)]

@@ -7,7 +7,8 @@ use clap::Args;
 use hull_image::{Digest, Image, Platform, Store, Tagged};
 use serde_json::{Value, json};
 
-use super::{Outcome, host, table};
+use super::{Outcome, table};
+use crate::host;
 
 /// Arguments of `images`.
 #[derive(Args)]

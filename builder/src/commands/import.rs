@@ -8,7 +8,8 @@ use clap::Args;
 use hull_image::{Hasher, History, ImageConfig, Manifest, Platform, Reference, Store};
 use hull_layer::{Compressor, Decompressor, Encoding};
 
-use super::{Outcome, change, host};
+use super::{Outcome, change};
+use crate::host;
 
 /// Arguments of `import`.
 #[derive(Args)]

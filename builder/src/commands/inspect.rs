@@ -7,7 +7,8 @@ use hull_image::{Image, Platform, Store, Tagged, canonical};
 use serde_json::{Map, Value, json};
 
 use super::template::Template;
-use super::{Outcome, host, images};
+use super::{Outcome, images};
+use crate::host;
 
 /// Arguments of `inspect`.
 #[derive(Args)]

@@ -13,7 +13,8 @@ use hull_image::{
 use hull_layer::{Decompressor, Kind, TarReader};
 use serde::Deserialize;
 
-use super::{Outcome, host};
+use super::Outcome;
+use crate::host;
 
 /// How many bytes of an archive are kept in memory: documents outside `blobs`.
 const MEMORY: u64 = 16 << 20;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Outcome, containers, host};
+use super::{Outcome, containers};
+use crate::host;
 
 /// Arguments of `logs`.
 #[derive(Args)]

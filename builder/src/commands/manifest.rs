@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use hull_image::{Descriptor, Digest, Document, Index, Platform, Reference, Store, annotation, canonical};
 
+use super::Outcome;
 use super::registry_options::RegistryArguments;
-use super::{Outcome, host};
+use crate::host;
 use crate::registry;
 
 type Failure = Box<dyn std::error::Error>;

@@ -11,7 +11,6 @@ mod exec;
 mod export;
 mod fsck;
 mod history;
-pub(crate) mod host;
 mod images;
 mod import;
 mod inspect;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::containers::{Container, unmount};
 use crate::bundle::Bind;
+use crate::host;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -52,7 +53,7 @@ pub(crate) fn hooks(network: &str, ports: &[String], dir: &Path) -> Result<Optio
     configuration(network, ports)?;
     let own = std::env::current_exe()?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    let root = super::host::store_dir();
+    let root = host::store_dir();
     let hook = |verb: &str| {
         json!([{
             "path": own,

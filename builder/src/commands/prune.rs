@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use clap::Args;
 use hull_image::{Digest, Store, Tagged};
 
-use super::{Outcome, containers, df, host, images};
+use super::{Outcome, containers, df, images};
 use crate::cache::Cache;
 use crate::dockerfile::mount::size;
+use crate::host;
 
 /// Arguments of `prune`.
 #[derive(Args)]

@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::containers::{self, Place, Status};
-use super::{Outcome, host, network, table};
+use super::{Outcome, network, table};
+use crate::host;
 
 /// Arguments of `ps`.
 #[derive(Args)]

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_image::{Platform, Reference, Store};
 
+use super::Outcome;
 use super::registry_options::RegistryArguments;
-use super::{Outcome, host};
+use crate::host;
 use crate::registry::{self, Pulled};
 use crate::snapshot;
 

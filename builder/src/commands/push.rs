@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_image::{Platform, Reference, Store};
 
+use super::Outcome;
 use super::pull::{remember, sources};
 use super::registry_options::RegistryArguments;
-use super::{Outcome, host};
+use crate::host;
 use crate::registry;
 
 /// Arguments of `push`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Outcome, containers, host, stop};
+use super::{Outcome, containers, stop};
+use crate::host;
 
 /// Arguments of `rm`.
 #[derive(Args)]

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_image::{Digest, Reference, Store, Tagged};
 
-use super::{Outcome, containers, host};
+use super::{Outcome, containers};
+use crate::host;
 
 /// Arguments of `rmi`.
 #[derive(Args)]

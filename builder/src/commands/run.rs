@@ -14,8 +14,11 @@ use hull_image::{Image, Lock, Reference, Store, Tagged};
 
 use super::containers::{self, Container, Place};
 use super::registry_options::RegistryArguments;
-use super::{Outcome, host, network, pull};
+use super::{Outcome, network, pull};
 use crate::bundle;
+use crate::directory::open_directory;
+use crate::error::chain;
+use crate::host;
 use crate::registry;
 use crate::steps::accounts::Accounts;
 pub(crate) use launch::hold;
@@ -105,7 +108,7 @@ pub(crate) struct Arguments {
 /// Runs the container and ends with its code; what goes wrong before it runs has Docker's code 125.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     start(arguments).or_else(|error| {
-        eprintln!("hull-build: {}", crate::cli::chain(error.as_ref()));
+        eprintln!("hull-build: {}", chain(error.as_ref()));
         Ok(ExitCode::from(125))
     })
 }
@@ -227,7 +230,7 @@ fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
 fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -> Result<(), Failure> {
     let lowers = host::unpacker(store).unpack(image)?.layers;
     place.mount(&lowers)?;
-    let rootfs = containers::open_directory(&place.rootfs())?;
+    let rootfs = open_directory(&place.rootfs())?;
     let accounts = Accounts::read(rootfs.as_fd())?;
     let asked = arguments.user.as_deref().unwrap_or(&image.config.config.user);
     let user = accounts.process_user(asked)?;

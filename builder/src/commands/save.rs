@@ -12,8 +12,9 @@ use hull_image::{
 use hull_layer::{Entry, TarWriter, TimeRule};
 use serde_json::{Value, json};
 
+use super::Outcome;
 use super::whole_file::write_whole;
-use super::{Outcome, host};
+use crate::host;
 
 /// Arguments of `save`.
 #[derive(Args)]

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::Outcome;
 use super::containers::{self, Place};
 use super::run::hold;
-use super::{Outcome, host};
+use crate::host;
 
 /// Arguments of `start`.
 #[derive(Args)]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::Outcome;
 use super::containers::{self, Place};
-use super::{Outcome, host};
+use crate::host;
 
 /// Arguments of `stop`.
 #[derive(Args)]

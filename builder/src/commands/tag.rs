@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_image::Reference;
 
-use super::{Outcome, host};
+use super::Outcome;
+use crate::host;
 
 /// Arguments of `tag`.
 #[derive(Args)]

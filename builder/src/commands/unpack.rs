@@ -9,8 +9,10 @@ use clap::{Args, ValueEnum};
 use hull_image::Platform;
 use hull_sys::mount;
 
-use super::{Outcome, containers, host};
+use super::Outcome;
 use crate::bundle::{self, Wishes};
+use crate::directory::open_directory;
+use crate::host;
 use crate::snapshot::overlay;
 use crate::steps::accounts::Accounts;
 
@@ -54,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut skipped = 0;
     match arguments.rootfs {
         Rootfs::Copy => {
-            let done = host::unpacker(&store).apply(&image, containers::open_directory(&root)?.as_fd())?;
+            let done = host::unpacker(&store).apply(&image, open_directory(&root)?.as_fd())?;
             skipped = done.iter().map(|layer| layer.skipped.len()).sum();
         }
         Rootfs::Overlay => {
@@ -64,10 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             fs::create_dir(&work)?;
             let tree =
                 overlay::mount(&lowers, Some((&fs::canonicalize(&upper)?, &fs::canonicalize(&work)?)))?;
-            mount::move_mount(tree.as_fd(), containers::open_directory(&root)?.as_fd())?;
+            mount::move_mount(tree.as_fd(), open_directory(&root)?.as_fd())?;
         }
     }
-    let accounts = Accounts::read(containers::open_directory(&root)?.as_fd())?;
+    let accounts = Accounts::read(open_directory(&root)?.as_fd())?;
     let user = accounts.process_user(&image.config.config.user)?;
     let name =
         arguments.bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
-use crate::snapshot::open_directory;
 
 /// A listening socket, and the thread that serves it until this is dropped.
 pub(super) struct Relay {

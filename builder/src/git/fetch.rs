@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{Repository, is_commit};
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
 
 /// Longest that one call may take.
@@ -105,7 +106,7 @@ impl Repository {
     /// The directory that is meant: below the checkout, with no link on the way.
     fn inside(&self, checkout: &Path) -> Result<PathBuf> {
         let Some(directory) = &self.directory else { return Ok(checkout.to_owned()) };
-        let root = crate::snapshot::open_directory(checkout)?;
+        let root = open_directory(checkout)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         rustix::fs::openat2(&root, directory, flags, Mode::empty(), resolve)

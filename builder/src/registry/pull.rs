@@ -9,7 +9,7 @@ use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Refe
 use super::endpoint::{self, redacted};
 use super::transport::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
-use crate::commands::host;
+use crate::host;
 use crate::snapshot;
 
 const MAX_MANIFEST: u64 = 4 << 20;

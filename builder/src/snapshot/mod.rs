@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_image::{Descriptor, Digest, Image, ImageConfig, LayerRecord, Manifest, Store, chain_id};
 use hull_layer::{Below, LeftOut, View};
-use rustix::fs::{Mode, OFlags};
 
 use crate::cache::Cache;
-use crate::commands::host;
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
+use crate::host;
 
 /// A stack of layers, base first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -230,9 +230,4 @@ pub(crate) fn tell(left_out: LeftOut) {
     if left_out != LeftOut::default() && !TOLD.swap(true, Ordering::Relaxed) {
         eprintln!("hull-build: notice: {left_out}");
     }
-}
-
-pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open directory", path)(e.into()))
 }

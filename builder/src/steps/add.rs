@@ -11,6 +11,7 @@ use super::copy::Destination;
 use crate::context::content::{self, Contents};
 use crate::context::select::{self, Source, Wanted};
 use crate::context::tree::{Node, Tree};
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
 use crate::pattern::ignore::Ignore;
@@ -189,7 +190,7 @@ pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &F
 
 /// Puts what is in a directory of the host, which nobody else writes to, in its place.
 pub(crate) fn place_directory(to: &Destination<'_>, copy: &CopyAction, directory: &Path) -> Result<()> {
-    let tree = Tree::new(crate::snapshot::open_directory(directory)?, Ignore::default(), false);
+    let tree = Tree::new(open_directory(directory)?, Ignore::default(), false);
     let everything = [".".to_owned()];
     let wanted = Wanted { sources: &everything, exclude: &copy.exclude, parents: false };
     let sources = select::select(&tree, &wanted)?;

@@ -9,8 +9,9 @@ use hull_image::{Lock, Store};
 use serde_json::Value;
 
 use super::Failure;
-use crate::commands::containers::{self, Place, open_directory};
+use crate::commands::containers::{self, Place};
 use crate::context::tree::Tree;
+use crate::directory::open_directory;
 use crate::pattern::ignore::Ignore;
 use crate::pattern::path::relative;
 use crate::snapshot::overlay;

@@ -7,8 +7,8 @@ use std::path::Path;
 use hull_layer::{Entry, Kind, TarWriter, TimeRule};
 
 use super::landing::What;
-use crate::commands::containers::open_directory;
 use crate::context::tree::{Tree, join};
+use crate::directory::open_directory;
 use crate::error::{Error, Result};
 use crate::pattern::ignore::Ignore;
 

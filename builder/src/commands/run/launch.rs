@@ -10,9 +10,10 @@ use std::process::{Command, ExitCode, Stdio};
 use hull_image::Lock;
 use serde_json::{Value, json};
 
+use super::super::Outcome;
 use super::super::containers::{self, Place};
-use super::super::{Outcome, host};
 use super::Arguments;
+use crate::host;
 
 type Failure = Box<dyn std::error::Error>;
 

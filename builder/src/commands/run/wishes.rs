@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use hull_image::{Image, Store};
 use hull_layer::{Change, Extractor, TarWriter, TimeRule, extract, list, pack, read_entry};
 
-use super::super::containers::{self, Place};
+use super::super::containers::Place;
 use super::super::network;
 use super::Arguments;
 use crate::bundle::{Bind, Wishes};
+use crate::directory::open_directory;
 use crate::steps::place::open_in_root;
 
 type Failure = Box<dyn std::error::Error>;
@@ -116,7 +117,7 @@ fn fill(rootfs: BorrowedFd<'_>, destination: &str, dir: &Path) -> Result<(), Fai
     let mut changes = vec![Change::put(read_entry(source.as_fd(), b"")?)];
     changes.extend(list(source.as_fd())?.into_iter().map(Change::put));
     changes.sort_by(hull_layer::order);
-    let target = containers::open_directory(dir)?;
+    let target = open_directory(dir)?;
     let (reader, writer) = std::io::pipe()?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(|| {
