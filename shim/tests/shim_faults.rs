@@ -277,7 +277,7 @@ fn reader_that_stops_holds_up_its_container_and_nobody_else() {
 }
 
 #[test]
-fn delete_with_nobody_reading_takes_less_than_the_go_shims_two_seconds() {
+fn delete_comes_to_its_end_though_a_reader_takes_nothing() {
     needs!(root());
     let mut shim = Shim::start(Bundle::shell("head -c 3000000 /dev/zero; sleep 1000"));
     let stdout = fifo(&shim.place.join("out"));
