@@ -38,6 +38,29 @@ fn output_of_a_reader_that_is_away_is_kept_in_order() {
 }
 
 #[test]
+fn output_of_a_terminal_is_kept_while_its_reader_is_away() {
+    needs!(root());
+    let script = "head -c 10 /dev/zero | tr '\\0' x; echo; while [ ! -e /go ]; do sleep 0.05; done; seq 1 60000; exit 4";
+    let bundle = Bundle::shell(script).with(|config| config["process"]["terminal"] = true.into());
+    let mut shim = Shim::start(bundle);
+    let stdout = fifo(&shim.place.join("out"));
+    let request = CreateTaskRequest { terminal: true, stdout: stdout.clone(), ..shim.create_request() };
+    shim.run_as(&request);
+    let mut first = [0; 12];
+    // It moves something while there is a reader, then there is none.
+    fs::File::open(&stdout).unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"xxxxxxxxxx\r\n");
+    fs::write(shim.bundle.root().join("go"), "").unwrap();
+    assert_eq!(shim.wait(""), 4);
+    let mut text = String::new();
+    fs::File::open(&stdout).unwrap().read_to_string(&mut text).unwrap();
+    let wanted: String = (1..=60_000).map(|number| format!("{number}\r\n")).collect();
+    assert!(text == wanted, "{} bytes", text.len());
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
 fn reader_that_comes_and_goes_loses_nothing() {
     needs!(root());
     let mut shim =

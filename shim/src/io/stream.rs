@@ -380,7 +380,11 @@ impl Stream {
             return Ok(0);
         }
         if !self.by_copy {
-            return spool.absorb(self.input.as_fd());
+            match spool.absorb(self.input.as_fd()) {
+                // From a terminal bytes can be spliced into a fifo, not into a file.
+                Err(error) if error.is(EINVAL) => self.by_copy = true,
+                moved => return moved,
+            }
         }
         match self.fill_pending() {
             Err(error) if error.is(EIO) && self.process_ended => Ok(0),
