@@ -169,20 +169,23 @@ fn a_signal_ends_the_steps_with_the_build() {
         format!("{}{}FROM base\nCOPY --from=a /bin /a\nCOPY --from=b /bin /b\n", step("a"), step("b"));
     let context = context_of_stages(&scratch, &stages);
     let volume = format!("{}:/w:rw", began.display());
-    let mut command = builder(&scratch.join("s"), &context, &["-v", &volume]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    assert!(eventually(LIMIT, || ["a", "b"].iter().all(|step| began.join(step).exists())));
-    let pid = child.id().cast_signed();
-    hull_sys::process::kill(hull_sys::process::Pid::from_raw(pid), 15).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + 15));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.ends_with("hull-build: ended by SIGTERM\n"), "{said}");
-    assert!(!said.contains("Dockerfile:"), "no step is to blame: {said}");
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let lines =
-        processes.map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default());
-    assert_eq!(lines.filter(|line| line.contains(&span)).collect::<Vec<_>>(), [""; 0], "steps go on");
+    for (signal, name) in [(15, "SIGTERM"), (3, "SIGQUIT")] {
+        let mut command = builder(&scratch.join("s"), &context, &["-v", &volume]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        assert!(eventually(LIMIT, || ["a", "b"].iter().all(|step| began.join(step).exists())));
+        let pid = child.id().cast_signed();
+        hull_sys::process::kill(hull_sys::process::Pid::from_raw(pid), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(128 + signal));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.ends_with(&format!("hull-build: ended by {name}\n")), "{said}");
+        assert!(!said.contains("Dockerfile:"), "no step is to blame: {said}");
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines =
+            processes.map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default());
+        assert_eq!(lines.filter(|line| line.contains(&span)).collect::<Vec<_>>(), [""; 0], "steps go on");
+        ["a", "b"].iter().for_each(|step| fs::remove_file(began.join(step)).unwrap());
+    }
 }
 
 #[test]

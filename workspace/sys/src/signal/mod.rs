@@ -168,7 +168,7 @@ pub fn end_on_termination_signals() {
     }
 }
 
-/// Has SIGHUP, SIGINT and SIGTERM written into the pipe `to`, a byte with the number each, in place of what they do; those
+/// Has SIGHUP, SIGINT, SIGQUIT and SIGTERM written into the pipe `to`, a byte with the number each, in place of what they do; those
 /// that are ignored stay so. Children get back what there was by their exec.
 pub fn tell_termination_signals(to: OwnedFd) {
     static TO: AtomicI32 = AtomicI32::new(-1);
@@ -183,7 +183,7 @@ pub fn tell_termination_signals(to: OwnedFd) {
         unsafe { *place = errno };
     }
     TO.store(to.into_raw_fd(), Ordering::Relaxed);
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
         // SAFETY: the handler is a function of the kind that signal(2) takes; it touches one atomic number.
         let old = unsafe { libc::signal(signal, tell as extern "C" fn(libc::c_int) as libc::sighandler_t) };
         if old == libc::SIG_IGN {
