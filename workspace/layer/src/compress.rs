@@ -53,6 +53,13 @@ impl<W: Write> Compressor<W> {
         Self::with_threads(sink, encoding, threads)
     }
 
+    /// Lets whoever reads what comes out have the processor first; before the first byte.
+    pub fn step_back(&mut self) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.step_back();
+        }
+    }
+
     /// Takes the members of blocks that an earlier archive has too from there.
     pub fn reuse(&mut self, known: Known) {
         if let Inner::Gzip(gzip) = &mut self.0 {
@@ -160,6 +167,19 @@ mod tests {
             crate::Decompressor::new(&one[..], 0).unwrap().read_to_end(&mut back).unwrap();
             assert!(back == bytes, "{encoding:?}");
         }
+    }
+
+    #[test]
+    fn stepping_back_changes_no_byte_and_not_the_threads_of_others() {
+        let bytes = &sample()[..2 * BLOCK];
+        let wanted = compressed(bytes, Encoding::Gzip(4), 2);
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let before = own();
+        let mut compressor = Compressor::with_threads(Vec::new(), Encoding::Gzip(4), 2).unwrap();
+        compressor.step_back();
+        compressor.write_all(bytes).unwrap();
+        assert!(compressor.finish().unwrap() == wanted);
+        assert_eq!(own(), before);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) const BLOCK: usize = 1 << 20;
 /// Shortest block that ends where one may, in bytes.
 const SHORTEST: usize = 128 << 10;
 const SAMPLE: usize = 4 << 10;
+/// How far threads step back for who reads what they write (nice(2)).
+const STEP: i32 = 5;
 /// Highest level at which parts that are written in a hurry get level 1.
 const QUICKENED: i32 = 4;
 
@@ -29,6 +31,8 @@ pub(crate) struct Gzip<W> {
     /// Whether what is written now shall be compressed for speed.
     quick: bool,
     any: bool,
+    /// Whether threads step back.
+    back: bool,
     pool: Option<Pool>,
     waiting: VecDeque<Receiver<Done>>,
     known: Option<Arc<Known>>,
@@ -46,12 +50,19 @@ impl<W: Write> Gzip<W> {
             block: Vec::new(),
             quick: false,
             any: false,
+            back: false,
             pool: None,
             waiting: VecDeque::new(),
             known: None,
             recorded: Vec::new(),
             spare: Vec::new(),
         }
+    }
+
+    /// A registry that gets a layer while it is compressed is the slower end: on a machine that does both it must not
+    /// get its share last.
+    pub(crate) fn step_back(&mut self) {
+        self.back = true;
     }
 
     pub(crate) fn reuse(&mut self, known: Known) {
@@ -82,7 +93,7 @@ impl<W: Write> Gzip<W> {
         self.any = true;
         let (empty, room) = self.spare.pop().unwrap_or_default();
         let block = std::mem::replace(&mut self.block, empty);
-        let start = || Pool::start(self.level, self.threads.clamp(1, 16), self.known.as_ref());
+        let start = || Pool::start(self.level, self.threads.clamp(1, 16), self.known.as_ref(), self.back);
         let pool = self.pool.get_or_insert_with(start);
         let (give, take) = sync_channel(1);
         pool.give(Job { block, quick: self.quick, room, answer: give })?;
@@ -144,13 +155,19 @@ struct Pool {
 }
 
 impl Pool {
-    fn start(level: i32, count: usize, known: Option<&Arc<Known>>) -> Self {
+    fn start(level: i32, count: usize, known: Option<&Arc<Known>>, back: bool) -> Self {
         let (jobs, queue) = sync_channel::<Job>(count);
         let queue = Arc::new(Mutex::new(queue));
         let threads = (0..count)
             .map(|_| {
                 let (queue, known) = (Arc::clone(&queue), known.cloned());
-                std::thread::spawn(move || work(&queue, level, known.as_deref()))
+                std::thread::spawn(move || {
+                    if back {
+                        // Of this thread alone (setpriority(2)). Where it is not allowed, all are equal.
+                        let _ = rustix::process::nice(STEP);
+                    }
+                    work(&queue, level, known.as_deref());
+                })
             })
             .collect();
         Self { jobs: Some(jobs), threads }

@@ -125,7 +125,11 @@ pub struct Written<'a> {
 impl<'a> LayerWriter<'a> {
     /// Begins a layer, whose archive is compressed into `blob`.
     pub fn new(blob: BlobWriter<'a>, times: TimeRule, encoding: Encoding) -> Result<Self> {
-        let sink = Compressor::new(blob, encoding)?;
+        let announced = blob.is_announced();
+        let mut sink = Compressor::new(blob, encoding)?;
+        if announced {
+            sink.step_back();
+        }
         let tar = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new() }, times);
         Ok(Self { tar, encoding, packed: Packed::default(), after_large: false })
     }

@@ -154,6 +154,11 @@ impl<'a> BlobWriter<'a> {
         self.followed = Followed::Later(to);
     }
 
+    /// Whether somebody is told of the blob while it is written.
+    pub fn is_announced(&self) -> bool {
+        !matches!(self.followed, Followed::No)
+    }
+
     /// How many bytes have been written.
     pub fn size(&self) -> u64 {
         self.size
