@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use hull_image::{ImageConfig, Store};
 use rustix::fs::{Mode, OFlags};
@@ -56,15 +56,34 @@ impl Directory {
     }
 }
 
+/// Where `path` is below `root`, whichever ways both are written; none if it is not.
+///
+/// Links on the way from the root on are left to who opens it.
+fn below(path: &Path, root: &Path) -> Option<PathBuf> {
+    let (whole, top) = (std::path::absolute(path).ok()?, std::path::absolute(root).ok()?);
+    let plain = whole.strip_prefix(&top).ok();
+    if let Some(below) = plain.filter(|below| below.components().all(|part| part != Component::ParentDir)) {
+        return Some(below.to_owned());
+    }
+    let directory = fs::canonicalize(whole.parent()?).ok()?;
+    let below = directory.strip_prefix(fs::canonicalize(top).ok()?).ok()?;
+    Some(below.join(whole.file_name()?))
+}
+
 /// Reads the ignore rules beside a Dockerfile, or else those of the context.
-/// Of a file below `within` all links lead inside, as a context could point one at a file of the host; one that leads
-/// nowhere there is refused, as what it should hide would be sent.
+///
+/// Where `within` names a context, it could point a link at a file of the host: of a file below it all links lead inside,
+/// and one that leads nowhere there is refused, as what it should hide would be sent; of a file beside it none is followed.
+/// What a person named (`within` is none) is opened as it is.
 pub(crate) fn ignore_rules(candidates: &[PathBuf], within: Option<&Path>) -> Result<Ignore> {
     for path in candidates {
         let refuse = |what: &str| Error::fact(format!("the ignore file {} {what}", path.display()));
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match within.and_then(|root| Some((root, path.strip_prefix(root).ok()?))) {
-            Some((root, below)) => open_in_root(open_directory(root)?, below.as_os_str().as_bytes(), flags),
+        let opened = match within.map(|root| (root, below(path, root))) {
+            Some((root, Some(below))) => {
+                open_in_root(open_directory(root)?, below.as_os_str().as_bytes(), flags)
+            }
+            Some((_, None)) => rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty()),
             None => rustix::fs::open(path, flags, Mode::empty()),
         };
         let file = match opened {

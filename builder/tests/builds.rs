@@ -7,7 +7,7 @@ mod making;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -154,6 +154,49 @@ fn a_failure_ends_steps_that_are_just_beginning() {
     for _ in 0..8 {
         build(&store, &context, &[]).failed(3, "exit code 3");
     }
+}
+
+#[test]
+fn ignore_files_beside_a_dockerfile_lead_nowhere_outside() {
+    let scratch = Scratch::new("beside");
+    let context = scratch.join("c");
+    fs::create_dir(&context).unwrap();
+    for name in ["keep", "drop"] {
+        fs::write(context.join(name), "").unwrap();
+    }
+    for directory in [scratch.path(), &context] {
+        fs::write(directory.join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    }
+    fs::write(scratch.join("outside"), "[precious\n").unwrap();
+    fs::write(scratch.join("Dockerfile.dockerignore"), "drop\nDockerfile*\n").unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(place::program("hull-build"));
+        command.current_dir(&context).env("HULL_ROOT", scratch.join("s")).arg("build").args(words);
+        call(command.args(["-o", "../out"]), LIMIT)
+    };
+    let there = || {
+        let names = fs::read_dir(scratch.join("out")).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        fs::remove_dir_all(scratch.join("out")).unwrap();
+        names
+    };
+    run(&["-f", "../c/../Dockerfile", "."]).done();
+    assert_eq!(there(), ["keep"], "outside of the context a file counts, whichever way it is named");
+    let link = context.join("Dockerfile.dockerignore");
+    for to in ["../outside", scratch.join("outside").to_str().unwrap()] {
+        symlink(to, &link).unwrap();
+        for name in ["Dockerfile", "../c/Dockerfile", "./Dockerfile"] {
+            let refused = run(&["-f", name, "."]);
+            refused.failed(1, "is not a regular file of the context");
+            assert!(!refused.stderr.contains("precious"), "{}", refused.stderr);
+        }
+        fs::remove_file(&link).unwrap();
+    }
+    fs::write(context.join("rules"), "drop\nDockerfile*\nrules\n").unwrap();
+    symlink("/rules", &link).unwrap();
+    run(&["-f", "./Dockerfile", "."]).done();
+    assert_eq!(there(), ["keep"], "inside of it a link is followed");
 }
 
 #[test]
