@@ -23,10 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// the last step of the callers.
 pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
     let mut cgroup = Cgroup::open(&record.cgroup);
-    let own = record.init.as_ref().map(|init| init.pid);
-    // Nearly always it holds nobody else, and then nobody else's record has to be read.
-    let shared = cgroup.holds_others(own)? && is_shared(&record.cgroup, directory.id(), globals);
-    end_processes(record, &cgroup, shared)?;
+    let occupied = cgroup.is_occupied()?;
+    // An ended container's groups are empty nearly always, and then nobody else's record has to be read.
+    let shared = occupied && is_shared(&record.cgroup, directory.id(), globals);
+    end_processes(record, &cgroup, occupied && !shared)?;
     if !shared {
         cgroup.destroy(Instant::now() + DEADLINE)?;
     }
@@ -40,19 +40,20 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     Ok(())
 }
 
-/// True when a living container was given the same control groups: they are its own by now, with all that is in there.
+/// True when a container that lives, or is being created, was given the same control groups: they are its own by now, with
+/// all that is in there.
 fn is_shared(paths: &SavedPaths, own: &ContainerId, globals: &Globals) -> bool {
     let others = globals.state.ids().unwrap_or_default();
     others.iter().filter(|id| *id != own).filter_map(|id| globals.state.find(id).ok()).any(|directory| {
         directory.read().is_ok_and(|record| {
             record.cgroup.places.iter().any(|place| paths.places.contains(place))
-                && Status::of(&directory, &record).has_process()
+                && Status::of(&directory, &record) != Status::Stopped
         })
     })
 }
 
-/// The first process, then whatever its control groups still hold (without a pid namespace the others live on).
-fn end_processes(record: &Record, cgroup: &Cgroup, shared: bool) -> Result<()> {
+/// The first process, then, if `all`, whatever its control groups still hold (without a pid namespace the others live on).
+fn end_processes(record: &Record, cgroup: &Cgroup, all: bool) -> Result<()> {
     // Journaled before its process was in any control group: whoever is there now is somebody else's.
     let Some(init) = &record.init else { return Ok(()) };
     let deadline = Instant::now() + DEADLINE;
@@ -63,7 +64,7 @@ fn end_processes(record: &Record, cgroup: &Cgroup, shared: bool) -> Result<()> {
     }
     // The kernel ends a pid namespace with its process 1.
     let survivors = init.is_some() || record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
-    if survivors && !shared {
+    if survivors && all {
         cgroup.kill_all(deadline)?;
     }
     let Some(pidfd) = init else { return Ok(()) };

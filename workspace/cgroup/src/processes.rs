@@ -23,14 +23,17 @@ impl Cgroup {
         self.main().map_or(Ok(Vec::new()), |node| below(node, recursive))
     }
 
-    /// True when the group, or one below it, has a process that is not `own`, be it one outside of the caller's pid
-    /// namespace.
+    /// True when one of the groups, or one below it, has a process, be it one outside of the caller's pid namespace.
     ///
     /// # Errors
     /// The list cannot be read.
-    pub fn holds_others(&self, own: Option<i32>) -> Result<bool> {
-        let found = self.main().map_or(Ok(BTreeSet::new()), |node| all_below(node, true))?;
-        Ok(found.into_iter().any(|pid| Some(pid) != own))
+    pub fn is_occupied(&self) -> Result<bool> {
+        for node in &self.nodes {
+            if !all_below(node, true)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -53,18 +53,21 @@ fn a_signal_reaches_everybody_and_leaves_nobody_stopped() {
 }
 
 #[test]
-fn others_are_who_is_there_beside_the_first_process() {
+fn a_container_is_occupied_by_whoever_is_in_one_of_its_groups() {
     needs!(gate::root());
-    let bed = Bed::new("others");
+    let bed = Bed::new("occupied");
     let mut cgroup = bed.make("{}");
-    assert!(!cgroup.holds_others(None).unwrap());
-    let (first, second) = (Process::sleep(), Process::sleep());
-    cgroup.attach(first.pid()).unwrap();
-    assert!(!cgroup.holds_others(Some(first.pid())).unwrap());
-    assert!(cgroup.holds_others(None).unwrap());
-    cgroup.attach(second.pid()).unwrap();
-    assert!(cgroup.holds_others(Some(first.pid())).unwrap());
+    assert!(!cgroup.is_occupied().unwrap());
+    let process = Process::sleep();
+    // In one hierarchy only, the last one, as while it is on its way in.
+    let directory = bed.directories().pop().unwrap();
+    fs::write(directory.join("cgroup.procs"), process.pid().to_string()).unwrap();
+    assert!(cgroup.is_occupied().unwrap());
+    cgroup.attach(process.pid()).unwrap();
+    assert!(cgroup.is_occupied().unwrap());
     cgroup.kill_all(soon()).unwrap();
+    drop(process);
+    assert!(!cgroup.is_occupied().unwrap());
 }
 
 #[test]
