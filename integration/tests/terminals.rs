@@ -60,14 +60,37 @@ fn a_program_that_writes_without_end_can_be_interrupted() {
 fn signals_reach_a_program_whose_output_nobody_reads() {
     needs!(gate::root(), gate::program("busybox"), ours());
     let runtime = Runtime::under_test();
-    let bundle = terminal("trap 'echo got >/got; exit 7' TERM; echo go; yes & while :; do sleep 0.1; done");
-    let (mut child, _input, mut output) = run(&runtime, &bundle);
-    // Time for more than the pipe and the terminal hold; with less the test shows less, and passes.
-    std::thread::sleep(Duration::from_secs(1));
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
-    rustix::process::kill_process(pid, Signal::TERM).expect("signal the runtime");
-    let got = || bundle.root().join("got").exists();
-    assert!(eventually(Duration::from_secs(20), got), "the signal waits for the output");
-    std::io::copy(&mut output, &mut std::io::sink()).expect("read to the end");
-    assert_eq!(child.wait().expect("wait for the runtime").code(), Some(7));
+    for read_at_last in [true, false] {
+        let bundle =
+            terminal("trap 'echo got >/got; exit 7' TERM; echo go; yes & while :; do sleep 0.1; done");
+        let (mut child, _input, mut output) = run(&runtime, &bundle);
+        // Until the pipe is full: nothing goes into it for a while.
+        let waiting = |output: &BufReader<ChildStdout>| {
+            rustix::io::ioctl_fionread(output.get_ref()).expect("ask the pipe how much it holds")
+        };
+        let full = || {
+            let before = waiting(&output);
+            std::thread::sleep(Duration::from_millis(300));
+            before > 0 && waiting(&output) == before
+        };
+        assert!(eventually(Duration::from_secs(20), full), "the pipe never gets full");
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        let signal = || rustix::process::kill_process(pid, Signal::TERM).expect("signal the runtime");
+        signal();
+        let got = || bundle.root().join("got").exists();
+        assert!(eventually(Duration::from_secs(20), got), "the signal waits for the output");
+        if read_at_last {
+            std::io::copy(&mut output, &mut std::io::sink()).expect("read to the end");
+        } else {
+            // The program has ended: the runtime waits for its reader until it is told not to.
+            let mut ended = || child.try_wait().expect("ask for the runtime").is_some();
+            assert!(!eventually(Duration::from_millis(500), &mut ended), "what was written last is lost");
+            let mut ended_by_signal = || {
+                signal();
+                ended()
+            };
+            assert!(eventually(Duration::from_secs(20), &mut ended_by_signal));
+        }
+        assert_eq!(child.wait().expect("wait for the runtime").code(), Some(7));
+    }
 }

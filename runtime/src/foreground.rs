@@ -2,6 +2,8 @@
 
 use crate::error::{Code, Context, Error, Result};
 use crate::notify::Listener;
+use hull_sys::CWD;
+use hull_sys::fs::{FileType, Mode, OFlags, fstat, openat};
 use hull_sys::poll::{Until, wait_any};
 use hull_sys::process::{Child, WaitStatus, pidfd_send_signal, wait_any_child};
 use hull_sys::signal::{self, SignalSet};
@@ -16,6 +18,9 @@ const SIGWINCH: i32 = 28;
 /// Faults of our own, what cannot be blocked, and job control of our own terminal.
 const NOT_FORWARDED: [i32; 12] = [4, 5, 7, 8, 9, 11, 19, 20, 21, 22, 23, 31];
 
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM.
+const TO_END: [i32; 4] = [1, 2, 3, 15];
+const EAGAIN: i32 = 11;
 /// Most bytes read from the container before they are written, `PIPE_BUF`: a pipe that can be written takes as many.
 const AT_ONCE: usize = 4 << 10;
 
@@ -34,6 +39,15 @@ impl Signals {
         hull_sys::fd::set_nonblocking(fd.as_fd(), true).context(|| "make a signal descriptor")?;
         Ok(Self { fd })
     }
+
+    /// Whether one has come that asks us to end.
+    fn ask_to_end(&self) -> Result<bool> {
+        let mut asked = false;
+        while let Some(info) = signal::read_signal(self.fd.as_fd()).context(|| "read a signal")? {
+            asked |= TO_END.contains(&info.signo);
+        }
+        Ok(asked)
+    }
 }
 
 /// The terminal in the foreground: ours raw, the container's master relayed.
@@ -47,6 +61,8 @@ pub struct Terminal {
     pending: Vec<u8>,
     /// Read from the container, and not written to our output yet.
     unshown: Vec<u8>,
+    /// Our output, opened once more so that a write never waits; none where that cannot be had.
+    unhurried: Option<OwnedFd>,
 }
 
 impl Terminal {
@@ -68,6 +84,7 @@ impl Terminal {
             input_open: true,
             pending: Vec::new(),
             unshown: Vec::new(),
+            unhurried: output_that_never_waits(),
         };
         terminal.follow_size();
         Ok(terminal)
@@ -94,11 +111,17 @@ impl Terminal {
         }
     }
 
-    /// Writes what was read to our output; false when nobody reads there.
+    /// Writes of what was read what our output takes; false when nobody reads there.
     fn show(&mut self) -> bool {
-        let shown = std::io::stdout().write_all(&self.unshown).and_then(|()| std::io::stdout().flush());
-        self.unshown.clear();
-        shown.is_ok()
+        let stdout = std::io::stdout();
+        let output = self.unhurried.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
+        match hull_sys::io::write(output, &self.unshown) {
+            Ok(count) => {
+                self.unshown.drain(..count);
+                true
+            }
+            Err(error) => error.is(EAGAIN),
+        }
     }
 
     /// The terminal, unless a step of copying its output was the last one.
@@ -136,13 +159,37 @@ impl Terminal {
         }
     }
 
-    /// What the program wrote last, after it ended.
-    fn drain(&mut self) {
+    /// What the program wrote last, after it ended; given up at a signal that asks us to end.
+    fn drain(&mut self, signals: &Signals) -> Result<()> {
         let ready = |master: &std::fs::File| {
             hull_sys::poll::wait_readable(master.as_fd(), Some(Instant::now())) == Ok(true)
         };
-        while self.show() && ready(&self.master) && self.read_output() {}
+        loop {
+            if self.unshown.is_empty() && !(ready(&self.master) && self.read_output()) {
+                return Ok(());
+            }
+            let stdout = std::io::stdout();
+            let fds = [(stdout.as_fd(), Until::Writable), (signals.fd.as_fd(), Until::Readable)];
+            match wait_any(&fds, None).context(|| "wait for our output")? {
+                Some(0) if !self.unshown.is_empty() && !self.show() => return Ok(()),
+                Some(1) if signals.ask_to_end()? => return Ok(()),
+                _ => {}
+            }
+        }
     }
+}
+
+/// Another description of our output: to set a flag on the one that we were given would set it for others, too.
+fn output_that_never_waits() -> Option<OwnedFd> {
+    let stdout = std::io::stdout();
+    let is_pipe =
+        fstat(stdout.as_fd()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    // A file would be written from its beginning, a socket cannot be opened.
+    if !is_pipe && !is_tty(stdout.as_fd()) {
+        return None;
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    openat(CWD, "/proc/self/fd/1", flags, Mode::empty()).ok()
 }
 
 /// What [`attend`] waits for.
@@ -170,7 +217,7 @@ pub fn attend(
     loop {
         if let Some(status) = reap(child)? {
             if let Some(terminal) = &mut terminal {
-                terminal.drain();
+                terminal.drain(signals)?;
             }
             return Ok(status);
         }
