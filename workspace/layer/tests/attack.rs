@@ -497,6 +497,15 @@ fn devices_and_pipes_are_made_or_left_out_as_told() {
     let skip = Extractor { devices: hull_layer::Devices::Skip, ..Extractor::layer() };
     assert_eq!(bed.run(&archive, &skip).unwrap().skipped, [b"null".to_vec()]);
     assert!(!bed.dest().join("null").exists() && bed.dest().join("pipe").exists());
+    // A link to one that was left out is, too; to a file that came in its place it is made.
+    let linked = Archive::default().entry(b"one", b'1', b"null", b"").file("null", "plain");
+    let linked = [device.to_vec(), linked.entry(b"two", b'1', b"null", b"").end()].concat();
+    let bed = Bed::new();
+    let left_out = [b"null".to_vec(), b"one".to_vec()];
+    assert_eq!(bed.run(&linked, &skip).unwrap().skipped, left_out);
+    assert!(!bed.dest().join("one").exists());
+    assert_eq!(fs::read(bed.dest().join("two")).unwrap(), b"plain");
+    let bed = Bed::new();
     bed.run(&archive, &Extractor::layer()).unwrap();
     let meta = fs::metadata(bed.dest().join("null")).unwrap();
     assert_eq!((meta.rdev(), meta.mode() & 0o7777), (rustix::fs::makedev(1, 3), 0o644));

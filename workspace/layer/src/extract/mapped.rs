@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 
 /// The users and groups of the namespace of this process.
@@ -32,6 +33,13 @@ impl Mapped {
     }
 }
 
+/// Takes from a file that is root's now what it would do with the rights of its owner: they were to be another's.
+pub fn take_rights(entry: &mut Entry) {
+    const SET_ID: u32 = 0o6000;
+    entry.mode &= !SET_ID;
+    entry.xattrs.remove(&b"security.capability"[..]);
+}
+
 /// Lines of `FIRST-INSIDE FIRST-OUTSIDE COUNT`.
 fn parse(text: &str) -> Vec<Range<u64>> {
     let line = |line: &str| {
@@ -45,6 +53,27 @@ fn parse(text: &str) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_becomes_roots_runs_with_nobodys_rights() {
+        let names = [&b"security.capability"[..], b"user.note"];
+        let xattrs = names.iter().map(|name| (name.to_vec(), Vec::new())).collect();
+        let mtime = crate::entry::Time::default();
+        let mut entry = Entry {
+            path: b"f".to_vec(),
+            kind: crate::entry::Kind::File { size: 0 },
+            mode: 0o6755,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs,
+        };
+        take_rights(&mut entry);
+        assert_eq!(
+            (entry.mode, entry.xattrs.into_keys().collect::<Vec<_>>()),
+            (0o755, vec![b"user.note".to_vec()])
+        );
+    }
 
     #[test]
     fn owners_that_the_namespace_has_not_become_root() {

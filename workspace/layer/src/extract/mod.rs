@@ -176,6 +176,7 @@ pub fn extract(source: impl Read, root: BorrowedFd<'_>, options: &Extractor<'_>)
         mapped,
         places: Places::new(root, options.lowers),
         made: HashSet::new(),
+        absent: HashSet::new(),
         hasher: RandomState::new(),
         directories: Vec::new(),
         done: Extracted::default(),
@@ -193,6 +194,8 @@ struct Work<'a> {
     places: Places<'a>,
     /// Hashes of the paths this layer made: whiteouts concern lower layers only.
     made: HashSet<u64>,
+    /// Hashes of the paths that were left out: no link can lead there.
+    absent: HashSet<u64>,
     hasher: RandomState,
     directories: Vec<(Vec<u8>, Time)>,
     done: Extracted,
@@ -250,8 +253,12 @@ impl Work<'_> {
         let xattrs = metadata::allowed(&raw.xattrs, self.options.limits.xattrs).map_err(refuse)?;
         let (mode, mtime) = (raw.mode & 0o7777, raw.mtime);
         let (uid, gid) = self.mapped.as_ref().map_or((raw.uid, raw.gid), |ids| ids.nearest(raw.uid, raw.gid));
-        self.done.foreign += u64::from((uid, gid) != (raw.uid, raw.gid));
-        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
+        let mut entry = Entry { path, kind, mode, uid, gid, mtime, xattrs };
+        if (uid, gid) != (raw.uid, raw.gid) {
+            self.done.foreign += 1;
+            mapped::take_rights(&mut entry);
+        }
+        Ok(entry)
     }
 
     fn root(&mut self, entry: &Entry) -> Result<()> {
@@ -264,7 +271,7 @@ impl Work<'_> {
         let (dir, name) = split(&entry.path);
         let device = matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. });
         if device && self.options.devices == Devices::Skip {
-            self.done.skipped.push(entry.path.clone());
+            self.leave_out(&entry.path);
             return Ok(());
         }
         if matches!(entry.kind, Kind::Char { major: 0, minor: 0 }) {
@@ -272,9 +279,9 @@ impl Work<'_> {
             return Err(Error::Archive { index, name: entry.path.clone(), rule });
         }
         if let Kind::Hardlink(target) = &entry.kind
-            && self.done.skipped.contains(target)
+            && self.absent.contains(&self.hasher.hash_one(target))
         {
-            self.done.skipped.push(entry.path.clone());
+            self.leave_out(&entry.path);
             return Ok(());
         }
         let parent = self.parent(dir)?;
@@ -290,6 +297,7 @@ impl Work<'_> {
         let replaced = self.clear(parent.as_fd(), entry, index)?;
         let made = self.hasher.hash_one(&entry.path);
         self.made.insert(made);
+        self.absent.remove(&made);
         match &entry.kind {
             Kind::File { size } => self.file(parent.as_fd(), name, entry, *size, data),
             Kind::Directory => self.directory(parent.as_fd(), name, entry, replaced),
@@ -308,6 +316,11 @@ impl Work<'_> {
                 metadata::set_node(parent.as_fd(), name, entry, self.options.owners)
             }
         }
+    }
+
+    fn leave_out(&mut self, path: &[u8]) {
+        self.absent.insert(self.hasher.hash_one(path));
+        self.done.skipped.push(path.to_owned());
     }
 
     /// Removes what is in the way; tells what that was.
