@@ -199,9 +199,14 @@ fn own_layers_that_shrink_a_lot_are_unpacked_again_and_others_when_told() {
     );
     build(&other, &context, &["-q", "--layer-limit", "80m"]).done();
     // What is noted of layers goes with them.
-    assert!(fs::read_dir(store.join("made")).unwrap().count() == 1 && !other.join("made").exists());
+    let noted = |store: &Path| fs::read_dir(store.join("made")).unwrap().count();
+    assert_eq!((noted(&store), noted(&other)), (1, 0));
+    // One of a blob that never came, as a build killed in between leaves it.
+    fs::write(store.join("made").join("0".repeat(64)), "{}").unwrap();
+    program(&store, &["prune", "-f"]).done();
+    assert_eq!(noted(&store), 1);
     program(&store, &["prune", "-a", "-f"]).done();
-    assert_eq!(fs::read_dir(store.join("made")).unwrap().count(), 0);
+    assert_eq!(noted(&store), 0);
 }
 
 #[test]

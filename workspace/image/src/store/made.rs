@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::sweep::names;
 use super::{Sealed, Store, read_bounded, remove};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The extent of a layer that was written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +23,6 @@ impl Sealed<'_> {
     /// Notes the extent of a layer that is about to be published.
     pub fn note(&self, made: Made) -> Result<()> {
         let (store, digest) = (self.store(), &self.descriptor().digest);
-        let directory = store.dir().join("made");
-        fs::create_dir_all(&directory).map_err(Error::io("make", &directory))?;
         store.replace_file(&format!("made/{}", digest.encoded()), &crate::canonical(&made))
     }
 }
@@ -35,9 +34,14 @@ impl Store {
         serde_json::from_slice(&read_bounded(file, 4096, "extent of a layer").ok()?).ok()
     }
 
-    /// Forgets it with the blob.
-    pub(super) fn forget_made(&self, digest: &Digest) -> Result<()> {
-        remove(&self.made_path(digest))
+    /// Forgets those of blobs that are gone, or never came: the note is written first.
+    pub(super) fn sweep_made(&self) -> Result<()> {
+        for name in names(&self.dir().join("made"))? {
+            if !self.dir().join("blobs/sha256").join(&name).exists() {
+                remove(&self.dir().join("made").join(&name))?;
+            }
+        }
+        Ok(())
     }
 
     fn made_path(&self, digest: &Digest) -> PathBuf {

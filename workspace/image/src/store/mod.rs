@@ -45,8 +45,8 @@ pub use made::Made;
 pub use sweep::Freed;
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
-const DIRECTORIES: [&str; 8] =
-    ["blobs", "blobs/sha256", "blobs/sha512", "layers", "pins", "locks", "tmp", "quarantine"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs", "blobs/sha256", "blobs/sha512", "layers", "made", "pins", "locks", "tmp", "quarantine"];
 
 /// A directory of images, open for use by this process.
 pub struct Store {

@@ -114,7 +114,6 @@ impl Store {
             let path = self.blob_path(&digest);
             freed.bytes += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
             remove(&path)?;
-            self.forget_made(&digest)?;
             freed.blobs.push(digest);
         }
         for (dir, record) in self.layers()? {
@@ -127,6 +126,7 @@ impl Store {
             remove(&dir)?;
             freed.layers.push(name);
         }
+        self.sweep_made()?;
         self.clear_temporary()?;
         Ok(freed)
     }
@@ -144,7 +144,7 @@ impl Store {
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
