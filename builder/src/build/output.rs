@@ -19,6 +19,7 @@ use crate::error::chain;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::registry;
+use crate::snapshot;
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,7 +217,9 @@ fn files(store: &Store, image: &Image, times: TimeRule, sink: impl Write) -> Res
     }
     let outcome = (|| {
         let (old, new) = (open_directory(&empty)?, open_directory(&tree)?);
-        host::unpacker(store).apply(image, new.as_fd())?;
+        let unpacker = host::unpacker(store);
+        unpacker.apply(image, new.as_fd())?;
+        snapshot::tell(unpacker.left_out());
         let changes = hull_layer::diff_trees(old.as_fd(), new.as_fd())?;
         let mut writer = TarWriter::new(io::BufWriter::with_capacity(1 << 20, sink), times);
         hull_layer::pack(&changes, new.as_fd(), &mut writer)?;

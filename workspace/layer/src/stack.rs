@@ -119,7 +119,9 @@ impl<'a> Unpacker<'a> {
         let apply = |(layer, id): (&Descriptor, _)| {
             let (limits, ratio) = self.limits.of(self.ratio, self.store.made(&layer.digest));
             let options = Extractor { limits, devices, owners, ..Extractor::layer() };
-            verified(self.store.blob(layer)?, id, ratio, root, &options)
+            let done = verified(self.store.blob(layer)?, id, ratio, root, &options)?;
+            self.left_out.lock().expect("no thread panics with it").add(&done);
+            Ok(done)
         };
         layers.map(apply).collect()
     }
