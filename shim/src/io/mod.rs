@@ -5,8 +5,10 @@ mod logger;
 mod open;
 mod spool;
 mod stream;
+mod turn;
 
 pub use console::ConsoleSocket;
 pub use logger::Logger;
 pub use open::{Endpoint, open_append, open_output, open_stdin};
-pub use stream::{Output, Stream, Turn};
+pub use stream::{Output, Stream};
+pub use turn::Turn;

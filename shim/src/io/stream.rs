@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hull_sys::{SysError, event, io};
 
 use super::spool::Spool;
+use super::turn::Turn;
 
 /// Most bytes one stream may move before the others get their turn.
 const TURN_LIMIT: usize = 4 << 20;
@@ -53,25 +54,6 @@ pub enum Output {
     Inward(OwnedFd),
     /// A file that is appended to, which splice refuses.
     Append(OwnedFd),
-}
-
-/// What a stream waits for after its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// More input.
-    Input,
-    /// Room in the output.
-    Room,
-    /// More input, and a new look at the output after this time.
-    InputOrLook(Duration),
-    /// A new look after this time; no input meanwhile (backpressure, or many small pieces are taken together).
-    Look(Duration),
-    /// The same, as so much comes that others may run first.
-    Gather(Duration),
-    /// Nothing: it used up its turn and wants another.
-    Again,
-    /// Nothing more will come.
-    Ended,
 }
 
 /// A stream under way.
@@ -209,9 +191,11 @@ impl Stream {
         }
     }
 
-    /// True for the error of a terminal whose other side is closed; a file has the same for a broken disk.
+    /// True for the error of a terminal whose other side is closed; a file has the same for a broken disk, be it the log's or
+    /// the spool's, which is read first.
     fn is_hangup(&self, error: SysError) -> bool {
-        error.is(EIO) && (error.call == "read" || !matches!(self.output, Output::Append(_)))
+        let replays = matches!(&self.output, Output::Fifo { spool, .. } if spool.len() > 0);
+        error.is(EIO) && !replays && (error.call == "read" || !matches!(self.output, Output::Append(_)))
     }
 
     /// Programs close their terminal and open it again later (an init does, and whatever writes to /dev/console): only with
@@ -478,6 +462,18 @@ mod tests {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut { back }, &mut text).unwrap();
         assert_eq!(text, "text");
+    }
+
+    #[test]
+    fn spool_that_cannot_be_read_is_no_hangup() {
+        let (input, _writer) = hull_sys::fd::pipe().unwrap();
+        let (_reader, fd) = hull_sys::fd::pipe().unwrap();
+        let mut stream = Stream::new(input, Output::Fifo { fd, spool: Spool::new(&std::env::temp_dir()) });
+        let error = SysError::new("splice", EIO);
+        assert!(stream.is_hangup(error));
+        let Output::Fifo { spool, .. } = &mut stream.output else { panic!("a fifo") };
+        spool.push(b"kept").unwrap();
+        assert!(!stream.is_hangup(error));
     }
 
     #[test]
