@@ -15,8 +15,8 @@ use hull_testkit::gate::{program, root};
 use hull_testkit::{Bundle, Scratch, needs, place};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use task_client::{
-    Disk, LIMIT, descriptors, limit_descriptors, peak_kb, processor_ms, reopens_its_terminal,
-    without_pid_namespace,
+    Disk, LIMIT, closes_its_terminal, descriptors, limit_descriptors, many_lines, peak_kb, processor_ms,
+    reopens_its_terminal, without_pid_namespace,
 };
 
 /// A client as podman's, which is attached.
@@ -116,6 +116,25 @@ fn terminal_that_is_closed_and_opened_again_goes_on() {
     }));
     held.ends_with("3");
     assert!(held.read("log").contains("got word"), "{}", held.read("log"));
+}
+
+#[test]
+fn input_for_a_closed_terminal_waits_without_processor_time() {
+    needs!(root());
+    let held = Held::create(closes_its_terminal(), &["-t"]);
+    let client = attach(&held);
+    let monitor: u32 = held.read("monitor.pid").trim().parse().unwrap();
+    held.start();
+    assert!(eventually(LIMIT, || held.read("log").contains("first")));
+    let spent = processor_ms(monitor);
+    for message in many_lines().chunks(16 << 10) {
+        assert_eq!(rustix::net::send(&client, message, SendFlags::empty()).unwrap(), message.len());
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let spent = processor_ms(monitor) - spent;
+    assert!(spent < 100, "{spent} ms of processor time for input that nobody takes");
+    fs::write(held.bundle.root().join("go"), "").unwrap();
+    held.ends_with("3");
 }
 
 #[test]

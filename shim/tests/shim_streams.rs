@@ -134,6 +134,34 @@ fn terminal_that_is_closed_and_opened_again_goes_on() {
 }
 
 #[test]
+fn input_for_a_closed_terminal_waits_without_processor_time() {
+    needs!(root());
+    let mut shim = Shim::start(closes_its_terminal());
+    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
+    let request = CreateTaskRequest {
+        terminal: true,
+        stdin: stdin.clone(),
+        stdout: stdout.clone(),
+        ..shim.create_request()
+    };
+    shim.run_as(&request);
+    let mut reader = fs::File::open(stdout).unwrap();
+    reader.read_exact(&mut [0; 7]).unwrap();
+    let mut writer = fs::File::options().write(true).open(stdin).unwrap();
+    let typing = std::thread::spawn(move || writer.write_all(&many_lines()));
+    std::thread::sleep(Duration::from_millis(500));
+    let spent = processor_ms(shim.pid());
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = processor_ms(shim.pid()) - spent;
+    assert!(spent < 100, "{spent} ms of processor time for input that nobody takes");
+    fs::write(shim.bundle.root().join("go"), "").unwrap();
+    assert_eq!(shim.wait(""), 3, "it takes all that was typed");
+    typing.join().unwrap().unwrap();
+    shim.delete();
+    shim.shut_down();
+}
+
+#[test]
 fn input_of_an_exec_that_is_closed_before_its_start_ends() {
     needs!(root());
     let mut shim = Shim::start(sleeper());

@@ -1,6 +1,7 @@
 //! The container's streams: opened, copied, and kept while their reader is away.
 
 mod console;
+mod far_end;
 mod logger;
 mod open;
 mod spool;
@@ -8,6 +9,7 @@ mod stream;
 mod turn;
 
 pub use console::ConsoleSocket;
+pub use far_end::is_hung_up;
 pub use logger::Logger;
 pub use open::{Endpoint, open_append, open_output, open_stdin};
 pub use stream::{Output, Stream};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hull_sys::{SysError, event, io};
 
+use super::far_end::{has_reader, is_hung_up};
 use super::spool::Spool;
 use super::turn::Turn;
 
@@ -261,10 +262,14 @@ impl Stream {
         Ok(written)
     }
 
-    /// EAGAIN does not say which end it means; a file always has room, or fails.
+    /// EAGAIN does not say which end it means; a file always has room, or fails. A terminal that is closed takes what its
+    /// buffers hold and no more: to wait for its room would tell of nothing but the hangup, again and again.
     fn what_to_wait_for(&mut self) -> Turn {
         if matches!(self.output, Output::Append(_)) || !self.has_backlog() {
             return Turn::Input;
+        }
+        if matches!(self.output, Output::Inward(_)) && is_hung_up(self.output()) {
+            return if self.process_ended { Turn::Ended } else { Turn::Look(self.next_look()) };
         }
         self.found_full();
         Turn::Room
@@ -389,15 +394,6 @@ enum Moved {
     /// All there was, most likely. If not, epoll tells: to try again at once would wait for the lock of the pipe's writer.
     Spliced(usize),
     Stop(Turn),
-}
-
-/// True while somebody has the other end of a pipe or fifo open.
-fn has_reader(writer: &OwnedFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(writer, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // A look that fails shows nobody; then only the next look comes for nothing.
-    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::ERR)
 }
 
 fn is_busy(before: Option<Instant>, now: Instant) -> bool {

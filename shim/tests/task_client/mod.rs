@@ -50,6 +50,18 @@ pub fn reopens_its_terminal() -> Bundle {
     Bundle::shell(script).with(|config| config["process"]["terminal"] = true.into())
 }
 
+/// A container that says `first`, closes its terminal until there is a file `/go`, reads lines up to `last`, and ends with 3.
+pub fn closes_its_terminal() -> Bundle {
+    let script = "stty -echo; echo first; exec </dev/null >/dev/null 2>&1; while [ ! -e /go ]; do sleep 0.05; done
+        exec </dev/console >/dev/console 2>&1; while read line; do [ \"$line\" = last ] && break; done; exit 3";
+    Bundle::shell(script).with(|config| config["process"]["terminal"] = true.into())
+}
+
+/// More lines than the buffers of a terminal take, and `last`.
+pub fn many_lines() -> Vec<u8> {
+    [b"0123456789abcde\n".repeat(4096).as_slice(), b"last\n"].concat()
+}
+
 /// Takes a container its own pid namespace: its orphans are the shim's then.
 pub fn without_pid_namespace(config: &mut serde_json::Value) {
     config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use hull_sys::event::EventFlags;
 use hull_sys::io;
 
+use crate::io::is_hung_up;
+
 use super::super::attach::{Client, Received};
 use super::{ATTACH, STDERR, STDIN, STDOUT, Watch};
 
@@ -106,25 +108,38 @@ impl Watch<'_> {
         while !self.input.is_empty() {
             match io::write(stdin.as_fd(), &self.input) {
                 Ok(written) => drop(self.input.drain(..written)),
-                Err(error) if error.is(EAGAIN) => {
-                    if !self.stdin_waits {
-                        self.stdin_waits = self.poll.add(stdin.as_fd(), STDIN, EventFlags::OUT).is_ok();
-                    }
-                    return;
-                }
+                Err(error) if error.is(EAGAIN) => return self.wait_for_room(),
                 Err(_) => {
                     self.input.clear();
                     self.input_ends = !self.args.terminal;
                 }
             }
         }
-        if self.stdin_waits {
+        self.stop_waiting_for_room();
+        if self.input_ends {
+            self.stdin = None;
+        }
+    }
+
+    /// A terminal that is closed takes what its buffers hold and no more; whoever waits for its room is told of nothing but the
+    /// hangup, again and again. So it is looked at now and then.
+    fn wait_for_room(&mut self) {
+        let Some(stdin) = &self.stdin else { return };
+        if self.terminal.is_some() && is_hung_up(stdin) {
+            self.stop_waiting_for_room();
+            if self.hung_up.is_none() && self.exit.is_none() {
+                self.hang_up();
+            }
+        } else if !self.stdin_waits {
+            self.stdin_waits = self.poll.add(stdin.as_fd(), STDIN, EventFlags::OUT).is_ok();
+        }
+    }
+
+    pub(super) fn stop_waiting_for_room(&mut self) {
+        if let Some(stdin) = self.stdin.as_ref().filter(|_| self.stdin_waits) {
             // It was added above.
             let _ = self.poll.remove(stdin.as_fd());
             self.stdin_waits = false;
-        }
-        if self.input_ends {
-            self.stdin = None;
         }
     }
 }

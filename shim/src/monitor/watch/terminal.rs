@@ -59,7 +59,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Reads again from a terminal that was closed at the last look.
+    /// Reads again from a terminal that was closed at the last look, and gives it what was typed meanwhile.
     pub(super) fn look_at_terminal(&mut self) {
         let before = self.hung_up;
         self.read_output(0);
@@ -69,12 +69,15 @@ impl Watch<'_> {
                 // It is in the set already when clients held it up meanwhile.
                 let _ = self.poll.add(output.as_fd(), STDOUT, EventFlags::IN);
             }
+            self.write_input();
+            self.settle_clients();
         }
     }
 
     /// Programs close their terminal and open it again later (an init does, and whatever writes to /dev/console): only with
     /// the container is it closed for good. It is not waited on meanwhile, as that would tell of nothing but the hangup.
     pub(super) fn hang_up(&mut self) {
+        self.stop_waiting_for_room();
         if let Some(output) = &self.outputs[0] {
             // It is in the set unless this is another look.
             let _ = self.poll.remove(output.as_fd());
