@@ -129,6 +129,10 @@ impl Engine {
             // It was added under this number; closing it below takes it out in any case but a shared terminal's.
             let _ = self.poll.remove(flow.stream.input().as_fd());
         }
+        if flow.waits_for_room {
+            // The same, and the terminal stays: it would tell of a stream that is no more, for ever.
+            let _ = self.poll.remove(flow.stream.output().as_fd());
+        }
         if let Some(held) = self.held.get_mut(&flow.key) {
             held.flows.retain(|other| *other != id);
         }
