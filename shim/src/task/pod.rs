@@ -440,9 +440,11 @@ impl Pod {
         }
     }
 
-    /// Takes a kill for lack of memory in a container.
+    /// Takes a kill for lack of memory in a container. After its end nobody hears of one: that is of what it left behind.
     pub fn oom(&mut self, container: &str) -> Vec<Effect> {
-        if let Some(found) = self.containers.get_mut(container) {
+        if let Some(found) = self.containers.get_mut(container)
+            && found.init.exit.is_none()
+        {
             found.held_ooms += 1;
             self.settle_held_exits(container);
         }

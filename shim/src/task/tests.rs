@@ -188,6 +188,7 @@ fn exit_before_the_answer_to_start_is_published_after_it() {
     assert_eq!(bench.events, ["create 10"]);
     bench.finish(Outcome::Done);
     assert_eq!(bench.events, ["create 10", "start 10", "oom", "exit c/ 10 3"]);
+    assert_eq!(bench.pod.oom("c"), [], "it is of what the container left behind");
 }
 
 #[test]
