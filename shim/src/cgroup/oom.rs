@@ -155,17 +155,40 @@ mod tests {
         std::fs::remove_dir_all(directory).unwrap();
     }
 
+    /// A cgroup with a process in it; neither outlives the test, however that ends.
+    struct Populated {
+        directory: PathBuf,
+        sleeper: Option<std::process::Child>,
+    }
+
+    impl Populated {
+        fn end_sleeper(&mut self) {
+            if let Some(mut sleeper) = self.sleeper.take() {
+                sleeper.kill().unwrap();
+                sleeper.wait().unwrap();
+            }
+        }
+    }
+
+    impl Drop for Populated {
+        fn drop(&mut self) {
+            self.end_sleeper();
+            let _ = std::fs::remove_dir(&self.directory);
+        }
+    }
+
     /// Needs no memory controller: every file of a version 2 cgroup that changes tells in the same way.
     #[test]
     fn table_of_version_2_is_ready_when_it_has_changed_and_for_ever_when_it_is_gone() {
         let base = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let Some(base) = base.into_iter().find(|base| base.join("cgroup.controllers").exists()) else {
-            return;
+            return hull_testkit::gate::skipped("no control groups of version 2");
         };
         let directory = base.join(format!("hull-oom-{}", std::process::id()));
         if std::fs::create_dir(&directory).is_err() {
             return hull_testkit::gate::skipped("may not make a cgroup");
         }
+        let mut group = Populated { directory: directory.clone(), sleeper: None };
         let table = File::open(directory.join("cgroup.events")).unwrap();
         let mut watch = OomWatch { signal: Signal::Table(table), seen: 0, again: None };
         watch.look();
@@ -178,12 +201,12 @@ mod tests {
             !poll.wait(Some(deadline)).unwrap().is_empty()
         };
         assert!(!is_ready(0), "nothing has changed");
-        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let sleeper = group.sleeper.insert(sleeper);
         std::fs::write(directory.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
         assert!(is_ready(40_000), "it is populated");
         assert!(!watch.look() && !is_ready(100), "looking takes it back");
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
+        group.end_sleeper();
         assert!(is_ready(40_000), "it is empty");
         std::fs::remove_dir(&directory).unwrap();
         assert!(is_ready(40_000) && !watch.look() && watch.signal().is_none());
