@@ -26,6 +26,8 @@ pub struct Container {
     pub listers: VecDeque<CallId>,
     /// Kills for lack of memory of which nobody has heard yet.
     pub held_ooms: u32,
+    /// Its end waits for its execs no longer.
+    pub execs_given_up: bool,
 }
 
 impl Container {
@@ -44,6 +46,7 @@ impl Container {
             listing: false,
             listers: VecDeque::new(),
             held_ooms: 0,
+            execs_given_up: false,
         }
     }
 

@@ -234,6 +234,22 @@ fn overdue_execs_do_not_hold_the_exit_for_ever() {
 }
 
 #[test]
+fn overdue_execs_do_not_let_the_exit_overtake_the_start() {
+    let mut bench = Bench::created();
+    bench.register("e");
+    bench.call(Call::Start(named("c", "e")));
+    bench.finish(Outcome::Pid(20));
+    bench.call(Call::Start(named("c", "")));
+    bench.events.clear();
+    bench.exit("", 1);
+    let effects = bench.pod.execs_overdue("c");
+    bench.take(effects);
+    assert!(bench.events.is_empty(), "{:?}", bench.events);
+    bench.finish(Outcome::Done);
+    assert_eq!(bench.events, ["start 10", "exit c/ 10 1"]);
+}
+
+#[test]
 fn exec_that_is_being_started_ends_before_init() {
     let mut bench = Bench::running();
     bench.register("e");

@@ -31,10 +31,12 @@ impl Pod {
         core::mem::take(&mut self.effects)
     }
 
-    /// Publishes the end of a container whose execs did not end in time.
+    /// The end of a container whose execs did not end in time waits for them no longer.
     pub fn execs_overdue(&mut self, container: &str) -> Vec<Effect> {
-        if self.containers.get(container).is_some_and(|container| container.init.held_exit.is_some()) {
-            self.publish_exit(&Key::init(container));
+        if let Some(found) = self.containers.get_mut(container).filter(|found| found.init.held_exit.is_some())
+        {
+            found.execs_given_up = true;
+            self.settle_held_exits(container);
         }
         core::mem::take(&mut self.effects)
     }
@@ -55,7 +57,7 @@ impl Pod {
             self.publish_exit(&Key { container: id.to_owned(), exec });
         }
         let Some(container) = self.containers.get(id) else { return };
-        if is_due(&container.init) && !container.has_live_execs() {
+        if is_due(&container.init) && (container.execs_given_up || !container.has_live_execs()) {
             self.publish_exit(&Key::init(id));
         }
     }
