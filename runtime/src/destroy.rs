@@ -6,7 +6,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::log::Level;
 use crate::spec_of;
-use crate::state::{ContainerId, Record, StateDir, Status};
+use crate::state::{ContainerId, ProcessIdentity, Record, StateDir, Status};
 use crate::{hooks, host_mounts};
 use hull_cgroup::{Cgroup, SavedPaths};
 use hull_plan::NamespaceKind;
@@ -25,7 +25,7 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     let mut cgroup = Cgroup::open(&record.cgroup);
     let occupied = cgroup.is_occupied()?;
     // An ended container's groups are empty nearly always, and then nobody else's record has to be read.
-    let shared = occupied && is_shared(&record.cgroup, directory.id(), globals);
+    let shared = occupied && is_shared(record, directory.id(), globals);
     end_processes(record, &cgroup, occupied && !shared)?;
     if !shared {
         cgroup.destroy(Instant::now() + DEADLINE)?;
@@ -40,14 +40,26 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     Ok(())
 }
 
-/// True when a container that lives, or is being created, was given the same control groups: they are its own by now, with
-/// all that is in there.
-fn is_shared(paths: &SavedPaths, own: &ContainerId, globals: &Globals) -> bool {
+/// True when a living container was given the same control groups: they are its own by now, with all that is in there. So
+/// are they one's that is being created, unless the first process still lives here: then its creation is about to fail.
+fn is_shared(record: &Record, own: &ContainerId, globals: &Globals) -> bool {
+    let lives = record.init.as_ref().is_some_and(ProcessIdentity::is_alive);
+    is_given_to_another(&record.cgroup, own, globals, |status| {
+        status.has_process() || status == Status::Creating && !lives
+    })
+}
+
+fn is_given_to_another(
+    paths: &SavedPaths,
+    own: &ContainerId,
+    globals: &Globals,
+    counts: impl Fn(Status) -> bool,
+) -> bool {
     let others = globals.state.ids().unwrap_or_default();
     others.iter().filter(|id| *id != own).filter_map(|id| globals.state.find(id).ok()).any(|directory| {
         directory.read().is_ok_and(|record| {
             record.cgroup.places.iter().any(|place| paths.places.contains(place))
-                && Status::of(&directory, &record) != Status::Stopped
+                && counts(Status::of(&directory, &record))
         })
     })
 }
@@ -103,7 +115,8 @@ fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
 /// what is left to go by.
 pub fn destroy_damaged(directory: &StateDir, globals: &Globals) -> Result<()> {
     for mut cgroup in spec_of::likely_cgroups(directory, globals) {
-        if is_shared(&cgroup.saved_paths(), directory.id(), globals) {
+        let counts = |status: Status| status != Status::Stopped;
+        if is_given_to_another(&cgroup.saved_paths(), directory.id(), globals, counts) {
             continue;
         }
         cgroup.kill_all(Instant::now() + DEADLINE)?;

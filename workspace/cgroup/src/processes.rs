@@ -24,13 +24,18 @@ impl Cgroup {
     }
 
     /// True when one of the groups, or one below it, has a process, be it one outside of the caller's pid namespace.
+    /// A hierarchy that is not mounted any more has nobody.
     ///
     /// # Errors
     /// The list cannot be read.
     pub fn is_occupied(&self) -> Result<bool> {
         for node in &self.nodes {
-            if !all_below(node, true)?.is_empty() {
-                return Ok(true);
+            match all_below(node, true) {
+                Ok(found) if found.is_empty() => {}
+                Ok(_) => return Ok(true),
+                Err(CgroupError::NotCgroup { .. }) => {}
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(false)

@@ -71,6 +71,19 @@ fn a_container_is_occupied_by_whoever_is_in_one_of_its_groups() {
 }
 
 #[test]
+fn a_hierarchy_that_is_not_mounted_any_more_has_nobody() {
+    needs!(gate::root());
+    let bed = Bed::new("unmounted");
+    let mut paths = bed.make("{}").saved_paths();
+    for (mount_point, place) in ["/tmp", "/nowhere"].iter().cycle().zip(&mut paths.places) {
+        (*mount_point).clone_into(&mut place.mount_point);
+    }
+    let mut cgroup = Cgroup::open(&paths);
+    assert!(!cgroup.is_occupied().unwrap());
+    cgroup.destroy(soon()).unwrap();
+}
+
+#[test]
 fn a_frozen_container_can_be_killed_and_removed() {
     needs!(gate::root());
     let bed = Bed::new("frozen");
