@@ -88,7 +88,8 @@ pub(crate) fn ignore_rules(candidates: &[PathBuf], within: Option<&Path>) -> Res
         };
         let file = match opened {
             Ok(fd) => fs::File::from(fd),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if path.is_symlink() => {
+            // There is something, be it by a link on the way that leads elsewhere inside of the context.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if fs::symlink_metadata(path).is_ok() => {
                 return Err(refuse("is not a regular file of the context"));
             }
             Err(Errno::NOENT | Errno::NOTDIR) => continue,

@@ -193,6 +193,10 @@ fn ignore_files_beside_a_dockerfile_lead_nowhere_outside() {
         }
         fs::remove_file(&link).unwrap();
     }
+    // What lies behind a linked directory cannot be read there, and is not passed over.
+    symlink("..", context.join("up")).unwrap();
+    run(&["-f", "up/Dockerfile", "."]).failed(1, "is not a regular file of the context");
+    fs::remove_file(context.join("up")).unwrap();
     fs::write(context.join("rules"), "drop\nDockerfile*\nrules\n").unwrap();
     symlink("/rules", &link).unwrap();
     run(&["-f", "./Dockerfile", "."]).done();
