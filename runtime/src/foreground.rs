@@ -21,6 +21,9 @@ const NOT_FORWARDED: [i32; 12] = [4, 5, 7, 8, 9, 11, 19, 20, 21, 22, 23, 31];
 /// SIGHUP, SIGINT, SIGQUIT and SIGTERM.
 const TO_END: [i32; 4] = [1, 2, 3, 15];
 const EAGAIN: i32 = 11;
+/// Most bytes that are read when the program has ended: more than a terminal holds, less than one that it left behind
+/// writes for ever.
+const LAST: usize = 128 << 10;
 /// Most bytes read from the container before they are written, `PIPE_BUF`: a pipe that can be written takes as many.
 const AT_ONCE: usize = 4 << 10;
 
@@ -164,9 +167,13 @@ impl Terminal {
         let ready = |master: &std::fs::File| {
             hull_sys::poll::wait_readable(master.as_fd(), Some(Instant::now())) == Ok(true)
         };
+        let mut left = LAST;
         loop {
-            if self.unshown.is_empty() && !(ready(&self.master) && self.read_output()) {
-                return Ok(());
+            if self.unshown.is_empty() {
+                if left == 0 || !(ready(&self.master) && self.read_output()) {
+                    return Ok(());
+                }
+                left = left.saturating_sub(self.unshown.len());
             }
             let stdout = std::io::stdout();
             let fds = [(stdout.as_fd(), Until::Writable), (signals.fd.as_fd(), Until::Readable)];
