@@ -305,6 +305,8 @@ impl Stream {
                     self.away = false;
                     return Ok(Moved::Stop(Turn::Room));
                 }
+                // Of a fifo without a reader that is told first: the reader is back, and the spool cannot be read.
+                Err(error) if error.is(EIO) => return Err(error),
                 Err(_) => {}
             }
         }
