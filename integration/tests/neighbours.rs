@@ -42,6 +42,13 @@ fn commands_answer_for_a_created_container_whose_process_is_stopped() {
     container.call("delete", &["--force"]).done();
 }
 
+/// What a shell runs in the directory that has the bundle.
+fn run_line(runtime: &Runtime, bundle: &Bundle) -> String {
+    let line = runtime.command(&["run", "--bundle", "bundle", &bundle.id]);
+    let words = std::iter::once(line.get_program()).chain(line.get_args());
+    words.map(|word| word.to_str().expect("UTF-8")).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn no_mount_reaches_the_host_whatever_the_propagation_says() {
     needs!(gate::root(), gate::program("busybox"), gate::program("unshare"));
@@ -51,18 +58,13 @@ fn no_mount_reaches_the_host_whatever_the_propagation_says() {
             config["linux"]["rootfsPropagation"] = json!(word);
         });
         let scratch = Scratch::new("propagation");
-        let line = runtime.command(&["run", "--bundle", "bundle", &bundle.id]);
-        let words: Vec<_> = std::iter::once(line.get_program())
-            .chain(line.get_args())
-            .map(|word| word.to_str().expect("UTF-8"))
-            .collect();
         // A shared mount, as a host under systemd has it, in a namespace of its own.
         let script = format!(
             "mount -t tmpfs t {0} && mount --make-rshared / && cp -a {1} {0}/bundle && cd {0} && \
              grep -c . /proc/self/mountinfo && {2} && grep -c . /proc/self/mountinfo",
             scratch.path().display(),
             bundle.path().display(),
-            words.join(" "),
+            run_line(&runtime, &bundle),
         );
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
@@ -78,11 +80,6 @@ fn no_mount_reaches_the_host_while_its_mounts_change() {
     let runtime = Runtime::under_test();
     let scratch = Scratch::new("changing");
     let bundle = Bundle::shell("echo inside");
-    let line = runtime.command(&["run", "--bundle", "bundle", &bundle.id]);
-    let words: Vec<_> = std::iter::once(line.get_program())
-        .chain(line.get_args())
-        .map(|word| word.to_str().expect("UTF-8"))
-        .collect();
     // Many mounts, so that the table is read in pieces, and others that come and go meanwhile, all of them shared.
     let script = format!(
         "mount -t tmpfs t {0} && mount --make-rshared / && cp -a {1} {0}/bundle && cd {0} && mkdir few
@@ -97,7 +94,7 @@ fn no_mount_reaches_the_host_while_its_mounts_change() {
          grep -vc few /proc/self/mountinfo; grep -c few /proc/self/mountinfo",
         scratch.path().display(),
         bundle.path().display(),
-        words.join(" "),
+        run_line(&runtime, &bundle),
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
