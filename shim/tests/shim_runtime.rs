@@ -123,6 +123,32 @@ fn kill_for_lack_of_memory_is_told_before_the_exit() {
 }
 
 #[test]
+fn kill_of_an_exec_for_lack_of_memory_is_told_before_its_exit() {
+    needs!(root());
+    let bundle = sleeper()
+        .with(|config| config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 8 << 20 }));
+    let mut shim = Shim::start(bundle);
+    shim.run();
+    for number in 0..5 {
+        let name = format!("e{number}");
+        shim.exec(&name, "exec tail /dev/zero");
+        assert_eq!(shim.wait(&name), 137);
+        let named = shim.named(&name);
+        shim.ok::<DeleteResponse>("Delete", &named);
+    }
+    shim.kill(9);
+    shim.wait("");
+    shim.delete();
+    let seen = shim.events.brief();
+    for number in 0..5 {
+        let exit = seen.iter().position(|event| *event == format!("exit e{number} 137")).unwrap();
+        let told = seen[..exit].iter().filter(|event| *event == "oom").count();
+        assert_eq!(told, number + 1, "{seen:?}");
+    }
+    shim.shut_down();
+}
+
+#[test]
 fn kill_in_a_container_that_lives_on_is_told_at_once() {
     needs!(root());
     let bundle = Bundle::shell("tail /dev/zero; sleep 1000")

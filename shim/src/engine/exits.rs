@@ -73,12 +73,12 @@ impl Engine {
     }
 
     pub(super) fn process_ended(&mut self, key: &Key, exit: Exit) {
+        // The kill for lack of memory comes before the exit that it caused.
+        let oom = self.sites.get(&key.container).and_then(|site| Some(site.oom.as_ref()?.0));
+        if let Some(id) = oom {
+            self.look_for_oom(id);
+        }
         if key.is_init() {
-            // The kill for lack of memory comes before the exit that it caused.
-            let id = self.sites.get(&key.container).and_then(|site| Some(site.oom.as_ref()?.0));
-            if let Some(id) = id {
-                self.look_for_oom(id);
-            }
             let recorded = self.sites.get(&key.container).map(|site| site.bundle.record_exit(exit));
             if let Some(Err(error)) = recorded {
                 // It is in memory all the same.
