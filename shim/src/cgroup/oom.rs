@@ -1,7 +1,7 @@
 //! Kills for lack of memory: told by the kernel at once, and counted once more at the container's end.
 
 use std::fs::File;
-use std::io::{Error, Write};
+use std::io::{Error, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const LIMIT: usize = 4096;
 
 /// Version 1 tells before it kills: so long after that comes another look, then after twice as long each time ...
 const FIRST_LOOK: Duration = Duration::from_millis(10);
-/// ... up to this; by then nobody has been killed, because that is disabled, or memory was found.
+/// ... until a wait was no shorter than this; by then nobody has been killed, because that is disabled, or memory was found.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Watches one cgroup. Its signal is ready when there may be news; the counter tells whether there are any.
@@ -91,11 +91,13 @@ impl OomWatch {
             }
             Signal::Table(table) => {
                 let mut bytes = [0; LIMIT];
-                if let Ok(got) = table.read_at(&mut bytes, 0) {
-                    return String::from_utf8_lossy(&bytes[..got]).into_owned();
+                match table.read_at(&mut bytes, 0) {
+                    Ok(got) => return String::from_utf8_lossy(&bytes[..got]).into_owned(),
+                    // Where memory is short the kernel may have none for the text either: its file stays ready.
+                    Err(error) if error.kind() == ErrorKind::OutOfMemory => {}
+                    // The cgroup is gone, and its file would be ready for ever.
+                    Err(_) => self.signal = Signal::None,
                 }
-                // The cgroup is gone, and its file would be ready for ever.
-                self.signal = Signal::None;
                 String::new()
             }
             Signal::None => String::new(),

@@ -149,9 +149,14 @@ impl Engine {
             // Without it the look at the end is the only one.
             let _ = self.poll.add(signal, Token::Oom(id).into(), flags);
         }
+        let again = watch.as_ref().and_then(OomWatch::look_again);
         if let Some(site) = self.sites.get_mut(container) {
             site.place = Some(place);
             site.oom = watch.map(|watch| (id, watch));
+        }
+        if let Some(span) = again {
+            // The first look took a signal that came before the kill.
+            self.timers.set(Timer::Oom(id), span);
         }
     }
 
