@@ -11,6 +11,9 @@ use hull_sys::SysError;
 /// Most bytes that are kept for one stream.
 pub const SPOOL_LIMIT: u64 = 16 << 20;
 
+/// Bytes copied at once where splice does not work.
+const COPY_STEP: usize = 16 << 10;
+
 /// Bytes that were written and not yet read; the file has no name, so nothing is left of it after a crash.
 #[derive(Debug)]
 pub struct Spool {
@@ -67,16 +70,14 @@ impl Spool {
     pub fn replay(&mut self, output: BorrowedFd<'_>) -> Result<usize, SysError> {
         let Some(file) = &self.file else { return Ok(0) };
         let most = usize::try_from(self.len()).unwrap_or(usize::MAX).min(1 << 20);
-        let mut at = self.read;
-        let moved = rustix::pipe::splice(
-            file.as_fd(),
-            Some(&mut at),
-            output,
-            None,
-            most,
-            rustix::pipe::SpliceFlags::NONBLOCK,
-        )
-        .map_err(SysError::from_rustix("splice"))?;
+        let flags = rustix::pipe::SpliceFlags::NONBLOCK;
+        let moved =
+            match rustix::pipe::splice(file.as_fd(), Some(&mut self.read.clone()), output, None, most, flags)
+            {
+                // Not every file system can give pages to a pipe, and not every output is one.
+                Err(rustix::io::Errno::INVAL) => copy(file, self.read, most, output)?,
+                moved => moved.map_err(SysError::from_rustix("splice"))?,
+            };
         self.read += moved as u64;
         if self.read == self.written {
             *self = Self::new(&self.directory);
@@ -95,6 +96,14 @@ impl Spool {
     }
 }
 
+/// Writes at most `most` bytes of `file` from `at` on to `output`.
+fn copy(file: &File, at: u64, most: usize, output: BorrowedFd<'_>) -> Result<usize, SysError> {
+    let mut bytes = [0; COPY_STEP];
+    let room = &mut bytes[..most.min(COPY_STEP)];
+    let got = rustix::io::pread(file, &mut *room, at).map_err(SysError::from_rustix("pread"))?;
+    hull_sys::io::write(output, &room[..got])
+}
+
 fn make_unnamed(directory: &Path) -> Result<File, Error> {
     let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::CLOEXEC;
     let mut options = File::options();
@@ -107,4 +116,26 @@ fn make_unnamed(directory: &Path) -> Result<File, Error> {
         std::fs::remove_file(&name)?;
         Ok(file)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between two files nothing can be spliced.
+    #[test]
+    fn what_was_kept_is_copied_where_it_cannot_be_spliced() {
+        let directory = std::env::temp_dir();
+        let output = make_unnamed(&directory).unwrap();
+        let mut spool = Spool::new(&directory);
+        let text: Vec<u8> = (0..COPY_STEP + 100).map(|at| (at % 251) as u8).collect();
+        spool.push(&text).unwrap();
+        assert_eq!(spool.replay(output.as_fd()).unwrap(), COPY_STEP);
+        assert_eq!(spool.len(), 100);
+        assert_eq!(spool.replay(output.as_fd()).unwrap(), 100);
+        assert_eq!((spool.len(), spool.replay(output.as_fd()).unwrap()), (0, 0));
+        let mut copied = vec![0; text.len() + 1];
+        assert_eq!(rustix::io::pread(&output, &mut copied, 0).unwrap(), text.len());
+        assert!(copied.starts_with(&text));
+    }
 }
