@@ -191,6 +191,20 @@ fn podman_restarts_by_policy_and_checks_health() {
 }
 
 #[test]
+fn podman_tells_of_a_health_check_that_fails() {
+    needs!(podman());
+    let podman = Podman::start();
+    let name = unique("h");
+    let check = ["--health-cmd", "echo sick; exit 1", "--health-interval", "0", "--health-retries", "1"];
+    podman.run(&[&["-d", "--name", &name], &check[..]].concat(), &["sleep", "1000"]).done();
+    let checked = podman.call(&["healthcheck", "run", &name]);
+    assert_eq!((checked.code, checked.stdout.trim()), (1, "unhealthy"), "{checked:?}");
+    let said = "{{.State.Health.Status}} {{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}";
+    assert_eq!(podman.call(&["inspect", &name, "--format", said]).text().trim(), "unhealthy 1 sick");
+    podman.call(&["rm", "-f", "-t", "0", &name]).done();
+}
+
+#[test]
 fn person_runs_attaches_and_waits() {
     needs!(root());
     let monitor = |words: &[&str], input: Stdio| {
