@@ -17,6 +17,20 @@ use hull_testkit::gate::root;
 use hull_testkit::{Bundle, needs};
 use task_client::*;
 
+/// A shim whose container runs on a terminal, and the fifos of its input and output.
+fn on_terminal(bundle: Bundle) -> (Shim, String, String) {
+    let mut shim = Shim::start(bundle);
+    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
+    let request = CreateTaskRequest {
+        terminal: true,
+        stdin: stdin.clone(),
+        stdout: stdout.clone(),
+        ..shim.create_request()
+    };
+    shim.run_as(&request);
+    (shim, stdin, stdout)
+}
+
 #[test]
 fn output_of_a_reader_that_is_away_is_kept_in_order() {
     needs!(root());
@@ -108,15 +122,7 @@ fn input_reaches_the_container_until_it_is_closed() {
 #[test]
 fn terminal_that_is_closed_and_opened_again_goes_on() {
     needs!(root());
-    let mut shim = Shim::start(reopens_its_terminal());
-    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
-    let request = CreateTaskRequest {
-        terminal: true,
-        stdin: stdin.clone(),
-        stdout: stdout.clone(),
-        ..shim.create_request()
-    };
-    shim.run_as(&request);
+    let (mut shim, stdin, stdout) = on_terminal(reopens_its_terminal());
     let mut reader = std::io::BufReader::new(fs::File::open(stdout).unwrap());
     let mut line = String::new();
     for wanted in ["first\r\n", "open\r\n"] {
@@ -136,15 +142,7 @@ fn terminal_that_is_closed_and_opened_again_goes_on() {
 #[test]
 fn input_for_a_closed_terminal_waits_without_processor_time() {
     needs!(root());
-    let mut shim = Shim::start(closes_its_terminal());
-    let (stdin, stdout) = (fifo(&shim.place.join("in")), fifo(&shim.place.join("out")));
-    let request = CreateTaskRequest {
-        terminal: true,
-        stdin: stdin.clone(),
-        stdout: stdout.clone(),
-        ..shim.create_request()
-    };
-    shim.run_as(&request);
+    let (mut shim, stdin, stdout) = on_terminal(closes_its_terminal());
     let mut reader = fs::File::open(stdout).unwrap();
     reader.read_exact(&mut [0; 7]).unwrap();
     let mut writer = fs::File::options().write(true).open(stdin).unwrap();
