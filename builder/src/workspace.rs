@@ -48,6 +48,11 @@ impl Workspace {
         Ok(path)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where the runtime keeps its state.
     pub(crate) fn state(&self) -> PathBuf {
         self.directory.join("state")

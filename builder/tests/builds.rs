@@ -15,7 +15,7 @@ use std::time::Duration;
 use hull_testkit::call::eventually;
 use hull_testkit::{Scratch, call, gate, needs, place};
 
-use making::{LIMIT, build, builder, context};
+use making::{LIMIT, build, builder, context, steps_of};
 
 const STEPS: &str = "RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2\nCOPY . /ctx\nWORKDIR /w\n";
 
@@ -233,6 +233,36 @@ fn a_signal_ends_the_steps_with_the_build() {
         assert_eq!(lines.filter(|line| line.contains(&span)).collect::<Vec<_>>(), [""; 0], "steps go on");
         ["a", "b"].iter().for_each(|step| fs::remove_file(began.join(step)).unwrap());
     }
+}
+
+#[test]
+fn steps_end_with_a_build_that_is_killed() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("orphans");
+    let began = scratch.join("began");
+    fs::create_dir(&began).unwrap();
+    // One ignores what can be ignored, one writes more than a pipe holds.
+    let step = |name: &str, run: &str| format!("FROM base AS {name}\nRUN : > /w/{name}; {run}\n");
+    let waits = step("a", "trap '' TERM; /bin/busybox sleep 100000");
+    let writes = step("b", "while :; do echo some line of some length; done");
+    let stages = format!("{waits}{writes}FROM base\nCOPY --from=a /bin /a\nCOPY --from=b /bin /b\n");
+    let context = context_of_stages(&scratch, &stages);
+    let volume = format!("{}:/w:rw", began.display());
+    let store = scratch.join("s");
+    let mut command = builder(&store, &context, &["-v", &volume]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(eventually(LIMIT, || ["a", "b"].iter().all(|step| began.join(step).exists())));
+    let runs = |what: &str| steps_of(child.id(), &store).iter().any(|line| line.contains(what));
+    assert!(eventually(LIMIT, || runs("busybox sleep 100000")) && runs(" guard-steps "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Who kills a build may remove its store as well.
+    fs::remove_dir_all(&store).unwrap();
+    assert!(
+        eventually(LIMIT, || steps_of(child.id(), &store).is_empty()),
+        "{:?}",
+        steps_of(child.id(), &store)
+    );
 }
 
 #[test]

@@ -4,13 +4,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod making;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hull_testkit::call::eventually;
 use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
+
+use making::steps_of;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir /d\nWORKDIR /w\n";
@@ -64,6 +69,8 @@ fn builds_killed_at_any_moment_leave_a_store_that_works() {
         interrupted += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
+        let gone = eventually(LIMIT, || steps_of(child.id(), &store).is_empty());
+        assert!(gone, "kill {number}: {:?} is left", steps_of(child.id(), &store));
         if number % 8 == 7 {
             is_sound(&store, &context, &wanted);
         }

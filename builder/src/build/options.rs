@@ -293,6 +293,7 @@ pub(crate) fn runner<'a>(arguments: &Arguments, workspace: &'a Workspace) -> Res
         seccomp: Some(seccomp(&limits)?),
         limits,
         count: std::sync::atomic::AtomicU64::new(0),
+        guard: std::sync::OnceLock::new(),
     })
 }
 

@@ -63,6 +63,9 @@ pub(crate) enum ImageCommand {
     Export(export::Arguments),
     /// Check the store
     Fsck(fsck::Arguments),
+    /// What a build starts to end its steps if it is killed
+    #[command(hide = true)]
+    GuardSteps(crate::guard::Arguments),
     /// Show how an image came to be
     History(history::Arguments),
     /// List images
@@ -124,6 +127,7 @@ pub(crate) fn run(command: &ImageCommand) -> Outcome {
     match command {
         ImageCommand::Df(arguments) => df::run(arguments),
         ImageCommand::Fsck(arguments) => fsck::run(arguments),
+        ImageCommand::GuardSteps(arguments) => crate::guard::run(arguments),
         ImageCommand::History(arguments) => history::run(arguments),
         ImageCommand::Images(arguments) => images::run(arguments),
         ImageCommand::Import(arguments) => import::run(arguments),

@@ -6,15 +6,19 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::accounts::{Accounts, User};
 use super::sandbox::{Limits, Mount, Sandbox, Source};
 use super::stubs::Stubs;
 use super::sweep;
+use crate::deadline;
 use crate::dockerfile::ast::Network;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::graph::RunAction;
+use crate::guard::Guard;
 use crate::interrupt;
 use crate::snapshot::Snapshot;
 use crate::workspace::{self, Attached, Workspace};
@@ -23,6 +27,8 @@ use crate::workspace::{self, Attached, Workspace};
 const MOST_OUTPUT: usize = 64 << 20;
 /// Longest line of output that is shown whole, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
+/// Longest call of the runtime that ends a container.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// What all RUNs of a build share.
 pub(crate) struct Runner<'a> {
@@ -43,6 +49,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) seccomp: Option<serde_json::Value>,
     /// How many containers were made.
     pub(crate) count: AtomicU64,
+    /// Who ends the containers if this process is killed; there from the first one on.
+    pub(crate) guard: OnceLock<std::result::Result<Guard, String>>,
 }
 
 /// Something of the host that RUNs see.
@@ -178,12 +186,17 @@ impl Runner<'_> {
         command.args(["--log", &log.to_string_lossy(), "--log-format", "json"]);
         command.args(["run", "--bundle", &bundle.to_string_lossy(), id]);
         command.stdin(Stdio::null()).stdout(input).stderr(errors);
+        let _guarded = self.guard()?.watch(id, output.as_fd())?;
         let _registered = interrupt::register(id, self.kill(id))?;
         let spawned = command.spawn();
         // The command holds the pipe's ends for writing: without it the reader sees the end.
         drop(command);
         let mut child = spawned.map_err(Error::io("start the runtime", &self.runtime))?;
         let told = read_lines(output, lines);
+        if told.is_err() {
+            // The guard could still read: the command would wait for that.
+            drop(deadline::status(&mut self.kill(id), Instant::now() + ENDING));
+        }
         let status = child.wait().map_err(Error::io("wait for the runtime", &self.runtime))?;
         self.delete(id);
         told?;
@@ -194,6 +207,11 @@ impl Runner<'_> {
             Some(0) => Ok(()),
             code => Err(runtime_error(&log).unwrap_or(Error::Command { code: code.unwrap_or(128) })),
         }
+    }
+
+    fn guard(&self) -> Result<&Guard> {
+        let start = || Guard::start(&self.runtime, self.workspace.path()).map_err(|error| chain(&error));
+        self.guard.get_or_init(start).as_ref().map_err(Error::fact)
     }
 
     fn command(&self) -> Command {
@@ -214,7 +232,8 @@ impl Runner<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        drop(command.status());
+        // What it leaves is told of by nobody here: the state goes with the workspace.
+        drop(deadline::status(&mut command, Instant::now() + ENDING));
     }
 
     fn kill(&self, id: &str) -> Command {

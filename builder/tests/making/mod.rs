@@ -34,3 +34,25 @@ pub fn context(scratch: &Scratch, name: &str, dockerfile: &str) -> std::path::Pa
     fs::write(path.join("Dockerfile"), format!("{head}{dockerfile}")).unwrap();
     path
 }
+
+/// What there is of the steps of a build: processes of their containers, of the runtime and of the guard by their command
+/// lines, and control groups by their paths.
+pub fn steps_of(build: u32, store: &Path) -> Vec<String> {
+    let (name, state) = (format!("hull-build-{build}-"), format!("{}/tmp/{build}-", store.display()));
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let text = |file: &str| fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        let line = text("cmdline").replace('\0', " ");
+        if process.file_name() != *build.to_string()
+            && (line.contains(&state) || text("cgroup").contains(&name))
+        {
+            found.push(line);
+        }
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let groups = fs::read_dir(hierarchy.path()).into_iter().flatten().flatten();
+        let own = groups.filter(|group| group.file_name().to_string_lossy().starts_with(&name));
+        found.extend(own.map(|group| group.path().display().to_string()));
+    }
+    found
+}
