@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hull_sys::process::{self, Pid};
 use hull_sys::signal;
 
+use crate::deadline;
 use crate::error::{Error, Result};
 
 /// How long a build that a signal ends has to end by itself.
@@ -104,7 +105,9 @@ fn kill_all(limit: Instant) {
         if containers.is_empty() || Instant::now() > limit {
             return;
         }
-        containers.iter_mut().for_each(|container| drop(container.kill.status()));
+        let calls: Vec<_> = containers.iter_mut().map(|container| container.kill.spawn()).collect();
+        // One that could not be started or does not end is seen in the next round.
+        calls.into_iter().flatten().for_each(|mut call| drop(deadline::wait(&mut call, limit)));
         drop(containers);
         std::thread::sleep(LOOK);
     }

@@ -236,6 +236,32 @@ fn a_signal_ends_the_steps_with_the_build() {
 }
 
 #[test]
+fn a_runtime_whose_kill_hangs_holds_up_neither_signal_nor_guard() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("hangs");
+    let context = context(&scratch, "c", "RUN /bin/busybox sleep 100000\n");
+    let script =
+        "#!/bin/sh\nfor word; do [ \"$word\" = kill ] && exec sleep 100000; done\nexec RUNTIME \"$@\"\n";
+    let runtime = scratch.join("runtime");
+    let real = hull_testkit::runtime::under_test();
+    fs::write(&runtime, script.replace("RUNTIME", &real.to_string_lossy())).unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    let store = scratch.join("s");
+    let mut command = builder(&store, &context, &[]);
+    command.env("HULL_BUILD_RUNTIME", &runtime).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let runs = || steps_of(child.id(), &store).iter().any(|line| line.contains("sleep 100000"));
+    assert!(eventually(LIMIT, runs));
+    hull_sys::process::kill(hull_sys::process::Pid::from_raw(child.id().cast_signed()), 15).unwrap();
+    assert!(eventually(LIMIT, || child.try_wait().unwrap().is_some()), "the build waits for the kill");
+    assert!(
+        eventually(LIMIT, || steps_of(child.id(), &store).is_empty()),
+        "{:?}",
+        steps_of(child.id(), &store)
+    );
+}
+
+#[test]
 fn steps_end_with_a_build_that_is_killed() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("orphans");
