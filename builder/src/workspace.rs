@@ -76,6 +76,22 @@ pub(crate) fn in_user_namespace() -> bool {
     })
 }
 
+/// The users and groups that there are here, as ranges `FIRST+COUNT`; none where that is all of them. Steps find files of
+/// others as root's, or fail: what they make is not what they make with more ids.
+pub(crate) fn ids() -> Option<&'static str> {
+    static IDS: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let ranges = |file: &str| {
+        let map = fs::read_to_string(file).unwrap_or_default();
+        let range = |line: &str| {
+            let mut words = line.split_whitespace();
+            Some(format!("{}+{}", words.next()?, words.nth(1)?))
+        };
+        map.lines().filter_map(range).collect::<Vec<_>>().join(",")
+    };
+    let all = || format!("users {} groups {}", ranges("/proc/self/uid_map"), ranges("/proc/self/gid_map"));
+    in_user_namespace().then(|| IDS.get_or_init(all).as_str())
+}
+
 /// Whether files here can belong to this group.
 pub(crate) fn maps_group(group: u32) -> bool {
     has("/proc/self/gid_map", group)

@@ -225,3 +225,49 @@ fn an_ordinary_user_builds_the_same_bytes() {
     assert!(outcome.stderr.contains("no range of ids for this user"), "{}", outcome.stderr);
     assert_eq!(outcome.stdout.lines().next(), Some(&*wanted), "{}", outcome.stderr);
 }
+
+const OWNED: &str = "mkdir -p root/bin root/home root/opt && cp /bin/busybox root/bin/busybox && ln -s busybox root/bin/sh && \
+    echo x > root/home/f && chown 1000:7 root/home/f && mknod root/opt/null c 1 3 && tar --numeric-owner -cf base.tar -C root .";
+const LOOKS: &str = "FROM base\nRUN echo saw $(/bin/busybox stat -c %u:%g /home/f), $([ -c /opt/null ] && echo a device || echo none)\n";
+
+#[test]
+fn with_more_ids_or_rights_all_is_unpacked_and_built_again() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("newuidmap"), gate::program("setpriv"));
+    let scratch = Scratch::new("more");
+    for (from, to) in [(place::program("hull-build"), "hull-build"), (runtime::under_test(), "hull")] {
+        fs::copy(from, scratch.join(to)).unwrap();
+    }
+    for (name, text) in [("ranges", ""), ("Dockerfile", LOOKS)] {
+        fs::write(scratch.join(name), text).unwrap();
+    }
+    let shell = |ranges: &str, user: &str, commands: &str| {
+        fs::write(scratch.join("ranges"), ranges).unwrap();
+        let script = format!(
+            "cd $1 && for f in /etc/subuid /etc/subgid; do mount --bind ranges $f; done; \
+             export HULL_ROOT=$1/store HULL_BUILD_RUNTIME=$1/hull; b='{user} ./hull-build'; {commands}"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, "sh"]).arg(scratch.path()).env_remove("SOURCE_DATE_EPOCH");
+        let outcome = call(command.stdin(Stdio::null()), LIMIT);
+        outcome.done();
+        outcome
+    };
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let imports = "mkdir store && chown 65534:65534 store && chmod 755 . && $b import base.tar base >&2";
+    shell("", nobody, &format!("{OWNED} && {imports}"));
+    let rows = [
+        ("", nobody, "saw 0:0, none"),
+        ("nobody:500000:65536\n", nobody, "saw 1000:7, none"),
+        ("", "", "saw 1000:7, a device"),
+    ];
+    for (ranges, user, saw) in rows {
+        let builds = "mkdir -p c && cp Dockerfile c && $b build --progress plain c && $b fsck >&2";
+        let first = shell(ranges, user, builds);
+        assert!(first.stderr.contains(saw), "{saw}: {}", first.stderr);
+        let again = shell(ranges, user, "$b build --progress plain c");
+        assert!(again.stderr.contains("CACHED"), "{saw}: {}", again.stderr);
+    }
+    // What was there before is still what those see that it was made for.
+    let again = shell(rows[0].0, rows[0].1, "$b build --progress plain c && $b fsck >&2");
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
+}

@@ -131,8 +131,7 @@ pub(crate) fn unpacked_size(store: &Store, image: &Image) -> u64 {
 pub(crate) fn layer_sizes(store: &Store, image: &Image) -> Vec<(Digest, u64)> {
     let ids = &image.config.rootfs.diff_ids;
     let size = |(index, layer): (usize, &hull_image::Descriptor)| {
-        let record = store.layer_record(&store.layer_dir(ids, index));
-        (ids[index].clone(), record.map_or(layer.size, |record| record.size))
+        (ids[index].clone(), store.layer_size(ids, index).unwrap_or(layer.size))
     };
     image.manifest.layers.iter().enumerate().map(size).collect()
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
-use hull_image::{Digest, Store, Tagged};
+use hull_image::{Digest, Store, Tagged, layer_name};
 
 use super::{Outcome, containers, df, images};
 use crate::cache::Cache;
@@ -125,9 +125,7 @@ fn pieces(store: &Store) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
     }
     let mut layers: BTreeMap<Digest, Piece> = BTreeMap::new();
     for (directory, record) in store.layers()? {
-        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let digest = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
-        let (Some(record), Ok(digest)) = (record, digest) else { continue };
+        let (Some(record), Some(digest)) = (record, layer_name(&directory)) else { continue };
         let time = fs::metadata(directory.join("layer.json"))?.modified()?;
         let below = record.on.unwrap_or_else(|| digest.clone());
         let piece = layers.entry(below).or_insert(Piece { time, size: 0, digests: Vec::new() });

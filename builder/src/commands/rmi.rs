@@ -1,10 +1,11 @@
 //! `rmi`: take names away, and with the last one the image.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Digest, Reference, Store, Tagged};
+use hull_image::{Digest, Reference, Store, Tagged, layer_name};
 
 use super::{Outcome, containers};
 use crate::host;
@@ -52,9 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 fn spare(store: &Store) -> hull_image::Result<BTreeSet<Digest>> {
     let needed = store.reachable()?;
     let layers = store.layers()?.into_iter().flat_map(|(dir, record)| {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse().ok();
-        own.into_iter().chain(record.map(|record| record.diff_id))
+        layer_name(&dir).into_iter().chain(record.map(|record| record.diff_id))
     });
     Ok(store.blobs()?.into_iter().chain(layers).filter(|digest| !needed.contains(digest)).collect())
 }
@@ -63,10 +62,8 @@ fn spare(store: &Store) -> hull_image::Result<BTreeSet<Digest>> {
 fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<()> {
     match store.collect_garbage(spare) {
         Ok(freed) => {
-            freed
-                .layers
-                .iter()
-                .for_each(|layer| println!("Deleted: sha256:{}", layer.trim_start_matches("chain-")));
+            let ids = freed.layers.iter().filter_map(|layer| layer_name(Path::new(layer)));
+            ids.for_each(|id| println!("Deleted: {id}"));
             Ok(())
         }
         Err(hull_image::Error::Busy(_)) => Ok(()),

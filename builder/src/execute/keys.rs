@@ -10,6 +10,7 @@ use crate::graph::{Action, CopyAction, Input, MountSource, Root, RunAction, Step
 use crate::inputs::Opened;
 use crate::snapshot::Layers;
 use crate::steps::add::{self, Fetched};
+use crate::workspace;
 
 /// What a step reads, opened and described while its key was made.
 #[derive(Default)]
@@ -29,6 +30,9 @@ impl<'a> Execution<'a> {
         let mut key = Key::new();
         key.part("epoch", format!("{:?}", self.settings.packing.epoch));
         key.part("compression", format!("{:?}", self.settings.packing.encoding));
+        if let Some(ids) = workspace::ids() {
+            key.part("ids", ids);
+        }
         let chain = below.chain().map_or_else(|| "nothing".to_owned(), |chain| chain.to_string());
         let selected = match &step.action {
             Action::Workdir(workdir) => {
@@ -113,6 +117,9 @@ impl<'a> Execution<'a> {
         let Some(chain) = self.layers(root)?.chain() else { return Ok(None) };
         let mut memo = Key::new();
         memo.part("chain", chain.to_string());
+        if let Some(ids) = workspace::ids() {
+            memo.part("ids", ids);
+        }
         memo.part("parents", wanted.parents.to_string());
         wanted.sources.iter().for_each(|source| memo.part("source", source));
         wanted.exclude.iter().for_each(|pattern| memo.part("exclude", pattern));

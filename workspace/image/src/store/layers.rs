@@ -2,7 +2,12 @@
 //!
 //! A layer that is almost another one may be a difference: its directory has what is new or replaced, and lies on the
 //! other's, which is whole, whenever it is mounted.
+//!
+//! In a user namespace files belong to the ids that it stands for, those that it has not are lost, and so are devices. A
+//! tree is therefore used only where the same ids are: others, with more rights or fewer, have one of their own beside it,
+//! `layers/HEX.VIEW`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -69,9 +74,29 @@ impl Store {
     }
 
     fn layer_dir_of(&self, diff_id: &Digest, chain: Option<&Digest>) -> PathBuf {
-        let layers = self.dir.join("layers");
-        let chained = chain.map(|chain| layers.join(format!("chain-{}", chain.encoded())));
-        chained.filter(|path| path.exists()).unwrap_or_else(|| layers.join(diff_id.encoded()))
+        let chained = chain.map(|_| self.layer_path(diff_id, chain, &self.view));
+        chained.filter(|path| path.exists()).unwrap_or_else(|| self.layer_path(diff_id, None, &self.view))
+    }
+
+    fn layer_path(&self, diff_id: &Digest, chain: Option<&Digest>, view: &str) -> PathBuf {
+        let mut name =
+            chain.map_or_else(|| diff_id.encoded().to_owned(), |chain| format!("chain-{}", chain.encoded()));
+        if !view.is_empty() {
+            name = format!("{name}.{view}");
+        }
+        self.dir.join("layers").join(name)
+    }
+
+    /// Bytes of the files of layer `index` of a chain, if it is unpacked, for whomever.
+    pub fn layer_size(&self, diff_ids: &[Digest], index: usize) -> Option<u64> {
+        if let Some(record) = self.layer_record(&self.layer_dir(diff_ids, index)) {
+            return Some(record.size);
+        }
+        let (id, chain) = (&diff_ids[index], chain_id(&diff_ids[..=index]));
+        let is_it = |dir: &PathBuf| layer_name(dir).is_some_and(|name| name == *id || Some(name) == chain);
+        // Whoever is root of the host has all of what there is.
+        let dirs = if self.view.is_empty() { Vec::new() } else { self.layer_dirs().ok()? };
+        dirs.iter().filter(|dir| is_it(dir)).find_map(|dir| Some(self.layer_record(dir)?.size))
     }
 
     /// The unpacked layers of a chain, if all are there and undamaged.
@@ -102,29 +127,33 @@ impl Store {
     /// The directories of the layer unpacked at `dir`, the lower one first; `None` where [`Store::layer_record`] is.
     pub fn layer_trees(&self, dir: &Path) -> Option<Vec<PathBuf>> {
         let record = self.layer_record(dir)?;
-        let below = record.on.map(|on| self.layer_dir_of(&on, None));
+        let below = record.on.map(|on| self.layer_path(&on, None, view_of(dir)));
         Some(below.as_deref().into_iter().chain([dir]).map(|dir| dir.join("fs")).collect())
     }
 
     /// What is known of the layer unpacked at `dir`; `None` when it is not there or a crash may have damaged it.
     pub fn layer_record(&self, dir: &Path) -> Option<LayerRecord> {
         let record = own_record(dir)?;
-        let is_whole =
-            |on: &Digest| own_record(&self.layer_dir_of(on, None)).is_some_and(|on| on.on.is_none());
+        let below = |on: &Digest| own_record(&self.layer_path(on, None, view_of(dir)));
+        let is_whole = |on: &Digest| below(on).is_some_and(|on| on.on.is_none());
         record.on.as_ref().is_none_or(is_whole).then_some(record)
     }
 
     /// Every unpacked layer with its directory, whole or not.
     pub fn layers(&self) -> Result<Vec<(PathBuf, Option<LayerRecord>)>> {
+        let mut dirs = self.layer_dirs()?;
+        dirs.sort();
+        let with_record = |dir: PathBuf| {
+            let record = self.layer_record(&dir);
+            (dir, record)
+        };
+        Ok(dirs.into_iter().map(with_record).collect())
+    }
+
+    fn layer_dirs(&self) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join("layers");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
-            let path = entry.map_err(Error::io("read", &dir))?.path();
-            let record = self.layer_record(&path);
-            found.push((path, record));
-        }
-        found.sort_by(|left, right| left.0.cmp(&right.0));
-        Ok(found)
+        let entries = fs::read_dir(&dir).map_err(Error::io("read", &dir))?;
+        entries.map(|entry| Ok(entry.map_err(Error::io("read", &dir))?.path())).collect()
     }
 
     /// Makes a tree (a directory of this store's file system, usually below `tmp`) a layer, by one rename.
@@ -137,11 +166,7 @@ impl Store {
         mut record: LayerRecord,
         chain: Option<&Digest>,
     ) -> Result<PathBuf> {
-        let name = match chain {
-            Some(chain) => format!("chain-{}", chain.encoded()),
-            None => record.diff_id.encoded().to_owned(),
-        };
-        let target = self.dir.join("layers").join(name);
+        let target = self.layer_path(&record.diff_id, chain, &self.view);
         record.boot = boot_id().to_owned();
         record.settled = false;
         let staging = self.temporary_path();
@@ -190,6 +215,36 @@ impl Store {
     }
 }
 
+/// The diff id or chain id in the name of a layer's directory.
+pub fn layer_name(dir: &Path) -> Option<Digest> {
+    let name = dir.file_name()?.to_str()?;
+    let name = name.split_once('.').map_or(name, |(name, _)| name);
+    format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(name)).parse().ok()
+}
+
+/// For whom a layer's directory is, by its name.
+fn view_of(dir: &Path) -> &str {
+    let name = dir.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.split_once('.').map_or("", |(_, view)| view)
+}
+
+/// For whom this process unpacks: nothing for root of the host, else a name of the ids that there are.
+pub(super) fn own_view() -> String {
+    let words = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let ids = [words("/proc/self/uid_map"), words("/proc/self/gid_map")];
+    view(rustix::process::geteuid().as_raw(), &ids)
+}
+
+fn view(user: u32, ids: &[String; 2]) -> String {
+    match user == 0 && ids.iter().all(|map| map == "0 0 4294967295") {
+        true => String::new(),
+        false => Digest::of(format!("{user} {}", ids.join(" and ")).as_bytes()).encoded()[..12].to_owned(),
+    }
+}
+
 /// The same without a look at what it lies on.
 fn own_record(dir: &Path) -> Option<LayerRecord> {
     let file = fs::File::open(dir.join("layer.json")).ok()?;
@@ -206,4 +261,33 @@ fn boot_id() -> &'static str {
             .map(|text| text.trim().to_owned())
             .unwrap_or_default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_with_other_ids_have_other_trees() {
+        let maps = |users: &str, groups: &str| [users.to_owned(), groups.to_owned()];
+        let all = "0 0 4294967295";
+        assert_eq!(view(0, &maps(all, all)), "");
+        let rows = [
+            view(1000, &maps(all, all)),
+            view(0, &maps("0 1000 1", "0 1000 1")),
+            view(0, &maps("0 1000 1 1 100000 65536", "0 1000 1 1 100000 65536")),
+            view(0, &maps("0 1001 1 1 200000 65536", "0 1001 1 1 200000 65536")),
+            view(0, &maps(all, "0 0 1")),
+        ];
+        for (index, view) in rows.iter().enumerate() {
+            assert_eq!(view.len(), 12, "{view}");
+            assert!(!rows[..index].contains(view), "{index}");
+        }
+        let digest = Digest::of(b"x");
+        for name in ["", "chain-"].map(|kind| format!("/s/layers/{kind}{}.{}", digest.encoded(), rows[0])) {
+            assert_eq!(layer_name(Path::new(&name)), Some(digest.clone()));
+            assert_eq!(view_of(Path::new(&name)), rows[0]);
+        }
+        assert_eq!(layer_name(Path::new("/s/layers/other")), None);
+    }
 }

@@ -39,7 +39,7 @@ pub use blobs::{BlobWriter, Sealed, publish};
 pub use fsck::Finding;
 pub use growing::{Announce, Growing};
 pub use images::{Image, Tagged};
-pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id};
+pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id, layer_name};
 pub use lock::Lock;
 pub use made::Made;
 pub use sweep::Freed;
@@ -53,6 +53,8 @@ pub struct Store {
     dir: PathBuf,
     root: OwnedFd,
     lease: Option<Lock>,
+    /// Whose trees this process uses.
+    view: String,
     /// Layers that were found undamaged: the trees of each, by its directory.
     whole: Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>,
 }
@@ -75,8 +77,7 @@ impl Store {
     /// A directory with another layout version, or whose lease garbage collection holds for more than 60 s.
     pub fn open(dir: &Path) -> Result<Self> {
         make_directories(dir)?;
-        let mut store =
-            Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, whole: Mutex::default() };
+        let mut store = Self::new(dir)?;
         // Alone on the store: what is in tmp belongs to processes that are gone.
         if let Some(alone) = Lock::try_exclusive(&store.lock_path("lease"))? {
             store.clear_temporary()?;
@@ -92,9 +93,14 @@ impl Store {
     /// # Errors
     /// A directory that is not an image layout of version 1.0.0.
     pub fn open_foreign(dir: &Path) -> Result<Self> {
-        let store = Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, whole: Mutex::default() };
+        let store = Self::new(dir)?;
         store.check_layout()?;
         Ok(store)
+    }
+
+    fn new(dir: &Path) -> Result<Self> {
+        let (view, whole) = (layers::own_view(), Mutex::default());
+        Ok(Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, view, whole })
     }
 
     /// The directory of the store.

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::store::Lock;
-use crate::store::layers::chain_id;
+use crate::store::layers::{chain_id, layer_name};
 
 /// What garbage collection removed, or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,8 +118,7 @@ impl Store {
         }
         for (dir, record) in self.layers()? {
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let id = format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(&name)).parse::<Digest>();
-            if record.is_some() && id.is_ok_and(|id| kept.contains(&id)) {
+            if record.is_some() && layer_name(&dir).is_some_and(|id| kept.contains(&id)) {
                 continue;
             }
             freed.bytes += record.map_or(0, |record| record.size);
