@@ -356,7 +356,7 @@ fn outputs_hold_the_image() {
 }
 
 #[test]
-fn removing_an_image_takes_nothing_from_other_builds() {
+fn removing_an_image_takes_nothing_from_the_cache() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("rmi");
     let store = scratch.join("s");
@@ -367,11 +367,22 @@ fn removing_an_image_takes_nothing_from_other_builds() {
     fs::create_dir(&other).unwrap();
     fs::write(other.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /other\n").unwrap();
     build(&store, &other, &["-t", "other"]).done();
-    let mut rmi = Command::new(place::program("hull-build"));
-    let told = call(rmi.args(["rmi", "other"]).env("HULL_ROOT", &store), LIMIT);
+    let blobs = || fs::read_dir(store.join("blobs/sha256")).unwrap().count();
+    let run = |words: &[&str]| {
+        call(Command::new(place::program("hull-build")).args(words).env("HULL_ROOT", &store), LIMIT)
+    };
+    assert_eq!(blobs(), 8, "four layers and twice configuration and manifest");
+    let told = run(&["rmi", "other"]);
     assert!(told.text().contains("Deleted: sha256:"), "{}", told.text());
-    assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 5, "those of the other are gone");
+    assert_eq!(blobs(), 6, "configuration and manifest are gone, the layer is the step's");
     assert_eq!(build(&store, &kept, &["-t", "kept"]).stderr.matches("CACHED").count(), 4);
+    assert_eq!(build(&store, &other, &["-t", "other"]).stderr.matches("CACHED").count(), 1);
+    run(&["rmi", "kept"]).done();
+    assert_eq!(build(&store, &kept, &["-t", "kept"]).stderr.matches("CACHED").count(), 4);
+    run(&["rmi", "kept", "other"]).done();
+    run(&["prune", "-f"]).done();
+    assert_eq!(blobs(), 0);
+    assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
 }
 
 /// A server that answers every request with these bytes, as often as asked.

@@ -1,8 +1,10 @@
 //! What garbage collection leaves of the cache: records of layers that are still there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::time::Duration;
+
+use hull_image::Digest;
 
 use super::{Cache, Record};
 use crate::error::{Error, Result};
@@ -46,6 +48,12 @@ impl Cache<'_> {
             }
         }
         Ok(freed)
+    }
+
+    /// What steps made that need not be done again: the blobs and diff ids of all records.
+    pub(crate) fn layers(&self) -> Result<BTreeSet<Digest>> {
+        let records = self.names("steps")?.into_iter().filter_map(|name| self.read::<Record>("steps", &name));
+        Ok(records.flat_map(|record| [record.blob.digest, record.diff_id]).collect())
     }
 
     fn names(&self, kind: &str) -> Result<Vec<String>> {

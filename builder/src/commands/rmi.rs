@@ -8,6 +8,7 @@ use clap::Args;
 use hull_image::{Digest, Reference, Store, Tagged, layer_name};
 
 use super::{Outcome, containers};
+use crate::cache::Cache;
 use crate::host;
 
 /// Arguments of `rmi`.
@@ -30,7 +31,7 @@ pub(crate) struct Arguments {
 /// Removes images; every one that can be, and fails if any could not.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut store = host::open_store()?;
-    // What no image has now, as the layers of other stages, is for later builds: prune takes it away.
+    // What no image has now, as the layers of other stages, and what steps made is for later builds: prune takes it away.
     let spare = if arguments.no_prune { BTreeSet::new() } else { spare(&store)? };
     let mut code = ExitCode::SUCCESS;
     for name in &arguments.images {
@@ -49,13 +50,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(code)
 }
 
-/// Everything in the store that no image needs.
-fn spare(store: &Store) -> hull_image::Result<BTreeSet<Digest>> {
-    let needed = store.reachable()?;
-    let layers = store.layers()?.into_iter().flat_map(|(dir, record)| {
-        layer_name(&dir).into_iter().chain(record.map(|record| record.diff_id))
-    });
-    Ok(store.blobs()?.into_iter().chain(layers).filter(|digest| !needed.contains(digest)).collect())
+/// Everything in the store that no image needs, and what the cache knows, be it of images or not.
+fn spare(store: &Store) -> Result<BTreeSet<Digest>, crate::error::Error> {
+    let (needed, cached) = (store.reachable()?, Cache::open(store)?.layers()?);
+    let mut spare: BTreeSet<_> =
+        store.blobs()?.into_iter().filter(|blob| !needed.contains(blob) || cached.contains(blob)).collect();
+    for (dir, record) in store.layers()? {
+        let names: Vec<_> = layer_name(&dir).into_iter().chain(record.map(|record| record.diff_id)).collect();
+        let is_cached = names.iter().any(|name| cached.contains(name));
+        spare.extend(names.into_iter().filter(|name| is_cached || !needed.contains(name)));
+    }
+    Ok(spare)
 }
 
 /// Removes content that became unreachable; another process at work on the store only means that it happens later.
