@@ -325,6 +325,8 @@ fn exec_goes_where_the_first_process_was_moved_to() {
     let pid_file = runtime.beside("pid");
     let path = pid_file.to_str().expect("UTF-8");
     container.exec(&["--detach", "--pid-file", path], &["/bin/sleep", "1001"]).done();
+    let below = if is_v2() { "/" } else { "pids:/" };
+    let refused = container.exec(&["--cgroup", below], &["true"]);
     let joined = peek(format!("/proc/{}/cgroup", peek(&pid_file)));
     let of_init = peek(format!("/proc/{init}/cgroup"));
     drop(container);
@@ -333,6 +335,7 @@ fn exec_goes_where_the_first_process_was_moved_to() {
     }
     assert!(of_init.contains(&name), "{of_init}");
     assert_eq!(joined, of_init);
+    refused.failed(255, "no such file or directory");
 }
 
 #[test]

@@ -300,12 +300,13 @@ fn place(
 ) -> Result<()> {
     let process = &target.plan.process;
     set_cpus(&process.cpu_affinity_initial, child.pid, "/process/execCPUAffinity/initial")?;
+    let init = target.record.init.as_ref().map_or(0, |init| init.pid);
+    let rootless = target.facts.rootless;
     if sub_cgroups.is_empty() {
-        let init = target.record.init.as_ref().map_or(0, |init| init.pid);
-        groups::attach_beside(cgroup, child.pid, remaining, init, target.facts.rootless)?;
+        groups::attach_beside(cgroup, child.pid, remaining, init, rootless)?;
     } else {
         let paths = SubPaths::parse(sub_cgroups)?;
-        cgroup.join_sub(child.pid.as_raw(), &paths)?;
+        cgroup.join_sub(child.pid.as_raw(), &paths, init, rootless)?;
     }
     target.record.resctrl.join(child.pid.as_raw())?;
     if remaining == Remaining::All { set_final_cpus(process, child.pid) } else { Ok(()) }

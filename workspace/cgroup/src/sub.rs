@@ -1,7 +1,8 @@
 //! `exec --cgroup [CONTROLLERS:]PATH`: a further process in a group below the container's.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use hull_sys::SysError;
 use hull_sys::fs::OFlags;
 
 use crate::cgroup::{Cgroup, PROCS};
@@ -43,38 +44,49 @@ impl SubPaths {
         Ok(Self(found))
     }
 
-    /// The path in one hierarchy.
-    fn of(&self, node: &Node) -> &str {
+    /// The path that was asked for in one hierarchy; none: nothing was asked there.
+    fn of(&self, node: &Node) -> Option<&str> {
         let meant = |name: &Option<String>| name.as_deref().is_none_or(|name| node.place.has(name));
-        self.0.iter().find(|(name, _)| meant(name)).map_or("", |(_, path)| path)
+        self.0.iter().find(|(name, _)| meant(name)).map(|(_, path)| path.as_str())
     }
 }
 
 impl Cgroup {
-    /// Puts a process into the given groups below the container's, and into the container's own where none is given.
+    /// Puts a process into the given groups below the container's. Where none is given it goes into the container's own,
+    /// or, if that is gone, to the first process `init`. A container of an ordinary user (`rootless`) may never have had
+    /// a directory in some hierarchies: for it, one hierarchy where the group is will do.
     ///
     /// # Errors
-    /// A controller that the container has no directory for; a group that does not exist.
-    pub fn join_sub(&self, pid: i32, paths: &SubPaths) -> Result<()> {
+    /// A controller that the container has no directory for; a group that does not exist, be it because the container's
+    /// own is gone: any other place is not the one that was asked for.
+    pub fn join_sub(&self, pid: i32, paths: &SubPaths, init: i32, rootless: bool) -> Result<()> {
         for controller in paths.0.iter().filter_map(|(name, _)| name.as_deref()) {
             if !self.nodes.iter().any(|node| node.place.has(controller)) {
                 return Err(CgroupError::UnknownController { controller: controller.to_owned() });
             }
         }
+        let (mut joined, mut missing) = (false, None);
         for node in &self.nodes {
-            let Some(dir) = node.dir()? else { continue };
-            let path = paths.of(node);
-            let joined = match path {
-                "" => write_file(dir, PROCS, &pid.to_string()),
-                path => open_below(dir, path, OFlags::DIRECTORY | OFlags::PATH)
-                    .and_then(|sub| write_file(sub.as_fd(), PROCS, &pid.to_string())),
-            };
-            joined.map_err(|source| {
-                let path = node.path_of(path).trim_end_matches('/').to_owned();
-                CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
-            })?;
+            match (node.dir()?, paths.of(node)) {
+                (Some(dir), path) => {
+                    put(pid, node, dir, path.unwrap_or_default())?;
+                    joined |= path.is_some();
+                }
+                (None, Some(path)) => {
+                    missing.get_or_insert((node, path));
+                }
+                (None, None) => match follow_in(node, pid, init) {
+                    Err(_) if rootless => {}
+                    followed => followed?,
+                },
+            }
         }
-        Ok(())
+        match missing {
+            Some((node, path)) if !(rootless && joined) => {
+                Err(refused(pid, node, path)(SysError::new("openat2", libc::ENOENT)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts a process where the container's first process `init` is: as [`Cgroup::attach`], but when a version 2
@@ -94,32 +106,55 @@ impl Cgroup {
         let below = own
             .as_deref()
             .and_then(|own| own.split_once(node.place.path.as_str()))
-            .map_or("", |(_, below)| below);
-        self.join_sub(pid, &SubPaths(vec![(None, below.trim_matches('/').to_owned())]))
+            .map_or("", |(_, below)| below.trim_matches('/'));
+        for node in &self.nodes {
+            let Some(dir) = node.dir()? else { continue };
+            // The other hierarchies of a hybrid host know nothing of groups below this one's.
+            put(pid, node, dir, if node.is_v2() { below } else { "" })?;
+        }
+        Ok(())
     }
 
     /// Puts a process into the group that `init` is in, in every hierarchy where the container's own directory is gone:
     /// somebody moved `init`, and systemd removes what is empty. The process would stay in its caller's group.
     ///
     /// # Errors
-    /// That group cannot be found, or the kernel refuses.
+    /// That group cannot be found, or the kernel refuses: the first such refusal, after the other hierarchies had their
+    /// turn.
     pub fn follow(&self, pid: i32, init: i32) -> Result<()> {
-        for node in &self.nodes {
-            if node.dir()?.is_some() {
-                continue;
-            }
-            let path = group_of(init, node).unwrap_or_else(|| node.place.path.clone());
-            let below = path.trim_start_matches('/');
-            let below = if below.is_empty() { "." } else { below };
-            open_below(node.root()?, below, OFlags::DIRECTORY | OFlags::PATH)
-                .and_then(|group| write_file(group.as_fd(), PROCS, &pid.to_string()))
-                .map_err(|source| {
-                    let path = format!("{}{path}", node.place.mount_point.trim_end_matches('/'));
-                    CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
-                })?;
-        }
-        Ok(())
+        let gone = |node: &Node| node.dir().map(|dir| dir.is_none());
+        let follow = |node| if gone(node)? { follow_in(node, pid, init) } else { Ok(()) };
+        self.nodes.iter().map(follow).fold(Ok(()), Result::and)
     }
+}
+
+/// Puts a process into the group `path` below the container's directory; empty: into that one.
+fn put(pid: i32, node: &Node, dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    let text = pid.to_string();
+    let written = match path {
+        "" => write_file(dir, PROCS, &text),
+        path => open_below(dir, path, OFlags::DIRECTORY | OFlags::PATH)
+            .and_then(|sub| write_file(sub.as_fd(), PROCS, &text)),
+    };
+    written.map_err(refused(pid, node, path))
+}
+
+fn refused(pid: i32, node: &Node, path: &str) -> impl FnOnce(SysError) -> CgroupError {
+    let path = node.path_of(path).trim_end_matches('/').to_owned();
+    move |source| CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
+}
+
+/// Puts a process into the group that `init` is in.
+fn follow_in(node: &Node, pid: i32, init: i32) -> Result<()> {
+    let path = group_of(init, node).unwrap_or_else(|| node.place.path.clone());
+    let below = path.trim_start_matches('/');
+    let below = if below.is_empty() { "." } else { below };
+    open_below(node.root()?, below, OFlags::DIRECTORY | OFlags::PATH)
+        .and_then(|group| write_file(group.as_fd(), PROCS, &pid.to_string()))
+        .map_err(|source| {
+            let path = format!("{}{path}", node.place.mount_point.trim_end_matches('/'));
+            CgroupError::Attach { pid, path, hint: attach_hint(&source), source }
+        })
 }
 
 /// The group of a process in a node's hierarchy (cgroups(7), "/proc files").

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use bed::{Bed, Process, resources, soon};
-use hull_cgroup::{CgroupError, Layout, Oom, SubPaths};
+use hull_cgroup::{CgroupError, Layout, Oom};
 use hull_testkit::{gate, needs};
 use serde_json::Value;
 
@@ -234,29 +234,4 @@ fn running_out_of_memory_is_noticed_and_so_is_the_end() {
     cgroup.destroy(soon()).unwrap();
     assert!(hull_sys::poll::wait_readable(watch.as_fd(), Some(soon())).unwrap());
     assert_eq!(watch.take().unwrap(), Oom::Gone);
-}
-
-#[test]
-fn a_further_process_can_go_into_a_group_below() {
-    needs!(gate::root());
-    let bed = Bed::new("sub");
-    let cgroup = bed.make("{}");
-    let process = Process::sleep();
-    let missing = cgroup.join_sub(process.pid(), &SubPaths::parse(&["nowhere"]).unwrap()).unwrap_err();
-    let expected = format!("error adding pid {} to cgroups ", process.pid());
-    assert!(
-        missing.to_string().starts_with(&expected) && missing.to_string().ends_with("/nowhere"),
-        "{missing}"
-    );
-    assert_eq!(missing.errno(), Some(libc::ENOENT));
-    let unknown = cgroup.join_sub(process.pid(), &SubPaths::parse(&["whaaat:/"]).unwrap()).unwrap_err();
-    assert_eq!(unknown.to_string(), "unknown controller whaaat in sub cgroup path");
-    let (value, controller) = if bed.layout() == Layout::V2 { ("inner", "") } else { ("pids:inner", "pids") };
-    fs::create_dir(bed.file(controller, "inner")).unwrap();
-    cgroup.join_sub(process.pid(), &SubPaths::parse(&[value]).unwrap()).unwrap();
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
-    let inner: Vec<_> = text.lines().filter(|line| line.ends_with(&format!("{}/inner", bed.path))).collect();
-    assert_eq!(inner.len(), 1, "{text}");
-    assert!(text.lines().all(|line| line.contains(&bed.path)), "{text}");
-    cgroup.kill_all(soon()).unwrap();
 }
