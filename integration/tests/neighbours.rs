@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hull_testkit::call::call;
+use hull_testkit::call::{PATIENCE, call, eventually};
 use hull_testkit::place::Scratch;
 use hull_testkit::runtime::peek;
 use hull_testkit::{Bundle, Runtime, gate, needs};
@@ -26,6 +26,35 @@ fn deleting_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
     assert_eq!(living.exec(&[], &["echo", "here"]).text(), "here");
     living.call("delete", &["--force"]).done();
     assert!(!fs::exists(format!("/sys/fs/cgroup/pids{path}")).expect("look"), "the control group stays");
+}
+
+/// The directories are there and empty while the one that is to live in them is on its way.
+#[test]
+fn a_container_is_created_while_an_ended_one_in_its_cgroup_is_deleted() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("strace"), gate::cgroups());
+    let runtime = Runtime::under_test();
+    let path = format!("/testkit-turns-{}", std::process::id());
+    let in_there = |bundle: Bundle| bundle.with(|config| config["linux"]["cgroupsPath"] = json!(path));
+    let (first, second) = (in_there(Bundle::shell("exit 0")), in_there(Bundle::new(&["/bin/sleep", "60"])));
+    let ended = runtime.start(&first);
+    assert!(ended.becomes("stopped"));
+    let bundle = second.path().to_str().expect("UTF-8");
+    let line = runtime.command(&["run", "--detach", "--bundle", bundle, &second.id]);
+    let mut slow = Command::new("strace");
+    slow.args(["-qq", "-o", "/dev/null", "-e", "inject=clone3:delay_enter=300000"]).arg(line.get_program());
+    slow.args(line.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut creating = slow.spawn().expect("start strace");
+    let record = runtime.state_dir().join(&second.id).join("state.json");
+    assert!(eventually(PATIENCE, || record.exists()));
+    // What was journaled is made a moment later.
+    std::thread::sleep(Duration::from_millis(100));
+    ended.call("delete", &[]).done();
+    assert!(creating.wait().expect("wait").success());
+    let living = runtime.call(&["exec", &second.id, "cat", "/proc/self/cgroup"]);
+    runtime.call(&["delete", "--force", &second.id]).done();
+    // Its groups are the roots of its own view.
+    let outside = living.text().lines().filter(|line| !line.ends_with(":/")).count();
+    assert_eq!(outside, 0, "{living:?}");
 }
 
 #[test]

@@ -19,23 +19,34 @@ const SIGKILL: i32 = 9;
 /// How long the container's processes may take to die.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long somebody may take who makes another container in the same control groups.
+const TURN: Duration = Duration::from_secs(10);
+
 /// Ends the processes, removes the control groups, runs the poststop hooks. The state directory stays: its removal is
 /// the last step of the callers.
 pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
-    let mut cgroup = Cgroup::open(&record.cgroup);
-    let occupied = cgroup.is_occupied()?;
-    // An ended container's groups are empty nearly always, and then nobody else's record has to be read.
-    let shared = occupied && is_shared(record, directory.id(), globals);
-    end_processes(record, &cgroup, occupied && !shared)?;
-    if !shared {
-        cgroup.destroy(Instant::now() + DEADLINE)?;
-    }
+    empty_groups(directory, record, globals)?;
     record.resctrl.remove()?;
     host_mounts::take_away(record);
     if record.has_poststop {
         run_poststop(directory, record, globals);
         // Who destroys it again, after a start that failed, has no hooks left to run.
         directory.write(&Record { has_poststop: false, ..record.clone() })?;
+    }
+    Ok(())
+}
+
+/// Ends the processes and removes the control groups, but for those that are another container's by now.
+fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
+    let mut cgroup = Cgroup::open(&record.cgroup);
+    // From here on nobody is on the way in: whose the groups are is told by who is in there.
+    let alone = cgroup.take_turn(Instant::now() + TURN)?;
+    let occupied = cgroup.is_occupied()?;
+    // An ended container's groups are empty nearly always, and then nobody else's record has to be read.
+    let shared = !alone || occupied && is_shared(record, directory.id(), globals);
+    end_processes(record, &cgroup, occupied && !shared)?;
+    if !shared {
+        cgroup.destroy(Instant::now() + DEADLINE)?;
     }
     Ok(())
 }
@@ -116,7 +127,8 @@ fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
 pub fn destroy_damaged(directory: &StateDir, globals: &Globals) -> Result<()> {
     for mut cgroup in spec_of::likely_cgroups(directory, globals) {
         let counts = |status: Status| status != Status::Stopped;
-        if is_given_to_another(&cgroup.saved_paths(), directory.id(), globals, counts) {
+        let alone = cgroup.take_turn(Instant::now() + TURN)?;
+        if !alone || is_given_to_another(&cgroup.saved_paths(), directory.id(), globals, counts) {
             continue;
         }
         cgroup.kill_all(Instant::now() + DEADLINE)?;

@@ -86,7 +86,10 @@ impl Cgroup {
     fn fill(&mut self, plan: &CgroupPlan, roots: &[Rc<OwnedFd>]) -> Result<()> {
         for (index, (place, root)) in plan.places.iter().zip(roots).enumerate() {
             let mut made = Vec::new();
-            let found = make::directory(place, root, &mut made);
+            // What is systemd's has a process in it already, and is nobody else's.
+            let first = plan.unit.is_none() && self.nodes.iter().all(|node| matches!(node.dir(), Ok(None)));
+            let find = if first { make::directory_in_turn } else { make::directory };
+            let found = find(place, root, &mut made);
             self.made.extend(made.into_iter().map(|path| (index, path)));
             let (node, existed) = match found {
                 Ok(found) => found,
@@ -149,8 +152,10 @@ impl Cgroup {
         SavedPaths { layout: self.layout, places, unit: self.unit.clone() }
     }
 
-    /// Leaves the directories in place when this value is dropped: the last step of a successful `create`.
+    /// Leaves the directories in place when this value is dropped, and gives the turn back: the last step of a successful
+    /// `create`, when the container's process is in there.
     pub fn keep(&mut self) {
+        self.give_turn_back();
         self.made.clear();
         self.started = false;
     }
@@ -231,8 +236,14 @@ impl Drop for Cgroup {
         }
         let deadline = Instant::now() + UNDO_DEADLINE;
         for (index, path) in self.made.iter().rev() {
+            let Some(node) = self.nodes.get(*index) else { continue };
             // The error that brought us here is the one to report; what cannot be removed is in the journal.
-            let _ = self.nodes.get(*index).map(|node| destroy::remove_one(node, path, deadline));
+            let _ = if path == node.below_root() {
+                destroy::remove_one(node, path, deadline)
+            } else {
+                // What has something in it by now is not this container's alone.
+                destroy::remove_empty(node, path)
+            };
         }
     }
 }

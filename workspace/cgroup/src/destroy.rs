@@ -26,7 +26,8 @@ impl Cgroup {
         // A bus that is gone keeps nobody from removing the directories, and systemd drops a unit without one.
         let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
         let mut first = Ok(());
-        for node in &self.nodes {
+        // The first one last: it has the lock of whoever makes and removes them.
+        for node in self.nodes.iter().rev() {
             // The others are removed all the same.
             let removed = remove_one(node, node.below_root(), deadline);
             first = first.and(removed);
@@ -55,6 +56,16 @@ pub(crate) fn remove_one(node: &Node, path: &str, deadline: Instant) -> Result<(
         path: host_path(),
         detail: " (device or resource busy)".to_owned(),
     })
+}
+
+/// Removes a directory of the hierarchy of `node` if nothing is in it.
+pub(crate) fn remove_empty(node: &Node, path: &str) -> Result<()> {
+    let fail = |source| CgroupError::File {
+        action: "remove",
+        path: format!("{}/{path}", node.place.mount_point),
+        source,
+    };
+    rmdirat(node.root()?, path).map_err(fail)
 }
 
 /// Removes a directory and what is below it; false when something is busy.

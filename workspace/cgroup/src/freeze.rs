@@ -18,7 +18,7 @@ impl Cgroup {
     pub fn freeze(&self, deadline: Instant) -> Result<()> {
         let node = self.freezer()?;
         let undo = ThawOnDrop(node);
-        if !wait_until(deadline, || Ok(freeze_step(node)? == State::Frozen))? {
+        if !wait_until(deadline, || freeze_step(node).map(|state| state == State::Frozen))? {
             let detail = " (a process does not stop; all were let run again)".to_owned();
             return Err(CgroupError::Late { what: "freeze", path: node.place.host_path(), detail });
         }
@@ -33,7 +33,7 @@ impl Cgroup {
     pub fn thaw(&self, deadline: Instant) -> Result<()> {
         let node = self.freezer()?;
         thaw_step(node)?;
-        if wait_until(deadline, || Ok(state(node)? != State::Frozen))? {
+        if wait_until(deadline, || state(node).map(|state| state != State::Frozen))? {
             return Ok(());
         }
         let detail = " (a group above it is frozen)".to_owned();

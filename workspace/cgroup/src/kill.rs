@@ -50,7 +50,7 @@ impl Cgroup {
                 thaw_step(node)?;
             }
             let round = if sent { deadline.min(Instant::now() + ROUND) } else { Instant::now() };
-            if wait_until(round, || Ok(below(node, true)?.is_empty()))? {
+            if wait_until(round, || below(node, true).map(|found| found.is_empty()))? {
                 return Ok(());
             }
             if Instant::now() >= deadline {

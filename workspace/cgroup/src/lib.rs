@@ -13,6 +13,7 @@
 //! | `plan` | pure: all of them in one value |
 //! | `hierarchies` | the host, probed: mount points opened once and verified |
 //! | `cgroup`, `make`, `enable`, `apply` | making the directories, removed again on drop unless kept |
+//! | `turn` | who may make or remove the directories right now |
 //! | `door` | the way in that needs no lock over all processes |
 //! | `node` | one directory: every file by its name below an open directory |
 //! | `systemd` | the systemd driver: a scope by D-Bus, its name and properties as pure values |
@@ -45,6 +46,7 @@ mod resources;
 pub mod statistics;
 mod sub;
 mod systemd;
+mod turn;
 mod update;
 mod wait;
 

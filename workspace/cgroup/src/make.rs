@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use hull_sys::SysError;
 use hull_sys::fs::{Mode, OFlags, mkdirat};
@@ -9,6 +10,7 @@ use hull_sys::fs::{Mode, OFlags, mkdirat};
 use crate::error::{CgroupError, Result, is_permission};
 use crate::hierarchies::{open_below, read_whole};
 use crate::node::{Node, write_file};
+use crate::turn::{self, Turn};
 use crate::{CgroupPlan, Place, Version, freeze, processes};
 
 /// What could not be done to a directory.
@@ -40,6 +42,38 @@ pub(crate) fn directory(
     Ok((Node::opened(place.clone(), root.clone(), Some(dir)), existed))
 }
 
+/// How long one maker waits for another one, or for a delete.
+const TURN: Duration = Duration::from_secs(10);
+
+/// As [`directory`], for the first one, whose lock is the turn of this maker (see `turn.rs`).
+pub(crate) fn directory_in_turn(
+    place: &Place,
+    root: &Rc<OwnedFd>,
+    made: &mut Vec<String>,
+) -> std::result::Result<(Node, bool), Failure> {
+    let fail = |source| Failure { action: "lock", source };
+    let deadline = Instant::now() + TURN;
+    // Each further round is a removal by somebody else.
+    while Instant::now() < deadline {
+        let (node, existed) = match directory(place, root, made) {
+            Err(Failure { action: "open", source }) if source.is(libc::ENOENT) => continue,
+            other => other?,
+        };
+        let Ok(Some(dir)) = node.dir() else { return Ok((node, existed)) };
+        match turn::take(dir, (root.as_fd(), node.below_root()), deadline).map_err(fail)? {
+            Turn::Removed => {}
+            Turn::Waiting => break,
+            Turn::Taken => {
+                // Another maker may have had a turn since it was made here: then it is that one's.
+                let existed = existed || processes::below(&node, true).is_ok_and(|found| !found.is_empty());
+                made.retain(|path| !existed || path != node.below_root());
+                return Ok((node, existed));
+            }
+        }
+    }
+    Err(fail(SysError::new("flock", libc::EBUSY)))
+}
+
 /// Makes a directory if it is missing; true when it was there.
 fn mkdir(root: BorrowedFd<'_>, path: &str, made: &mut Vec<String>) -> std::result::Result<bool, SysError> {
     match mkdirat(root, path, Mode::from_raw_mode(0o755)) {
@@ -69,8 +103,13 @@ pub(crate) fn do_without(
     match (denied, place.version) {
         (true, Version::V2) if limited => Err(CgroupError::Rootless { action, path, source }),
         (true, _) => Ok(Node::opened(place.clone(), root.clone(), None)),
-        (false, _) => Err(CgroupError::Apply { action, path, hint: String::new(), source }),
+        (false, _) => Err(CgroupError::Apply { action, path, hint: busy_hint(action), source }),
     }
+}
+
+fn busy_hint(action: &str) -> String {
+    let hint = if action == "lock" { " (another container is being made or deleted there)" } else { "" };
+    hint.to_owned()
 }
 
 /// Refuses a directory that was there before and is in use: its processes would share the limits, be killed with the

@@ -3,12 +3,14 @@
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use hull_sys::fs::{OFlags, read_directory};
 use hull_sys::{SysError, io};
 
 use crate::error::{CgroupError, Result};
 use crate::hierarchies::{open_below, open_root, read_whole};
+use crate::turn::{self, Turn};
 use crate::{Place, Version};
 
 /// One directory of a container.
@@ -49,6 +51,25 @@ impl Node {
             let _ = hull_sys::fs::rmdirat(root, self.below_root());
         }
         self.dir = OnceCell::from(None);
+    }
+
+    /// Waits for the turn at the directory; true when it is the caller's, false when it was somebody else's all the
+    /// time, and `None` where there is no directory.
+    pub fn take_turn(&mut self, deadline: Instant) -> Result<Option<bool>> {
+        loop {
+            let Some(dir) = self.dir()? else { return Ok(None) };
+            let place = (self.root()?, self.below_root());
+            let turn = turn::take(dir, place, deadline).map_err(|source| CgroupError::File {
+                action: "lock",
+                path: self.place.host_path(),
+                source,
+            })?;
+            match turn {
+                Turn::Taken => return Ok(Some(true)),
+                Turn::Removed if Instant::now() < deadline => self.dir = OnceCell::new(),
+                Turn::Removed | Turn::Waiting => return Ok(Some(false)),
+            }
+        }
     }
 
     /// The hierarchy's mount point.

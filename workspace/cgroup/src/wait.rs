@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
-
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks `done` until it says true, with growing pauses; false when `deadline` passes first. It is asked at least once.
-pub(crate) fn wait_until(deadline: Instant, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+pub(crate) fn wait_until<E>(deadline: Instant, mut done: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
     let mut pause = FIRST_PAUSE;
     loop {
         if done()? {

@@ -6,6 +6,8 @@ mod bed;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use bed::{Bed, Process, soon};
 use hull_cgroup::{Cgroup, CgroupError, Hierarchies, Layout, SavedPaths};
@@ -80,12 +82,12 @@ fn the_kernel_shows_every_limit() {
 fn hugepages_of_a_hybrid_host_are_limited_in_the_version_2_tree() {
     let bed = Bed::new("huge");
     needs!(gate::root(), has(&bed, "hugetlb"));
-    let _cgroup = bed.make(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#);
+    let mut cgroup = bed.make(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#);
+    cgroup.keep();
     let v2 = bed.hierarchies.facts().index_of("hugetlb") == bed.hierarchies.facts().v2();
     let file = if v2 { "hugetlb.2MB.max" } else { "hugetlb.2MB.limit_in_bytes" };
     assert_eq!(bed.read("hugetlb", file), "4194304");
     let unknown = bed.try_make(r#"{"hugepageLimits":[{"pageSize":"3MB","limit":1}]}"#);
-    drop(_cgroup);
     let text = unknown.unwrap_err().to_string();
     assert!(text.starts_with("cannot set hugetlb limit: write \"1\" to /sys/fs/cgroup/"), "{text}");
     assert!(
@@ -228,4 +230,38 @@ fn every_hierarchy_that_is_found_can_be_used() {
     for hierarchy in &facts.hierarchies {
         assert!(fs::metadata(format!("{}/cgroup.procs", hierarchy.mount_point)).is_ok(), "{hierarchy:?}");
     }
+}
+
+#[test]
+fn a_maker_waits_for_a_delete_in_the_same_place_and_a_delete_for_a_maker() {
+    needs!(gate::root());
+    let bed = Bed::new("turns");
+    let mut ended = bed.make("{}");
+    ended.keep();
+    let paths = ended.saved_paths();
+    drop(ended);
+    let (turn, taken) = mpsc::channel();
+    let deleter = std::thread::spawn(move || {
+        let mut deleting = Cgroup::open(&paths);
+        turn.send(deleting.take_turn(soon()).unwrap()).unwrap();
+        // Time for a maker that does not wait to get into the directories that are about to go.
+        std::thread::sleep(Duration::from_millis(50));
+        deleting.destroy(soon()).unwrap();
+    });
+    assert!(taken.recv().unwrap());
+    let mut made = bed.make("{}");
+    deleter.join().unwrap();
+    assert_eq!(bed.directories().len(), bed.hierarchies.facts().hierarchies.len());
+
+    let deleting = || Cgroup::open(&made.saved_paths()).take_turn(Instant::now() + Duration::from_millis(20));
+    assert!(!deleting().unwrap(), "its maker is at work");
+    let process = Process::sleep();
+    made.attach(process.pid()).unwrap();
+    made.keep();
+    let paths = made.saved_paths();
+    drop(made);
+    let mut deleting = Cgroup::open(&paths);
+    assert!(deleting.take_turn(Instant::now()).unwrap());
+    assert!(deleting.is_occupied().unwrap());
+    deleting.kill_all(soon()).unwrap();
 }

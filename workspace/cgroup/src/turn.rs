@@ -1,0 +1,79 @@
+//! Who may make or remove the container's directories right now.
+//!
+//! Two containers may be given the same path. While the one is being made there the directories are empty, as those of the
+//! other are that has ended, and the delete of that one would take them away under the hands of the first one's maker. So
+//! both take turns, by a lock (flock(2)) on the directory in the first hierarchy that has one:
+//!
+//! - who makes directories makes that one first, locks it, and has the lock until the container's process is in there;
+//! - who removes them locks it, looks then who is in there, and removes it last.
+//!
+//! Whoever gets the lock looks whether the directory still is the one by its name. If not, it was removed by the one who
+//! had the turn before, and there is another one to be made, or to be looked for. The lock is the open directory's, so
+//! nobody who is killed keeps it.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use hull_sys::SysError;
+use hull_sys::fs::{Lock, fstat, statat, try_flock};
+
+use crate::cgroup::Cgroup;
+use crate::error::{CgroupError, Result};
+use crate::wait::wait_until;
+
+/// What came of waiting for a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is the caller's, until the directory is closed.
+    Taken,
+    /// The one before has removed the directory.
+    Removed,
+    /// Somebody else's, still.
+    Waiting,
+}
+
+/// Waits for the lock of `dir`, which was opened as `path` below `root`.
+pub(crate) fn take(
+    dir: BorrowedFd<'_>,
+    (root, path): (BorrowedFd<'_>, &str),
+    deadline: Instant,
+) -> std::result::Result<Turn, SysError> {
+    if !wait_until(deadline, || try_flock(dir, Lock::Exclusive))? {
+        return Ok(Turn::Waiting);
+    }
+    // Where it cannot be told, it is in its place: what comes next says what is wrong.
+    let in_place = match (fstat(dir), statat(root, path)) {
+        (Ok(own), Ok(named)) => (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino),
+        (_, Err(error)) => !error.is(libc::ENOENT),
+        (Err(_), Ok(_)) => true,
+    };
+    Ok(if in_place { Turn::Taken } else { Turn::Removed })
+}
+
+impl Cgroup {
+    /// Takes the turn to remove the container's directories, until this value is dropped; false when somebody who makes a
+    /// container in there has not done so by `deadline`.
+    ///
+    /// # Errors
+    /// A directory exists and cannot be opened or locked.
+    pub fn take_turn(&mut self, deadline: Instant) -> Result<bool> {
+        for node in &mut self.nodes {
+            match node.take_turn(deadline) {
+                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) => {}
+                // No such hierarchy any more.
+                Err(CgroupError::NotCgroup { .. }) => {}
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets the next one have the turn, before this value is dropped.
+    pub(crate) fn give_turn_back(&self) {
+        let first = self.nodes.iter().find_map(|node| node.dir().ok().flatten());
+        // What cannot be unlocked is when it is closed.
+        let _later = first.map(|dir| try_flock(dir, Lock::None));
+    }
+}
