@@ -58,6 +58,21 @@ fn a_container_is_created_while_an_ended_one_in_its_cgroup_is_deleted() {
 }
 
 #[test]
+fn the_delete_of_a_living_container_reads_no_other_record() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("strace"), gate::cgroups());
+    let runtime = Runtime::under_test();
+    let bundles = [Bundle::new(&["/bin/sleep", "60"]), Bundle::new(&["/bin/sleep", "60"])];
+    let _living = [&bundles[0], &bundles[1]].map(|bundle| runtime.start(bundle));
+    let log = runtime.beside("calls");
+    let line = runtime.command(&["delete", "--force", &bundles[1].id]);
+    let mut traced = Command::new("strace");
+    traced.args(["-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(&log).arg(line.get_program());
+    call(traced.args(line.get_args()), Duration::from_secs(30)).done();
+    let opened = peek(&log).lines().filter(|line| line.contains("state.json")).count();
+    assert_eq!(opened, 1, "{}", peek(&log));
+}
+
+#[test]
 fn commands_answer_for_a_created_container_whose_process_is_stopped() {
     needs!(gate::root(), gate::program("busybox"));
     let runtime = Runtime::under_test();

@@ -11,7 +11,7 @@ use crate::{hooks, host_mounts};
 use hull_cgroup::{Cgroup, SavedPaths};
 use hull_plan::NamespaceKind;
 use hull_sys::process::wait_until;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const SIGKILL: i32 = 9;
@@ -21,6 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long somebody may take who makes another container in the same control groups.
 const TURN: Duration = Duration::from_secs(10);
+
+/// How long the first process may take to die before it is looked at who else is in its control groups.
+const FIRST_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Ends the processes, removes the control groups, runs the poststop hooks. The state directory stays: its removal is
 /// the last step of the callers.
@@ -41,10 +44,18 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
     let mut cgroup = Cgroup::open(&record.cgroup);
     // From here on nobody is on the way in: whose the groups are is told by who is in there.
     let alone = cgroup.take_turn(Instant::now() + TURN)?;
+    let own_pids = record.namespaces & NamespaceKind::Pid.clone_flag() != 0;
+    let first = record.init.as_ref().map(ProcessIdentity::open).transpose()?.flatten();
+    if own_pids && !cgroup.is_frozen().unwrap_or(false) {
+        // A pid namespace ends with its process 1: nearly always the groups are empty then, and nobody else's record has
+        // to be read.
+        end_first(first.as_ref(), Instant::now() + FIRST_DEADLINE)?;
+    }
     let occupied = cgroup.is_occupied()?;
-    // An ended container's groups are empty nearly always, and then nobody else's record has to be read.
     let shared = !alone || occupied && is_shared(record, directory.id(), globals);
-    end_processes(record, &cgroup, occupied && !shared)?;
+    // Journaled before its process was in any control group: whoever is there now is somebody else's.
+    let survivors = first.is_some() || record.init.is_some() && !own_pids;
+    end_processes(record, first.as_ref(), (occupied && !shared && survivors).then_some(&cgroup))?;
     if !shared {
         cgroup.destroy(Instant::now() + DEADLINE)?;
     }
@@ -75,27 +86,12 @@ fn is_given_to_another(
     })
 }
 
-/// The first process, then, if `all`, whatever its control groups still hold (without a pid namespace the others live on).
-fn end_processes(record: &Record, cgroup: &Cgroup, all: bool) -> Result<()> {
-    // Journaled before its process was in any control group: whoever is there now is somebody else's.
-    let Some(init) = &record.init else { return Ok(()) };
+/// The first process, and whatever is in `groups`.
+fn end_processes(record: &Record, first: Option<&OwnedFd>, groups: Option<&Cgroup>) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
-    let init = init.open()?;
-    if let Some(pidfd) = &init {
-        // Gone in this moment is as good.
-        let _gone = hull_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL);
-    }
-    // The kernel ends a pid namespace with its process 1.
-    let survivors = init.is_some() || record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
-    if survivors && all {
-        cgroup.kill_all(deadline)?;
-    }
-    let Some(pidfd) = init else { return Ok(()) };
-    let ended =
-        hull_sys::poll::wait_readable(pidfd.as_fd(), Some(deadline)).context(|| "wait for the container")?;
-    // Reaps it where it is a child of ours (run); elsewhere its parent does.
-    let _not_ours = wait_until(pidfd.as_fd(), Instant::now());
-    if ended {
+    end_first(first, Instant::now())?;
+    groups.map_or(Ok(()), |cgroup| cgroup.kill_all(deadline))?;
+    if end_first(first, deadline)? {
         return Ok(());
     }
     Err(Error::new(
@@ -103,6 +99,18 @@ fn end_processes(record: &Record, cgroup: &Cgroup, all: bool) -> Result<()> {
         format!("container {} did not die within {DEADLINE:?} of SIGKILL", record.id),
     )
     .hint("a process in uninterruptible sleep waits for a device or a file server; delete again later"))
+}
+
+/// Kills the first process; true when it is gone by `deadline`.
+fn end_first(first: Option<&OwnedFd>, deadline: Instant) -> Result<bool> {
+    let Some(pidfd) = first else { return Ok(true) };
+    // Gone in this moment is as good.
+    let _gone = hull_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL);
+    let ended =
+        hull_sys::poll::wait_readable(pidfd.as_fd(), Some(deadline)).context(|| "wait for the container")?;
+    // Reaps it where it is a child of ours (run); elsewhere its parent does.
+    let _not_ours = wait_until(pidfd.as_fd(), Instant::now());
+    Ok(ended)
 }
 
 /// A failing poststop hook is a warning, and the others still run (H16).
