@@ -94,3 +94,20 @@ fn signals_reach_a_program_whose_output_nobody_reads() {
         assert_eq!(child.wait().expect("wait for the runtime").code(), Some(7));
     }
 }
+
+#[test]
+fn a_terminal_that_is_closed_and_opened_again_is_relayed_again() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = terminal(
+        "echo go; exec </dev/null >/dev/null 2>&1; sleep 0.3; echo open >/dev/console; sleep 0.3
+        exec </dev/console >/dev/console 2>&1; stty -echo; echo ready; read word; echo got $word; exit 3",
+    );
+    let (mut child, mut input, output) = run(&runtime, &bundle);
+    let mut lines = output.lines().map(|line| line.expect("read from the container"));
+    assert_eq!(lines.next().as_deref(), Some("open"));
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    input.write_all(b"word\n").expect("write to the container");
+    assert_eq!(lines.next().as_deref(), Some("got word"));
+    assert_eq!((lines.next(), child.wait().expect("wait for the runtime").code()), (None, Some(3)));
+}
