@@ -133,9 +133,10 @@ impl<W: Write> Write for Compressor<W> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::gzip::BLOCK;
+    use crate::gzip::{BLOCK, STEP};
 
     /// Text, zeros and noise, a few blocks of each.
     fn sample() -> Vec<u8> {
@@ -176,10 +177,25 @@ mod tests {
         let own = || rustix::process::getpriority_process(None).unwrap();
         let before = own();
         let mut compressor = Compressor::with_threads(Vec::new(), Encoding::Gzip(4), 2).unwrap();
+        assert_eq!(threads_at(before + STEP), 0);
         compressor.step_back();
         compressor.write_all(bytes).unwrap();
+        let limit = Instant::now() + Duration::from_secs(60);
+        while threads_at(before + STEP) < 2 {
+            assert!(Instant::now() < limit, "{} of two step back", threads_at(before + STEP));
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert!(compressor.finish().unwrap() == wanted);
         assert_eq!(own(), before);
+    }
+
+    /// How many threads of this process have this nice value (proc_pid_stat(5)).
+    fn threads_at(nice: i32) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        let values =
+            stats.map(|stat| stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap().to_owned());
+        values.filter(|value| *value == nice.to_string()).count()
     }
 
     #[test]

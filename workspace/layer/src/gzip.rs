@@ -19,7 +19,7 @@ pub(crate) const BLOCK: usize = 1 << 20;
 const SHORTEST: usize = 128 << 10;
 const SAMPLE: usize = 4 << 10;
 /// How far threads step back for who reads what they write (nice(2)).
-const STEP: i32 = 5;
+pub(crate) const STEP: i32 = 5;
 /// Highest level at which parts that are written in a hurry get level 1.
 const QUICKENED: i32 = 4;
 
