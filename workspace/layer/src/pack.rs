@@ -92,9 +92,6 @@ pub fn pack_layer<'a>(
     layer.finish()
 }
 
-/// Bytes of an archive for one entry, about.
-const HEADERS: u64 = 2048;
-
 /// Files at least this long have blocks of their own, in bytes.
 const LARGE: u64 = 1 << 20;
 
@@ -130,7 +127,7 @@ impl<'a> LayerWriter<'a> {
         if announced {
             sink.step_back();
         }
-        let tar = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new() }, times);
+        let tar = TarWriter::new(HashingWriter { inner: sink, hasher: Hasher::new(), count: 0 }, times);
         Ok(Self { tar, encoding, packed: Packed::default(), after_large: false })
     }
 
@@ -149,12 +146,12 @@ impl<'a> LayerWriter<'a> {
 
     /// Ends the layer.
     pub fn finish(self) -> Result<Written<'a>> {
-        let HashingWriter { inner, hasher } = self.tar.finish()?;
+        let HashingWriter { inner, hasher, count } = self.tar.finish()?;
         let (blob, blocks) = inner.finish_blocks()?;
         let blob = blob.seal(self.encoding.media_type())?;
         let Packed { bytes, entries, .. } = self.packed;
         // Any beginning of the archive may shrink more than the whole; below this it is free to.
-        if bytes + entries * HEADERS > FREE / 2 {
+        if count > FREE {
             blob.note(Made { bytes, entries })?;
         }
         Ok(Written { diff_id: hasher.finish(), blob, packed: self.packed, blocks })
@@ -186,12 +183,15 @@ fn is_landmark(path: &[u8]) -> bool {
 struct HashingWriter<W> {
     inner: W,
     hasher: Hasher,
+    /// Bytes that passed.
+    count: u64,
 }
 
 impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        self.count += count as u64;
         Ok(count)
     }
 
@@ -203,6 +203,24 @@ impl<W: Write> Write for HashingWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_that_may_shrink_beyond_measure_are_noted_whatever_they_consist_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = hull_image::Store::open(directory.path()).unwrap();
+        let noted = |entries: u64, attribute: usize| {
+            let blob = store.blob_writer().unwrap();
+            let mut writer = LayerWriter::new(blob, TimeRule::Keep, Encoding::Gzip(1)).unwrap();
+            for number in 0..entries {
+                let mut entry = Entry::directory(format!("d{number:06}").as_bytes());
+                entry.xattrs.insert(b"user.text".to_vec(), vec![b'x'; attribute]);
+                writer.put(&entry, &mut io::empty()).unwrap();
+            }
+            store.made(&writer.finish().unwrap().blob.descriptor().digest)
+        };
+        assert_eq!(noted(1100, 62_000), Some(Made { bytes: 0, entries: 1100 }));
+        assert_eq!(noted(1000, 62_000), None);
+    }
 
     #[test]
     fn one_name_in_sixteen_is_a_landmark_however_alike_they_are() {
