@@ -34,6 +34,9 @@ pub(crate) enum Error {
     /// A layer could not be read or written.
     #[error(transparent)]
     Layer(#[from] hull_layer::Error),
+    /// A layer is larger than it may be.
+    #[error("a layer is too large (--layer-limit takes more)")]
+    LargeLayer(#[source] hull_layer::Error),
     /// A path below a root could not be resolved.
     #[error(transparent)]
     Rooted(#[from] hull_rooted::Error),

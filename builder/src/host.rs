@@ -1,5 +1,6 @@
 //! What every command needs from the host: the store, names of images, moments.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use hull_image::{Image, Platform, Store, Tagged};
 use hull_layer::Unpacker;
 
 use crate::dockerfile::mount;
+use crate::error::Error;
 
 static STORE: OnceLock<PathBuf> = OnceLock::new();
 static LAYER_LIMIT: OnceLock<u64> = OnceLock::new();
@@ -30,9 +32,11 @@ pub(crate) fn store_dir() -> PathBuf {
 /// # Errors
 /// No number of bytes, or a second call.
 pub(crate) fn set_layer_limit(text: Option<&str>) -> Result<(), String> {
-    let from_environment = std::env::var("HULL_LAYER_LIMIT").ok();
-    let Some(text) = text.or(from_environment.as_deref()) else { return Ok(()) };
-    let bytes = mount::size(text).ok_or_else(|| format!("--layer-limit {text} is no number of bytes"))?;
+    let flag = text.map(|text| ("--layer-limit", OsString::from(text)));
+    let variable = || std::env::var_os("HULL_LAYER_LIMIT").map(|text| ("HULL_LAYER_LIMIT", text));
+    let Some((from, text)) = flag.or_else(variable) else { return Ok(()) };
+    let bytes = text.to_str().and_then(mount::size);
+    let bytes = bytes.ok_or_else(|| format!("{from} {} is no number of bytes", text.display()))?;
     LAYER_LIMIT.set(bytes).map_err(|_| "the limit of layers is set twice".to_owned())
 }
 
@@ -43,6 +47,11 @@ pub(crate) fn unpacker(store: &Store) -> Unpacker<'_> {
         Some(bytes) => unpacker.with_limit(*bytes),
         None => unpacker,
     }
+}
+
+/// Adds what takes more to an error of [`unpacker`] that tells of a limit.
+pub(crate) fn with_hint(error: hull_layer::Error) -> Error {
+    if error.is_limit() { Error::LargeLayer(error) } else { error.into() }
 }
 
 /// 64 random hexadecimal digits.

@@ -4,7 +4,9 @@
 
 mod making;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -198,6 +200,20 @@ fn own_layers_that_shrink_a_lot_are_unpacked_again_and_others_when_told() {
         build(&other, &context, &["-q", "--layer-limit", "70m"]).stderr.contains("more than 73400320 bytes")
     );
     build(&other, &context, &["-q", "--layer-limit", "80m"]).done();
+    // What it does not count for has no such hint.
+    let added = scratch.join("added");
+    fs::create_dir(&added).unwrap();
+    call(Command::new("tar").arg("-czf").arg(added.join("a.tgz")).arg("-C").arg(&context).arg("ones"), LIMIT)
+        .done();
+    fs::write(added.join("Dockerfile"), "FROM scratch\nADD a.tgz /\n").unwrap();
+    let refused = build(&other, &added, &["-q", "--layer-limit", "80m"]);
+    assert!(refused.stderr.contains("more than 200 times"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("--layer-limit"), "{}", refused.stderr);
+    for text in [&b"much"[..], b"80m\xff"] {
+        let mut command = Command::new(place::program("hull-build"));
+        command.env("HULL_LAYER_LIMIT", OsStr::from_bytes(text)).args(["images"]);
+        call(&mut command, LIMIT).failed(1, "HULL_LAYER_LIMIT");
+    }
     // What is noted of layers goes with them.
     let noted = |store: &Path| fs::read_dir(store.join("made")).unwrap().count();
     assert_eq!((noted(&store), noted(&other)), (1, 0));

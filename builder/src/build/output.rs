@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hull_image::{Image, Reference, Store, Tagged};
-use hull_layer::{Devices, Extractor, Owners, TarWriter, TimeRule, Whiteouts};
+use hull_layer::{Devices, Extractor, Limits, Owners, TarWriter, TimeRule, Whiteouts};
 use serde_json::json;
 
 use super::describe::Built;
@@ -218,7 +218,7 @@ fn files(store: &Store, image: &Image, times: TimeRule, sink: impl Write) -> Res
     let outcome = (|| {
         let (old, new) = (open_directory(&empty)?, open_directory(&tree)?);
         let unpacker = host::unpacker(store);
-        unpacker.apply(image, new.as_fd())?;
+        unpacker.apply(image, new.as_fd()).map_err(host::with_hint)?;
         snapshot::tell(unpacker.left_out());
         let changes = hull_layer::diff_trees(old.as_fd(), new.as_fd())?;
         let mut writer = TarWriter::new(io::BufWriter::with_capacity(1 << 20, sink), times);
@@ -240,6 +240,8 @@ fn local(store: &Store, image: &Image, to: BorrowedFd<'_>) -> Result<()> {
         devices: if is_root { Devices::Make } else { Devices::Skip },
         owners: if is_root { Owners::Keep } else { Owners::Process },
         keeps_kinds: true,
+        // The layers were within theirs.
+        limits: Limits { entries: u64::MAX, bytes: u64::MAX, ..Limits::default() },
         ..Extractor::layer()
     };
     let (mut reader, writer) = io::pipe().map_err(Error::io("make a pipe", ""))?;

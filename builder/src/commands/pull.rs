@@ -56,7 +56,7 @@ pub(crate) fn finish(
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let unpacker = host::unpacker(store);
-    unpacker.unpack(&pulled.image)?;
+    unpacker.unpack(&pulled.image).map_err(host::with_hint)?;
     snapshot::tell(unpacker.left_out());
     store.settle(hull_image::SETTLE_AFTER)?;
     remember(store, &pulled.image, name);

@@ -228,7 +228,7 @@ fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
 
 /// Unpacks, mounts, and writes the configuration.
 fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -> Result<(), Failure> {
-    let lowers = host::unpacker(store).unpack(image)?.layers;
+    let lowers = host::unpacker(store).unpack(image).map_err(host::with_hint)?.layers;
     place.mount(&lowers)?;
     let rootfs = open_directory(&place.rootfs())?;
     let accounts = Accounts::read(rootfs.as_fd())?;

@@ -56,11 +56,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut skipped = 0;
     match arguments.rootfs {
         Rootfs::Copy => {
-            let done = host::unpacker(&store).apply(&image, open_directory(&root)?.as_fd())?;
+            let done = host::unpacker(&store)
+                .apply(&image, open_directory(&root)?.as_fd())
+                .map_err(host::with_hint)?;
             skipped = done.iter().map(|layer| layer.skipped.len()).sum();
         }
         Rootfs::Overlay => {
-            let lowers = host::unpacker(&store).unpack(&image)?.layers;
+            let lowers = host::unpacker(&store).unpack(&image).map_err(host::with_hint)?.layers;
             let (upper, work) = (arguments.bundle.join("upper"), arguments.bundle.join("work"));
             fs::create_dir(&upper)?;
             fs::create_dir(&work)?;

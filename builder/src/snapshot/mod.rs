@@ -219,7 +219,7 @@ fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
     config.rootfs.diff_ids.clone_from(&layers.diff_ids);
     let image = Image { descriptor: nothing, manifest, config };
     let unpacker = host::unpacker(store);
-    let unpacked = unpacker.unpack(&image)?;
+    let unpacked = unpacker.unpack(&image).map_err(host::with_hint)?;
     tell(unpacker.left_out());
     Ok(unpacked.layers)
 }

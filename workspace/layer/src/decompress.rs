@@ -8,7 +8,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
-use crate::error::{Error, LIFTED, Result};
+use crate::error::{Error, Grows, Result};
 
 /// Output that is free of the ratio, in bytes.
 pub(crate) const FREE: u64 = 64 << 20;
@@ -66,11 +66,7 @@ impl Read for Decompressor<'_> {
         self.given += if is_zero(&buffer[..count]) { 0 } else { count as u64 };
         let allowed = self.taken.get().saturating_mul(self.ratio).max(FREE);
         match self.ratio != 0 && self.given > allowed {
-            true => {
-                let text =
-                    format!("the stream grows more than {} times when decompressed{LIFTED}", self.ratio);
-                Err(io::Error::new(io::ErrorKind::InvalidData, text))
-            }
+            true => Err(io::Error::new(io::ErrorKind::InvalidData, Grows { ratio: self.ratio })),
             false => Ok(count),
         }
     }

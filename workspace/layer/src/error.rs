@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-/// Follows what tells of a limit on the extent of a layer.
-pub(crate) const LIFTED: &str = " (--layer-limit takes more)";
-
 /// What went wrong with a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +14,16 @@ pub enum Error {
         name: Vec<u8>,
         /// The rule it breaks.
         rule: String,
+    },
+    /// An archive has more of something than it may.
+    #[error("read archive entry {index} ({}): {excess}", .name.escape_ascii())]
+    TooLarge {
+        /// The number of the entry, from 0.
+        index: u64,
+        /// Its name as far as known.
+        name: Vec<u8>,
+        /// What there is too much of.
+        excess: String,
     },
     /// A tree holds something that no layer can.
     #[error("pack {}: {rule}", .path.escape_ascii())]
@@ -59,7 +66,26 @@ pub enum Error {
 /// Result of an operation on layers.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A stream that grows beyond measure, as the cause of an error in reading it.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream grows more than {ratio} times when decompressed")]
+pub(crate) struct Grows {
+    /// How often as large it may be.
+    pub(crate) ratio: u64,
+}
+
 impl Error {
+    /// Whether a limit on the extent of an archive ended it, which who reads it may set higher.
+    pub fn is_limit(&self) -> bool {
+        let grows = |error: &(dyn std::error::Error + 'static)| {
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            inner.is_some_and(|inner| inner.is::<Grows>())
+        };
+        matches!(self, Self::TooLarge { .. })
+            || std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
+                .any(grows)
+    }
+
     /// Names the action and the path below the root; for `map_err`.
     pub(crate) fn file<E: Into<std::io::Error>>(action: &'static str, path: &[u8]) -> impl FnOnce(E) -> Self {
         move |source| Self::File { action, path: path.to_vec(), source: source.into() }

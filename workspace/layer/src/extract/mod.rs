@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use crate::decompress::is_zero;
 use crate::entry::{Entry, Kind, Time, split};
-use crate::error::{Error, LIFTED, Result};
+use crate::error::{Error, Result};
 use crate::tar::{RawEntry, TarReader};
 
 use mapped::Mapped;
@@ -207,7 +207,7 @@ impl Work<'_> {
         let refuse = |rule: String| Error::Archive { index: raw.index, name: raw.name.clone(), rule };
         self.done.entries += 1;
         if self.done.entries > self.options.limits.entries {
-            return Err(refuse(format!("more than {} entries{LIFTED}", self.options.limits.entries)));
+            return Err(too_large(&raw, format!("more than {} entries", self.options.limits.entries)));
         }
         let path = clean_path(&raw.name, &self.options.limits).map_err(refuse)?;
         let (dir, name) = split(&path);
@@ -230,7 +230,7 @@ impl Work<'_> {
         }
         self.done.bytes = self.done.bytes.saturating_add(entry.size());
         if self.done.bytes > self.options.limits.bytes {
-            return Err(refuse(format!("more than {} bytes of files{LIFTED}", self.options.limits.bytes)));
+            return Err(too_large(&raw, format!("more than {} bytes of files", self.options.limits.bytes)));
         }
         self.place(&entry, raw.index, data)
     }
@@ -451,6 +451,10 @@ impl Work<'_> {
         self.done.implied = self.places.implied;
         Ok(self.done)
     }
+}
+
+fn too_large(raw: &RawEntry, excess: String) -> Error {
+    Error::TooLarge { index: raw.index, name: raw.name.clone(), excess }
 }
 
 const BAD_WHITEOUT: &str = "the mark for a removed file names nothing that can be removed";
