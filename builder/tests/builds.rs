@@ -347,6 +347,11 @@ fn outputs_hold_the_image() {
     let manifest = fs::read_to_string(scratch.join("s/blobs/sha256").join(manifest)).unwrap();
     assert!(manifest.contains(r#""annotations":{"a":"b","#), "{manifest}");
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    // Two archives in one stream would be neither.
+    let twice =
+        build(&scratch.join("s"), &context, &["--no-cache", "-o", "type=tar", "-o", "type=oci,dest=-"]);
+    twice.failed(1, "2 outputs are for standard output");
+    assert!(twice.stdout.is_empty() && !twice.stderr.contains("[stage"), "{}", twice.stderr);
     // With several names it has them all.
     let archive = format!("type=docker,dest={}", dest("names.tar"));
     build(&scratch.join("s"), &context, &["-t", "one", "-t", "two", "-o", &archive]).done();

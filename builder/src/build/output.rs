@@ -41,7 +41,13 @@ enum Output {
 /// Refuses an `--output` that can't be written, before anything is built.
 pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     let outputs = arguments.output.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>>>()?;
-    if outputs.iter().any(Output::is_stdout) && io::stdout().is_terminal() {
+    let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
+    if to_stdout > 1 {
+        let text =
+            format!("{to_stdout} outputs are for standard output: name a file with dest= for all but one");
+        return Err(Error::fact(text));
+    }
+    if to_stdout > 0 && io::stdout().is_terminal() {
         return Err(Error::fact("an archive is not for a terminal: name a file with dest= or redirect"));
     }
     let pushed = outputs.iter().any(|output| *output == Output::Push(Vec::new()));
