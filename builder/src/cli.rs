@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hull_sys::signal::signal_name;
 
-use crate::error::chain;
+use crate::error::{Error, chain};
 use crate::host;
 use crate::{commands, interrupt, rootless};
 
@@ -55,6 +55,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Image(command) => commands::run(command),
     };
     let inside = if cli.command.writes_layers() { rootless::enter() } else { Ok(None) };
+    let inside = match (&cli.command, inside) {
+        // Nothing of images needs it: their layers are not unpacked then.
+        (Command::Image(_), Err(Error::NoNamespace(_))) => Ok(None),
+        (_, inside) => inside,
+    };
     let outcome = match (limit, inside) {
         (Err(error), _) => Err(error.into()),
         (Ok(()), Ok(None)) => carry_out(),

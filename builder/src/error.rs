@@ -46,6 +46,9 @@ pub(crate) enum Error {
         /// Its exit code.
         code: i32,
     },
+    /// An ordinary user may make no user namespace here.
+    #[error("make a user namespace, in which an ordinary user is root: forbidden here by {0}")]
+    NoNamespace(String),
     /// Another step failed first.
     #[error("cancelled")]
     Cancelled,

@@ -66,9 +66,14 @@ pub(crate) fn open_store() -> hull_image::Result<Store> {
     Store::open(&store_dir())
 }
 
+/// Whether layers can be unpacked: by root, be it of a user namespace.
+pub(crate) fn may_unpack() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// An error for who is root neither of the host nor of a user namespace.
 pub(crate) fn needs_root(to: &str) -> Result<(), String> {
-    match rustix::process::geteuid().is_root() {
+    match may_unpack() {
         true => Ok(()),
         false => Err(format!("only root can {to}: unpack makes a bundle of plain files, which hull runs")),
     }

@@ -15,6 +15,14 @@ use crate::error::{Error, Result};
 
 /// Set for the program inside.
 const INSIDE: &str = "HULL_BUILD_INSIDE";
+/// What the half inside ends with where it may make no namespace.
+const NO_NAMESPACE: u8 = 113;
+/// What forbids user namespaces to ordinary users: a file below /proc/sys, and the value with which it does.
+const FORBIDDING: [(&str, &str); 3] = [
+    ("user/max_user_namespaces", "0"),
+    ("kernel/unprivileged_userns_clone", "0"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+];
 /// Longest wait of either side for the other.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,7 +36,7 @@ struct Range {
 /// Returns `None` where the command is to be run by this process; else it was run inside, and this is its exit code.
 ///
 /// # Errors
-/// Where the kernel or its configuration allows no user namespace.
+/// Where the kernel or its configuration allows no user namespace: [`Error::NoNamespace`].
 pub(crate) fn enter() -> Result<Option<ExitCode>> {
     if rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -38,7 +46,7 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
         return Ok(None);
     }
     let mut child = start()?;
-    if let Err(error) = wait_for_namespace(&child).and_then(|()| map_ids(&child)) {
+    if let Err(error) = wait_for_namespace(&mut child).and_then(|()| map_ids(&child)) {
         // It waits for a map that won't come.
         drop(child.kill());
         drop(child.wait());
@@ -53,9 +61,10 @@ fn become_root() -> Result<()> {
     let signal = rustix::process::Signal::TERM;
     rustix::process::set_parent_process_death_signal(Some(signal))
         .map_err(|e| Error::io("follow", "the parent process")(e.into()))?;
-    unshare(CloneFlags::NEWUSER).map_err(Error::system(
-        "make a user namespace (is it allowed to ordinary users here? see kernel.unprivileged_userns_clone and user.max_user_namespaces)",
-    ))?;
+    if unshare(CloneFlags::NEWUSER).is_err() {
+        // The other half tells why.
+        std::process::exit(i32::from(NO_NAMESPACE));
+    }
     until("the id map", || rustix::process::geteuid().is_root())
 }
 
@@ -69,10 +78,31 @@ fn start() -> Result<Child> {
     command.spawn().map_err(Error::io("start", "hull-build"))
 }
 
-fn wait_for_namespace(child: &Child) -> Result<()> {
+fn wait_for_namespace(child: &mut Child) -> Result<()> {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
     let (own, its) = (namespace("self"), child.id().to_string());
-    until("the user namespace", || namespace(&its) != own)
+    let mut ended = None;
+    until("the user namespace", || {
+        ended = child.try_wait().ok().flatten();
+        ended.is_some() || namespace(&its) != own
+    })?;
+    match ended.and_then(|status| status.code()) {
+        Some(code) if code == i32::from(NO_NAMESPACE) => {
+            Err(Error::NoNamespace(forbidden(Path::new("/proc/sys"))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What keeps this user from making a user namespace, as far as the settings of the kernel tell.
+fn forbidden(settings: &Path) -> String {
+    let is_set = |(file, value): &&(&str, &str)| {
+        fs::read_to_string(settings.join(file)).is_ok_and(|text| text.trim() == *value)
+    };
+    match FORBIDDING.iter().find(is_set) {
+        Some((file, value)) => format!("sysctl {} is {value}", file.replace('/', ".")),
+        None => "a filter of system calls or a security module, as containers have it".to_owned(),
+    }
 }
 
 fn map_ids(child: &Child) -> Result<()> {
@@ -131,7 +161,7 @@ fn user_name(uid: u32) -> Option<String> {
     text.lines().find(fits)?.split(':').next().map(str::to_owned)
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let start = Instant::now();
     while !holds() {
         if start.elapsed() > PATIENCE {
@@ -145,6 +175,17 @@ fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_setting_that_forbids_is_named() {
+        let settings = tempfile::tempdir().unwrap();
+        fs::create_dir(settings.path().join("kernel")).unwrap();
+        let clone = settings.path().join("kernel/unprivileged_userns_clone");
+        fs::write(&clone, "1\n").unwrap();
+        assert!(forbidden(settings.path()).starts_with("a filter"));
+        fs::write(&clone, "0\n").unwrap();
+        assert_eq!(forbidden(settings.path()), "sysctl kernel.unprivileged_userns_clone is 0");
+    }
 
     #[test]
     fn ranges_are_found_by_name_or_number() {

@@ -181,6 +181,29 @@ fn an_ordinary_user_builds_on_a_base_of_several_owners() {
 }
 
 #[test]
+fn where_no_namespace_can_be_had_images_come_and_go_as_files() {
+    needs!(gate::root(), gate::program("setpriv"));
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    let base = format!("127.0.0.1:{}/a/base:1", real.port);
+    bed.image(&base);
+    bed.ok(&["push", &base]);
+    fs::create_dir(bed.path("context")).unwrap();
+    fs::write(bed.path("context/Dockerfile"), format!("FROM {base}\nRUN true\n")).unwrap();
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && export HULL_ROOT=$PWD/user && \
+                  $1 pull -q $2 && $1 save -o saved.tar $2 && $1 rmi $2 && $1 build context";
+    let mut command = Command::new("unshare");
+    command.args(["-U", "--map-user=65534", "--map-group=65534", "--keep-caps", "sh", "-c", script, "sh"]);
+    command.args([env!("CARGO_BIN_EXE_hull-build"), &base]).current_dir(bed.dir.path());
+    let output = command.output().unwrap();
+    let [out, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(!output.status.success() && out.contains("Deleted: sha256:"), "{out}{error}");
+    assert!(error.contains("root: forbidden here by sysctl user.max_user_namespaces is 0"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(fs::metadata(bed.path("saved.tar")).unwrap().len() > 1000);
+}
+
+#[test]
 fn a_build_is_pushed_under_its_names() {
     needs!(gate::root());
     let bed = Bed::new();

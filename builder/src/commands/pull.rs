@@ -55,9 +55,11 @@ pub(crate) fn finish(
     pulled: &Pulled,
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let unpacker = host::unpacker(store);
-    unpacker.unpack(&pulled.image).map_err(host::with_hint)?;
-    snapshot::tell(unpacker.left_out());
+    if host::may_unpack() {
+        let unpacker = host::unpacker(store);
+        unpacker.unpack(&pulled.image).map_err(host::with_hint)?;
+        snapshot::tell(unpacker.left_out());
+    }
     store.settle(hull_image::SETTLE_AFTER)?;
     remember(store, &pulled.image, name);
     Ok(())
