@@ -123,7 +123,8 @@ impl Cgroup {
     fn start_unit(&mut self, pid: i32, pending: &Pending) -> Result<()> {
         let Pending { plan, roots } = pending;
         let Some(unit) = &plan.unit else { return Ok(()) };
-        systemd::start(unit, &unit.properties(&plan.id, pid, plan.layout, &plan.writes, &plan.properties))?;
+        systemd::Manager::of(unit.user)
+            .start(unit, &unit.properties(&plan.id, pid, plan.layout, &plan.writes, &plan.properties))?;
         self.started = true;
         self.fill(plan, roots)
     }
@@ -188,7 +189,7 @@ impl Cgroup {
                 (Ok(()), _) => {}
                 (Err(error), _) if self.lenient && is_permission(&error) => node.forget(),
                 (Err(error), Some(unit)) if is_permission(&error) && node.is_v2() => {
-                    systemd::attach(unit, pid)?
+                    systemd::Manager::of(unit.user).attach(unit, pid)?
                 }
                 (Err(source), _) => {
                     let (path, hint) = (node.path_of(PROCS), make::attach_hint(&source));
@@ -232,7 +233,7 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         if let Some(unit) = self.unit.as_ref().filter(|_| self.started) {
             // As below: the journal knows the unit.
-            let _ = systemd::stop(unit);
+            let _ = systemd::Manager::of(unit.user).stop(unit);
         }
         let deadline = Instant::now() + UNDO_DEADLINE;
         for (index, path) in self.made.iter().rev() {

@@ -24,7 +24,7 @@ impl Cgroup {
     /// A directory is still busy at `deadline`: processes are in there.
     pub fn destroy(&mut self, deadline: Instant) -> Result<()> {
         // A bus that is gone keeps nobody from removing the directories, and systemd drops a unit without one.
-        let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
+        let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::Manager::of(unit.user).stop(unit));
         let mut first = Ok(());
         // The first one last: it has the lock of whoever makes and removes them.
         for node in self.nodes.iter().rev() {

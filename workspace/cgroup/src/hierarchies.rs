@@ -63,7 +63,7 @@ impl Hierarchies {
     /// # Errors
     /// The user's bus cannot be reached, or says nothing of use.
     pub fn ask_user_manager(&mut self) -> Result<()> {
-        self.facts.user_manager = Some(systemd::user_manager_group()?);
+        self.facts.user_manager = Some(systemd::Manager::of(true).group()?);
         Ok(())
     }
 

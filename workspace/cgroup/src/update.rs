@@ -30,7 +30,7 @@ impl Cgroup {
             self.refuse_below_usage(memory)?;
         }
         if let Some(unit) = &self.unit {
-            systemd::change(unit, &systemd::limits(&writes, current))?;
+            systemd::Manager::of(unit.user).change(unit, &systemd::limits(&writes, current))?;
             writes = systemd::as_kept(writes);
         }
         // What the container was made without is only enabled where a limit needs it.

@@ -30,7 +30,7 @@ pub(super) enum Failed {
     Refused(String, String),
 }
 
-type Outcome<T> = std::result::Result<T, Failed>;
+pub(super) type Outcome<T> = std::result::Result<T, Failed>;
 
 /// A connection, until a deadline.
 pub(super) struct Bus {
@@ -42,12 +42,8 @@ pub(super) struct Bus {
 }
 
 impl Bus {
-    /// Connects and introduces itself. `user` picks the user's own bus.
-    pub fn connect(user: bool, deadline: Instant) -> Outcome<Self> {
-        Self::connect_to(&address(user), deadline)
-    }
-
-    fn connect_to(path: &Path, deadline: Instant) -> Outcome<Self> {
+    /// Connects to the socket of a daemon and introduces itself.
+    pub fn connect(path: &Path, deadline: Instant) -> Outcome<Self> {
         let unreachable = |error| Failed::Unreachable(path.to_owned(), error);
         let stream = UnixStream::from(connect_stream_within(path, left(deadline)?).map_err(unreachable)?);
         let mut bus = Self { stream, serial: 0, deadline, signals: Vec::new() };
@@ -158,8 +154,8 @@ fn io(call: &'static str, error: &std::io::Error) -> Failed {
     Failed::Io(SysError::new(call, error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
-/// The socket of a bus: what the environment says, else the usual place.
-fn address(user: bool) -> PathBuf {
+/// The socket of the system's or the user's own bus: what the environment says, else the usual place.
+pub(super) fn address(user: bool) -> PathBuf {
     let name = if user { "DBUS_SESSION_BUS_ADDRESS" } else { "DBUS_SYSTEM_BUS_ADDRESS" };
     let told = std::env::var(name).ok();
     match (told.as_deref().and_then(socket_path), user) {
@@ -191,7 +187,7 @@ mod tests {
         let scratch = hull_testkit::place::Scratch::new("bus");
         let path = scratch.join("bus");
         let _listener = UnixListener::bind(&path).unwrap();
-        let failed = Bus::connect_to(&path, Instant::now() + Duration::from_millis(30)).err();
+        let failed = Bus::connect(&path, Instant::now() + Duration::from_millis(30)).err();
         assert!(matches!(failed, Some(Failed::Broken("no answer in time"))), "{failed:?}");
     }
 
@@ -218,7 +214,7 @@ mod tests {
         let directory = std::fs::File::open(scratch.path()).unwrap();
         let listener = hull_sys::socket::listen_stream_at(directory.as_fd(), "bus").unwrap();
         // Each stays in the queue, and the last one finds no place there.
-        let connect = || Bus::connect_to(&path, Instant::now() + Duration::from_millis(10)).err();
+        let connect = || Bus::connect(&path, Instant::now() + Duration::from_millis(10)).err();
         let refused = (0..100).find_map(|_| match connect() {
             Some(Failed::Unreachable(_, error)) => Some(error.errno),
             _ => None,
@@ -237,7 +233,7 @@ mod tests {
             peer.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
             peer
         });
-        let failed = Bus::connect_to(&path, Instant::now() + Duration::from_secs(10)).err();
+        let failed = Bus::connect(&path, Instant::now() + Duration::from_secs(10)).err();
         assert!(matches!(failed, Some(Failed::Broken("the bus does not let this user in"))), "{failed:?}");
         drop(server.join().unwrap());
     }

@@ -5,16 +5,19 @@
 
 mod bus;
 mod properties;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod wire;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use properties::{as_kept, asked_for, limits};
 pub use unit::Unit;
 pub(crate) use wire::Property;
 
-use self::bus::{Bus, Failed};
+use self::bus::{Bus, Failed, Outcome};
 use self::wire::{Argument, Message, Target};
 use crate::error::{CgroupError, Result};
 
@@ -29,93 +32,114 @@ const MANAGER: Target = Target {
 
 const PROPERTIES: Target = Target { interface: "org.freedesktop.DBus.Properties", ..MANAGER };
 
-/// Asks the caller's own user manager for its control group: units of its are below.
-pub(crate) fn user_manager_group() -> Result<String> {
-    let asked = || {
-        let mut bus = Bus::connect(true, Instant::now() + DEADLINE)?;
-        let what = [Argument::Text(MANAGER.interface), Argument::Text("ControlGroup")];
-        bus.call(PROPERTIES, "Get", &what)
-    };
-    let found = asked().and_then(|answer| {
-        let group = answer.texts.into_iter().next();
-        group.filter(|group| group.starts_with('/')).ok_or(Failed::Broken("systemd did not say where it is"))
-    });
-    found.map_err(|failed| CgroupError::UserManager { detail: detail(failed) })
-}
-
-/// Starts the unit around a process, and waits until it is there. What a failed unit of the same name left is
-/// forgotten first.
-pub(crate) fn start(unit: &Unit, properties: &[Property]) -> Result<()> {
-    let fail = |failed| explain("start", unit, failed);
-    let mut bus = connect(unit).map_err(fail)?;
-    let arguments = [
-        Argument::Text(&unit.name),
-        Argument::Text("replace"),
-        Argument::Properties(properties),
-        Argument::NoUnits,
-    ];
-    let started = match bus.call(MANAGER, "StartTransientUnit", &arguments) {
-        Err(Failed::Refused(name, _)) if name == "org.freedesktop.systemd1.UnitExists" => {
-            // One that runs stays, and the second try says so.
-            let _ = bus.call(MANAGER, "ResetFailedUnit", &[Argument::Text(&unit.name)]);
-            bus.call(MANAGER, "StartTransientUnit", &arguments)
-        }
-        other => other,
-    };
-    let outcome = started.and_then(|job| finished(&mut bus, &job));
-    if let Err(Failed::Broken(_)) = &outcome {
-        // The job may still be under way: no half-made scope is left.
-        let _ = stop(unit);
-    }
-    outcome.map_err(fail)
-}
-
-/// Stops the unit if it is there, and forgets how it ended. One whose processes died badly stays known to systemd as
-/// failed, and its name taken, until then.
-pub(crate) fn stop(unit: &Unit) -> Result<()> {
-    let fail = |failed| explain("stop", unit, failed);
-    let mut bus = connect(unit).map_err(fail)?;
-    let name = [Argument::Text(&unit.name)];
-    let stopped = match bus.call(MANAGER, "StopUnit", &[name[0].clone(), Argument::Text("replace")]) {
-        Err(Failed::Refused(name, _)) if name == NO_SUCH_UNIT => Ok(()),
-        Err(failed) => Err(failed),
-        Ok(job) => finished(&mut bus, &job),
-    };
-    // A unit that did not fail has nothing to forget, and is not known any more.
-    let _ = bus.call(MANAGER, "ResetFailedUnit", &name);
-    stopped.map_err(fail)
-}
-
-/// Has a user's systemd move a process into the unit: the user may not, where they have no group above them in common
-/// that is the user's (a login session and the user's own manager).
-pub(crate) fn attach(unit: &Unit, pid: i32) -> Result<()> {
-    let arguments = [Argument::Text(&unit.name), Argument::Text(""), Argument::Pid(pid.unsigned_abs())];
-    let moved = connect(unit).and_then(|mut bus| bus.call(MANAGER, "AttachProcessesToUnit", &arguments));
-    moved.map(drop).map_err(|failed| explain("attach a process to", unit, failed))
-}
-
-/// Changes properties of the unit while it runs.
-pub(crate) fn change(unit: &Unit, properties: &[Property]) -> Result<()> {
-    if properties.is_empty() {
-        return Ok(());
-    }
-    let arguments = [Argument::Text(&unit.name), Argument::Flag(true), Argument::Properties(properties)];
-    let changed = connect(unit).and_then(|mut bus| bus.call(MANAGER, "SetUnitProperties", &arguments));
-    changed.map(drop).map_err(|failed| explain("change", unit, failed))
-}
-
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// Connects, and has the ends of jobs told from now on: they may come before the answer that names the job.
-fn connect(unit: &Unit) -> std::result::Result<Bus, Failed> {
-    let mut bus = Bus::connect(unit.user, Instant::now() + DEADLINE)?;
-    bus.watch(MANAGER.interface, "JobRemoved")?;
-    bus.call(MANAGER, "Subscribe", &[])?;
-    Ok(bus)
+/// The system's or a user's systemd.
+#[derive(Debug, Clone)]
+pub(crate) struct Manager {
+    socket: PathBuf,
+    /// How long it may take for one request: the connection, each answer, and the end of the job.
+    patience: Duration,
+}
+
+impl Manager {
+    /// The one of the system, or of the caller as a user.
+    pub(crate) fn of(user: bool) -> Self {
+        Self { socket: bus::address(user), patience: DEADLINE }
+    }
+
+    /// The manager's own control group: units of its are below.
+    pub(crate) fn group(&self) -> Result<String> {
+        let asked = || {
+            let mut bus = self.connect()?;
+            let what = [Argument::Text(MANAGER.interface), Argument::Text("ControlGroup")];
+            bus.call(PROPERTIES, "Get", &what)
+        };
+        let found = asked().and_then(|answer| {
+            let group = answer.texts.into_iter().next();
+            group
+                .filter(|group| group.starts_with('/'))
+                .ok_or(Failed::Broken("systemd did not say where it is"))
+        });
+        found.map_err(|failed| CgroupError::UserManager { detail: detail(failed) })
+    }
+
+    /// Starts the unit around a process, and waits until it is there. What a failed unit of the same name left is
+    /// forgotten first.
+    pub(crate) fn start(&self, unit: &Unit, properties: &[Property]) -> Result<()> {
+        let fail = |failed| explain("start", unit, failed);
+        let mut bus = self.connect_for_jobs().map_err(fail)?;
+        let arguments = [
+            Argument::Text(&unit.name),
+            Argument::Text("replace"),
+            Argument::Properties(properties),
+            Argument::NoUnits,
+        ];
+        let started = match bus.call(MANAGER, "StartTransientUnit", &arguments) {
+            Err(Failed::Refused(name, _)) if name == "org.freedesktop.systemd1.UnitExists" => {
+                // One that runs stays, and the second try says so.
+                let _ = bus.call(MANAGER, "ResetFailedUnit", &[Argument::Text(&unit.name)]);
+                bus.call(MANAGER, "StartTransientUnit", &arguments)
+            }
+            other => other,
+        };
+        let outcome = started.and_then(|job| finished(&mut bus, &job));
+        if let Err(Failed::Broken(_)) = &outcome {
+            // The job may still be under way: no half-made scope is left.
+            let _ = self.stop(unit);
+        }
+        outcome.map_err(fail)
+    }
+
+    /// Stops the unit if it is there, and forgets how it ended. One whose processes died badly stays known to systemd
+    /// as failed, and its name taken, until then.
+    pub(crate) fn stop(&self, unit: &Unit) -> Result<()> {
+        let fail = |failed| explain("stop", unit, failed);
+        let mut bus = self.connect_for_jobs().map_err(fail)?;
+        let name = [Argument::Text(&unit.name)];
+        let stopped = match bus.call(MANAGER, "StopUnit", &[name[0].clone(), Argument::Text("replace")]) {
+            Err(Failed::Refused(name, _)) if name == NO_SUCH_UNIT => Ok(()),
+            Err(failed) => Err(failed),
+            Ok(job) => finished(&mut bus, &job),
+        };
+        // A unit that did not fail has nothing to forget, and is not known any more.
+        let _ = bus.call(MANAGER, "ResetFailedUnit", &name);
+        stopped.map_err(fail)
+    }
+
+    /// Has a user's systemd move a process into the unit: the user may not, where they have no group above them in
+    /// common that is the user's (a login session and the user's own manager).
+    pub(crate) fn attach(&self, unit: &Unit, pid: i32) -> Result<()> {
+        let arguments = [Argument::Text(&unit.name), Argument::Text(""), Argument::Pid(pid.unsigned_abs())];
+        let moved = self.connect().and_then(|mut bus| bus.call(MANAGER, "AttachProcessesToUnit", &arguments));
+        moved.map(drop).map_err(|failed| explain("attach a process to", unit, failed))
+    }
+
+    /// Changes properties of the unit while it runs.
+    pub(crate) fn change(&self, unit: &Unit, properties: &[Property]) -> Result<()> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let arguments = [Argument::Text(&unit.name), Argument::Flag(true), Argument::Properties(properties)];
+        let changed = self.connect().and_then(|mut bus| bus.call(MANAGER, "SetUnitProperties", &arguments));
+        changed.map(drop).map_err(|failed| explain("change", unit, failed))
+    }
+
+    fn connect(&self) -> Outcome<Bus> {
+        Bus::connect(&self.socket, Instant::now() + self.patience)
+    }
+
+    /// Connects, and has the ends of jobs told from now on: they may come before the answer that names the job.
+    fn connect_for_jobs(&self) -> Outcome<Bus> {
+        let mut bus = self.connect()?;
+        bus.watch(MANAGER.interface, "JobRemoved")?;
+        bus.call(MANAGER, "Subscribe", &[])?;
+        Ok(bus)
+    }
 }
 
 /// Waits for the end of the job that an answer names.
-fn finished(bus: &mut Bus, job: &Message) -> std::result::Result<(), Failed> {
+fn finished(bus: &mut Bus, job: &Message) -> Outcome<()> {
     let job = job.texts.first().cloned().ok_or(Failed::Broken("systemd named no job"))?;
     // JobRemoved(number, job, unit, result)
     let end = bus.signal(|signal| signal.member == "JobRemoved" && signal.texts.first() == Some(&job))?;

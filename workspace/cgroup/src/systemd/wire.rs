@@ -91,6 +91,33 @@ pub(super) fn call(serial: u32, target: Target, member: &str, arguments: &[Argum
     out.bytes
 }
 
+/// Writes what a bus sends: an answer to `serial`, an error or a signal called `name`, with texts.
+#[cfg(test)]
+pub(super) fn answer(kind: u8, serial: u32, name: &str, texts: &[&str]) -> Vec<u8> {
+    let mut body = Writer::default();
+    texts.iter().for_each(|text| body.text(text));
+    let mut out = Writer { bytes: vec![b'l', kind, 0, 1] };
+    out.number(body.bytes.len() as u32);
+    out.number(1);
+    out.array(8, |fields| {
+        match kind {
+            SIGNAL => fields.field(3, "s", name),
+            ERROR => fields.field(4, "s", name),
+            _ => {}
+        }
+        if kind != SIGNAL {
+            fields.align(8);
+            fields.bytes.push(5);
+            fields.signature("u");
+            fields.number(serial);
+        }
+        fields.field(8, "g", &"s".repeat(texts.len()));
+    });
+    out.align(8);
+    out.bytes.extend(body.bytes);
+    out.bytes
+}
+
 #[derive(Default)]
 struct Writer {
     bytes: Vec<u8>,
