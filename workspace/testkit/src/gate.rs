@@ -26,14 +26,21 @@ macro_rules! needs {
 /// # Panics
 /// When the list cannot be written: an uncounted skip would look like a pass.
 pub fn skipped(why: &str) {
+    skipped_part(thread::current().name().unwrap_or("unnamed"), why);
+}
+
+/// Records that a part of the running test is skipped, under a name of its own.
+///
+/// # Panics
+/// When the list cannot be written.
+pub fn skipped_part(name: &str, why: &str) {
     println!("skipped: {why}");
     let list = list();
     fs::create_dir_all(list.parent().expect("the list has a directory"))
         .expect("make the directory of the list");
     let mut file =
         fs::OpenOptions::new().create(true).append(true).open(&list).expect("open the list of skips");
-    let test = thread::current().name().unwrap_or("unnamed").to_owned();
-    file.write_all(format!("{test}: {why}\n").as_bytes()).expect("write the list of skips");
+    file.write_all(format!("{name}: {why}\n").as_bytes()).expect("write the list of skips");
 }
 
 /// The file that lists the skipped tests of a run, one `name: why` a line.
