@@ -46,7 +46,7 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
     let alone = cgroup.take_turn(Instant::now() + TURN)?;
     let own_pids = record.namespaces & NamespaceKind::Pid.clone_flag() != 0;
     let first = record.init.as_ref().map(ProcessIdentity::open).transpose()?.flatten();
-    if own_pids && !cgroup.is_frozen().unwrap_or(false) {
+    if own_pids && first.is_some() && !cgroup.is_frozen().unwrap_or(false) {
         // A pid namespace ends with its process 1: nearly always the groups are empty then, and nobody else's record has
         // to be read.
         end_first(first.as_ref(), Instant::now() + FIRST_DEADLINE)?;
