@@ -40,6 +40,8 @@ pub struct Publisher {
     /// Bytes of the first event that are still to be sent; it is in flight when there are none.
     unsent: Vec<u8>,
     in_flight: bool,
+    /// An event went on its way since the time for its answer was last set.
+    asked: bool,
     stream: u32,
     pause: Duration,
     /// Events were added since the queue was last moved on.
@@ -100,7 +102,7 @@ impl Publisher {
 
     fn disconnect(&mut self) {
         self.connection = None;
-        self.in_flight = false;
+        (self.in_flight, self.asked) = (false, false);
         self.unsent = Vec::new();
     }
 
@@ -130,7 +132,7 @@ impl Publisher {
                 };
                 self.unsent = encode(self.stream, Kind::Request, &request.encode_to_vec());
                 self.stream += 2;
-                self.in_flight = true;
+                (self.in_flight, self.asked) = (true, true);
             }
             self.send()?;
             if !self.receive()? {
@@ -187,7 +189,7 @@ fn connect(address: &Path) -> hull_sys::Result<OwnedFd> {
 }
 
 impl Engine {
-    /// Moves the queue on. Between events the connection is kept but not waited on.
+    /// Moves the queue on. Between events the connection is kept, and only its end is of interest.
     pub(super) fn publish(&mut self) {
         let publisher = &mut self.setup.publisher;
         publisher.news = false;
@@ -198,7 +200,9 @@ impl Engine {
         let advanced = publisher.advance();
         match advanced {
             Ok(()) if publisher.is_idle() => self.timers.stop(&Timer::Publish),
-            Ok(()) => self.timers.set(Timer::Publish, ANSWER_LIMIT),
+            // News behind an event that is not answered give it no more time.
+            Ok(()) if std::mem::take(&mut publisher.asked) => self.timers.set(Timer::Publish, ANSWER_LIMIT),
+            Ok(()) => {}
             Err(_) => {
                 publisher.disconnect();
                 if !publisher.is_idle() {
@@ -234,6 +238,22 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_for_an_answer_begins_with_its_event() {
+        let place = hull_testkit::Scratch::new("events");
+        let path = place.join("events");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut publisher = Publisher::new(Some(path));
+        for begins in [true, false, false] {
+            publisher.push(Envelope { topic: "/tasks/exit".to_owned(), ..Envelope::default() });
+            publisher.advance().unwrap();
+            assert_eq!(std::mem::take(&mut publisher.asked), begins);
+        }
+        publisher.overdue();
+        publisher.advance().unwrap();
+        assert!(publisher.asked, "it is asked again");
+    }
 
     #[test]
     fn exits_outlive_the_bound_on_kept_events() {
