@@ -16,6 +16,8 @@ use super::{EXECS_GRACE, Engine, Patience, Timer, Watched, libc_signal};
 const MUCH: u64 = 64 << 10;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long a kill that nobody waits for may take.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Takes pending signals.
@@ -55,7 +57,7 @@ impl Engine {
         match self.children.remove(&pid) {
             Some(Watched::Job(running)) => self.job_ended(pid, running, status.code()),
             Some(Watched::Process(key)) => self.process_ended(&key, exit),
-            Some(Watched::Helper) => {}
+            Some(Watched::Helper) => self.timers.stop(&Timer::Job(pid)),
             None => self.unclaimed.keep(pid, exit),
         }
         self.work();
@@ -132,7 +134,11 @@ impl Engine {
         if let Some(site) = self.sites.get(&container).filter(|site| site.shares_pid_namespace) {
             let verb = Runtime::kill(&container, 9, true);
             match site.runtime.start(&site.bundle.file("log.json"), verb, &Streams::default()) {
-                Ok(child) => drop(self.children.insert(child.pid.as_raw(), Watched::Helper)),
+                Ok(child) => {
+                    let pid = child.pid.as_raw();
+                    self.children.insert(pid, Watched::Helper);
+                    self.timers.set(Timer::Job(pid), KILL_LIMIT);
+                }
                 Err(error) => self.warn(format_args!("kill what is left of {container}: {error}")),
             }
         }

@@ -12,7 +12,7 @@ pub enum Timer {
     Idle,
     /// Take new clients again.
     Accept,
-    /// End a runtime call that takes too long, or go on without it.
+    /// End a runtime call that takes too long, or go on without it if somebody waits for it.
     Job(i32),
     /// Look again for a runtime that wants to hand over a terminal.
     Console(u32),

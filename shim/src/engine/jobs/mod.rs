@@ -304,10 +304,13 @@ impl Engine {
             .map_err(|text| Refusal::unknown(format!("{prefix}: {text}")))?;
         let pid = child.pid.as_raw();
         let limit = match running.clears_up {
+            // However long the client waits still: nobody else would remove what is there.
             Some(_) => CLEARING_LIMIT,
-            None => limit(&running.ticket.job),
+            None => {
+                let limit = limit(&running.ticket.job);
+                self.connections.timeout(running.ticket.call).map_or(limit, |client| client.min(limit))
+            }
         };
-        let limit = self.connections.timeout(running.ticket.call).map_or(limit, |client| client.min(limit));
         self.timers.set(Timer::Job(pid), limit);
         running.names = running.names_a_process().then(|| self.unclaimed.begin());
         self.children.insert(pid, Watched::Job(Box::new(running)));

@@ -24,15 +24,22 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 impl Engine {
     /// A runtime call takes too long: it is killed with what it started, and fails.
     pub(in crate::engine) fn job_overdue(&mut self, pid: i32) {
-        let Some(Watched::Job(running)) = self.children.get_mut(&pid) else { return };
-        if running.timed_out {
-            return self.leave_behind(pid);
-        }
-        running.timed_out = true;
+        let again = match self.children.get_mut(&pid) {
+            Some(Watched::Job(running)) if running.timed_out => return self.leave_behind(pid),
+            Some(Watched::Job(running)) => {
+                running.timed_out = true;
+                true
+            }
+            // Nobody waits for it.
+            Some(Watched::Helper) => false,
+            Some(Watched::Process(_)) | None => return,
+        };
         // It may have ended just now; then it is reaped next.
         let _ = process::kill_group(Pid::from_raw(pid), KILL);
         let _ = process::kill(Pid::from_raw(pid), KILL);
-        self.timers.set(Timer::Job(pid), LAST_WAIT);
+        if again {
+            self.timers.set(Timer::Job(pid), LAST_WAIT);
+        }
     }
 
     /// A runtime was killed and does not end. It will do nothing any more beyond the system call that it is in: its call has
