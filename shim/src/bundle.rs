@@ -137,15 +137,16 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Writes a file that only the owner may read, whole or not at all.
+/// Writes a file that only the owner may read, whole or not at all, and follows no link on the way.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = PathBuf::from(name);
+    // What a crash left, or somebody who may write there.
+    let _ = fs::remove_file(&temporary);
     let written = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&temporary)
         .and_then(|mut file| file.write_all(bytes))
