@@ -263,23 +263,60 @@ fn terminal_has_the_size_that_was_asked_for() {
 fn file_and_logger_take_both_streams() {
     needs!(root());
     let mut shim = Shim::start(Bundle::shell("echo out; echo err >&2"));
-    let log = shim.place.join("log");
-    let uri = format!("file://{}", log.display());
+    let log = shim.place.join("new directory/log");
+    let uri = format!("file://{}", log.display().to_string().replace(' ', "%20"));
     shim.run_into(&uri);
-    let mut lines: Vec<String> = fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["err", "out"]);
+    assert_eq!(fs::metadata(log).unwrap().permissions().mode() & 0o777, 0o644, "for collectors of logs");
     shim.shut_down();
 
     let mut shim = Shim::start(Bundle::shell("echo out; echo err >&2"));
+    let (uri, log) = logger(&shim);
+    shim.run_into(&uri);
+    let wanted = format!("out\nerr\n{} testkit to {}\n", shim.bundle.id, log.display());
+    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|text| text == wanted)));
+    shim.shut_down();
+}
+
+/// The URI of a logger that writes both streams and what it was told to a file, and the file.
+fn logger(shim: &Shim) -> (String, std::path::PathBuf) {
     let (logger, log) = (shim.place.join("logger"), shim.place.join("log"));
     let script = "#!/bin/sh\necho ready >&5\nexec 5>&-\n{ cat <&3; cat <&4; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $1 $2\"; } >$2\n";
     fs::write(&logger, script).unwrap();
     fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).unwrap();
-    let uri = format!("binary://{}?to={}", logger.display(), log.display());
-    shim.run_into(&uri);
-    let wanted = format!("out\nerr\n{} testkit to {}\n", shim.bundle.id, log.display());
+    (format!("binary://{}?to={}", logger.display(), log.display()), log)
+}
+
+#[test]
+fn logger_takes_a_terminal() {
+    needs!(root());
+    let bundle =
+        Bundle::shell("seq 1 20000; tty; exit 5").with(|config| config["process"]["terminal"] = true.into());
+    let mut shim = Shim::start(bundle);
+    let (uri, log) = logger(&shim);
+    let request = CreateTaskRequest { terminal: true, stdout: uri, ..shim.create_request() };
+    shim.run_as(&request);
+    assert_eq!(shim.wait(""), 5);
+    shim.delete();
+    let numbers: String = (1..=20_000).map(|number| format!("{number}\r\n")).collect();
+    let wanted = format!("{numbers}/dev/pts/0\r\n{} testkit to {}\n", shim.bundle.id, log.display());
     assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|text| text == wanted)));
+    shim.shut_down();
+}
+
+#[test]
+fn log_that_is_no_file_is_refused_at_once() {
+    needs!(root());
+    let mut shim = Shim::start(sleeper());
+    let log = fifo(&shim.place.join("log"));
+    let request = CreateTaskRequest { stdout: format!("file://{log}"), ..shim.create_request() };
+    let (_, text) = shim.refused("Create", &request);
+    assert!(text.contains("No such device or address"), "nobody reads it: {text}");
+    let _reader = fs::File::options().read(true).write(true).open(&log).unwrap();
+    let (_, text) = shim.refused("Create", &request);
+    assert!(text.contains("is no regular file"), "{text}");
     shim.shut_down();
 }
 

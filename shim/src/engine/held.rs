@@ -10,8 +10,8 @@ use crate::io::{ConsoleSocket, Output, Stream, Turn};
 use crate::task::Key;
 
 use super::connections::RECOVERY;
-use super::prepare::Ends;
-use super::{Engine, Patience, Timer, Token};
+use super::streams::Ends;
+use super::{Engine, Patience, Timer, Token, Watched};
 
 /// A process's streams and terminal.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl Engine {
         let turn = flow.stream.take_turn();
         match turn {
             Turn::Gather(_) => background::give_way(),
-            Turn::Input | Turn::Ended => background::compete(),
+            Turn::Input | Turn::Ended | Turn::Failed(_) => background::compete(),
             _ => {}
         }
         let (input, room, look) = match turn {
@@ -96,6 +96,12 @@ impl Engine {
             Turn::Look(span) | Turn::Gather(span) => (false, false, Some(span)),
             Turn::Again => (false, false, Some(std::time::Duration::ZERO)),
             Turn::Ended => return self.end_flow(id),
+            Turn::Failed(error) => {
+                let what = if flow.inward { "input" } else { "output" };
+                let container = flow.key.container.clone();
+                self.warn(format_args!("the {what} of a process of {container} ends early: {error}"));
+                return self.end_flow(id);
+            }
         };
         let token = Token::Stream(id).into();
         // An fd that is not waited for leaves the set: a closed other end would wake us without being asked for.
@@ -172,6 +178,12 @@ impl Engine {
         }
         if key.is_init() {
             self.sites.remove(&key.container);
+            for watched in self.children.values_mut() {
+                // Its end is not that of a process of the next container of this name.
+                if matches!(watched, Watched::Process(other) if other.container == key.container) {
+                    *watched = Watched::Helper;
+                }
+            }
         }
     }
 

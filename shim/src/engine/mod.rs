@@ -8,9 +8,10 @@ mod held;
 mod jobs;
 mod methods;
 mod patience;
-mod prepare;
+
 mod publisher;
 mod rootfs;
+mod streams;
 mod timers;
 mod token;
 mod unclaimed;
@@ -91,7 +92,7 @@ struct Site {
 enum Watched {
     Job(Box<Running>),
     Process(Key),
-    /// A logger, or a kill that nobody waits for.
+    /// A logger, a kill that nobody waits for, or what a container left that is forgotten.
     Helper,
 }
 

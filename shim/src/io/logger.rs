@@ -9,6 +9,8 @@ use hull_sys::process::Child;
 
 use crate::spawn::Program;
 
+use super::uri::unescape_query;
+
 /// A logger that was started. The container writes into its pipes: the shim copies nothing.
 #[derive(Debug)]
 pub struct Logger {
@@ -31,9 +33,9 @@ impl Logger {
         let mut args = vec![path.to_owned()];
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            args.push(unescape(key));
+            args.push(unescape_query(key));
             if !value.is_empty() {
-                args.push(unescape(value));
+                args.push(unescape_query(value));
             }
         }
         let mut program = Program::new(PathBuf::from(path), args)
@@ -46,37 +48,5 @@ impl Logger {
         program.dies_with_us = false;
         let child = program.start()?;
         Ok(Self { child, outputs: [stdout, stderr] })
-    }
-}
-
-/// Undoes the escapes of a URI's query (RFC 3986 section 2.1, and `+` for a space).
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = || u8::from_str_radix(std::str::from_utf8(tail.get(..2)?).ok()?, 16).ok();
-        match (first, escaped()) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-                continue;
-            }
-            (b'+', _) => bytes.push(b' '),
-            (other, _) => bytes.push(*other),
-        }
-        rest = tail;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescape;
-
-    #[test]
-    fn escapes_are_undone_and_broken_ones_kept() {
-        for (text, plain) in [("a%20b", "a b"), ("a+b", "a b"), ("100%", "100%"), ("%zz", "%zz"), ("", "")] {
-            assert_eq!(unescape(text), plain);
-        }
     }
 }

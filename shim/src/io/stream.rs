@@ -40,6 +40,8 @@ const EAGAIN: i32 = 11;
 const EPIPE: i32 = 32;
 const EIO: i32 = 5;
 const EINVAL: i32 = 22;
+const ENOMEM: i32 = 12;
+const ENOSPC: i32 = 28;
 
 /// Where a stream goes.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub enum Output {
     Inward(OwnedFd),
     /// A file that is appended to, which splice refuses.
     Append(OwnedFd),
+    /// The pipe of a logger, whose reader never comes back.
+    Logger(OwnedFd),
 }
 
 /// A stream under way.
@@ -111,7 +115,7 @@ impl Stream {
     /// The end that bytes go to.
     pub fn output(&self) -> &OwnedFd {
         match &self.output {
-            Output::Fifo { fd, .. } | Output::Inward(fd) | Output::Append(fd) => fd,
+            Output::Fifo { fd, .. } | Output::Inward(fd) | Output::Append(fd) | Output::Logger(fd) => fd,
         }
     }
 
@@ -132,7 +136,7 @@ impl Stream {
         let kept = match &self.output {
             _ if self.away => return 0,
             Output::Fifo { fd, spool } => spool.len() + waiting(fd),
-            Output::Inward(_) | Output::Append(_) => 0,
+            Output::Inward(_) | Output::Append(_) | Output::Logger(_) => 0,
         };
         waiting(&self.input) + self.pending.len() as u64 + kept
     }
@@ -146,7 +150,9 @@ impl Stream {
                 Ok(Moved::Spliced(more)) => return self.wait_or_pause(moved + more),
                 Ok(Moved::Stop(Turn::Input)) if moved > 0 => return self.wait_or_pause(moved),
                 Ok(Moved::Stop(turn)) => return turn,
-                Err(_) => return Turn::Ended,
+                // Nobody reads there any more.
+                Err(error) if error.is(EPIPE) => return Turn::Ended,
+                Err(error) => return Turn::Failed(error),
             }
         }
         Turn::Again
@@ -179,13 +185,16 @@ impl Stream {
             }
             Err(error) if error.is(EAGAIN) => Ok(Moved::Stop(self.what_to_wait_for())),
             Err(error) if error.is(EPIPE) => self.lose_reader(error),
-            Err(error) if self.is_hangup(error) => self.hang_up(error),
+            Err(error) if self.is_hangup(error) => Ok(self.hang_up()),
             Err(error) if error.is(EINVAL) && !self.by_copy => {
                 self.by_copy = true;
                 Ok(Moved::Bytes(0))
             }
             // A full disk or an immutable file: try again later, the container waits.
             Err(_) if matches!(self.output, Output::Append(_)) => {
+                Ok(Moved::Stop(Turn::Look(self.next_look())))
+            }
+            Err(error) if [ENOMEM, ENOSPC].iter().any(|&short| error.is(short)) => {
                 Ok(Moved::Stop(Turn::Look(self.next_look())))
             }
             Err(error) => Err(error),
@@ -201,15 +210,15 @@ impl Stream {
 
     /// Programs close their terminal and open it again later (an init does, and whatever writes to /dev/console): only with
     /// its process is it closed for good. Its file is not waited on meanwhile, as that would tell of nothing but the hangup.
-    fn hang_up(&mut self, error: SysError) -> Result<Moved, SysError> {
+    fn hang_up(&mut self) -> Moved {
         if !self.process_ended {
-            return Ok(Moved::Stop(Turn::Look(self.next_look())));
+            return Moved::Stop(Turn::Look(self.next_look()));
         }
         if matches!(self.output, Output::Inward(_)) {
-            return Err(error);
+            return Moved::Stop(Turn::Ended);
         }
         self.input_ended = true;
-        Ok(Moved::Bytes(0))
+        Moved::Bytes(0)
     }
 
     /// Moves bytes toward a reader that is there: first what was kept, then what comes. 0 is the end of both.

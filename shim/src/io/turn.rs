@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hull_sys::SysError;
+
 /// What a stream waits for after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -19,4 +21,6 @@ pub enum Turn {
     Again,
     /// Nothing more will come.
     Ended,
+    /// The same, and not as it should be.
+    Failed(SysError),
 }
