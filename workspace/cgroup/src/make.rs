@@ -71,6 +71,8 @@ pub(crate) fn directory_in_turn(
             }
         }
     }
+    // It is that one's by now, whoever made it.
+    made.retain(|path| path != place.path.trim_start_matches('/'));
     Err(fail(SysError::new("flock", libc::EBUSY)))
 }
 
