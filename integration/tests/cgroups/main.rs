@@ -1,10 +1,12 @@
 //! Control groups as the kernel shows them from outside: on whatever this machine has, version 1 or 2.
 #![forbid(unsafe_code)]
 
+mod update;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hull_testkit::call::{PATIENCE, eventually};
+use hull_testkit::call::{Outcome, PATIENCE, eventually};
 use hull_testkit::gate::Gate;
 use hull_testkit::runtime::{cgroup_dir, ours, peek};
 use hull_testkit::{Bundle, Runtime, Scratch, gate, needs};
@@ -25,109 +27,16 @@ fn file(bundle: &Bundle, controller: &str, name: &str) -> PathBuf {
     cgroup_dir(controller, bundle).join(name)
 }
 
-/// One call of `update`: its arguments, the controller and file on version 1 and what is in it afterwards, and the file
-/// and content on version 2. An empty file: that version has none.
-type Change =
-    (&'static [&'static str], (&'static str, &'static str, &'static str), (&'static str, &'static str));
-
-const CHANGES: [Change; 16] = [
-    (&["--memory", "64M"], ("memory", "memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")),
-    (
-        &["--memory", "64M", "--memory-swap", "96M"],
-        ("memory", "memory.memsw.limit_in_bytes", "100663296"),
-        ("memory.swap.max", "33554432"),
-    ),
-    (
-        &["--memory-reservation", "32M"],
-        ("memory", "memory.soft_limit_in_bytes", "33554432"),
-        ("memory.low", "33554432"),
-    ),
-    (&["--memory", "-1"], ("memory", "memory.limit_in_bytes", "9223372036854771712"), ("memory.max", "max")),
-    (&["--cpu-share", "512"], ("cpu", "cpu.shares", "512"), ("cpu.weight", "59")),
-    (&["--cpu-share", "1024"], ("cpu", "cpu.shares", "1024"), ("cpu.weight", "100")),
-    (&["--cpu-share", "2"], ("cpu", "cpu.shares", "2"), ("cpu.weight", "1")),
-    (&["--cpu-share", "262144"], ("cpu", "cpu.shares", "262144"), ("cpu.weight", "10000")),
-    (
-        &["--cpu-period", "50000", "--cpu-quota", "20000"],
-        ("cpu", "cpu.cfs_quota_us", "20000"),
-        ("cpu.max", "20000 50000"),
-    ),
-    (&["--cpu-quota", "30000"], ("cpu", "cpu.cfs_period_us", "50000"), ("cpu.max", "30000 50000")),
-    (&["--cpu-burst", "5000"], ("cpu", "cpu.cfs_burst_us", "5000"), ("cpu.max.burst", "5000")),
-    (&["--cpuset-cpus", "0"], ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
-    (&["--cpuset-mems", "0"], ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
-    (&["--pids-limit", "20"], ("pids", "pids.max", "20"), ("pids.max", "20")),
-    (&["--pids-limit", "-1"], ("pids", "pids.max", "max"), ("pids.max", "max")),
-    (&["--cpu-idle", "1"], ("cpu", "cpu.idle", "1"), ("cpu.idle", "1")),
-];
-
-#[test]
-fn every_option_of_update_reaches_the_kernel() {
-    needs!(gate::root(), gate::program("busybox"));
-    let runtime = Runtime::under_test();
-    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
-    let container = runtime.start(&bundle);
-    for (arguments, v1, v2) in CHANGES {
-        container.call("update", arguments).done();
-        let (controller, name, expected) = if is_v2() { ("", v2.0, v2.1) } else { v1 };
-        assert_eq!(peek(file(&bundle, controller, name)), expected, "{arguments:?}");
-    }
-    assert_eq!(container.status(), "running");
-}
-
 /// Updates by document, for what has no option of its own.
 fn update(runtime: &Runtime, bundle: &Bundle, resources: &Value) {
+    try_update(runtime, bundle, resources).done();
+}
+
+fn try_update(runtime: &Runtime, bundle: &Bundle, resources: &Value) -> Outcome {
     let path = runtime.beside("resources.json");
     fs::write(&path, resources.to_string()).expect("write the document");
     let path = path.to_str().expect("UTF-8");
-    runtime.call(&["update", "--resources", path, &bundle.id]).done();
-}
-
-#[test]
-fn huge_pages_and_block_devices_are_limited_by_a_document() {
-    needs!(gate::root(), gate::program("busybox"));
-    let sizes = fs::read_dir("/sys/kernel/mm/hugepages").map(Iterator::count).unwrap_or_default();
-    needs!(if sizes == 0 { Err("needs huge pages".to_owned()) } else { Ok(()) });
-    let disk = disk();
-    needs!(disk.as_ref().map(drop).ok_or_else(|| "needs a block device".to_owned()));
-    let (major, minor) = disk.expect("looked at above");
-    let runtime = Runtime::under_test();
-    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
-    let _container = runtime.start(&bundle);
-    let rate = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
-    update(
-        &runtime,
-        &bundle,
-        &json!({
-            "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }],
-            "blockIO": { "throttleReadBpsDevice": rate(1_048_576), "throttleWriteIOPSDevice": rate(50) }
-        }),
-    );
-    let unified = cgroup_dir("unified", &bundle);
-    if is_v2() {
-        assert_eq!(peek(file(&bundle, "", "hugetlb.2MB.max")), "4194304");
-        let expected = format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=50");
-        assert_eq!(peek(file(&bundle, "", "io.max")), expected);
-    } else {
-        let side = peek(unified.join("hugetlb.2MB.max"));
-        let own = peek(file(&bundle, "hugetlb", "hugetlb.2MB.limit_in_bytes"));
-        assert_eq!(if side.is_empty() { own } else { side }, "4194304");
-        let throttle = peek(file(&bundle, "blkio", "blkio.throttle.read_bps_device"));
-        assert_eq!(throttle, format!("{major}:{minor} 1048576"));
-        let throttle = peek(file(&bundle, "blkio", "blkio.throttle.write_iops_device"));
-        assert_eq!(throttle, format!("{major}:{minor} 50"));
-    }
-}
-
-/// Number of a whole disk.
-fn disk() -> Option<(u64, u64)> {
-    let name = ["vda", "sda", "nvme0n1", "xvda"]
-        .into_iter()
-        .find(|name| Path::new("/sys/block").join(name).exists())?;
-    let (major, minor) = peek(format!("/sys/block/{name}/dev"))
-        .split_once(':')
-        .map(|(major, minor)| (major.parse().unwrap_or_default(), minor.parse().unwrap_or_default()))?;
-    Some((major, minor))
+    runtime.call(&["update", "--resources", path, &bundle.id])
 }
 
 #[test]
