@@ -55,7 +55,7 @@ fn refusal(json: &str, facts: &Facts) -> Refusal {
 /// A configuration, and the writes that it becomes.
 type Row = (&'static str, &'static [&'static str]);
 
-const V1_ROWS: [Row; 15] = [
+const V1_ROWS: [Row; 17] = [
     ("{}", &[]),
     (
         r#"{"memory":{"limit":1048576,"swap":2097152,"reservation":524288,"swappiness":60}}"#,
@@ -69,6 +69,10 @@ const V1_ROWS: [Row; 15] = [
     (
         r#"{"memory":{"limit":-1}}"#,
         &["memory memory.limit_in_bytes=-1+", "memory memory.memsw.limit_in_bytes=-1?"],
+    ),
+    (
+        r#"{"memory":{"limit":4096,"swap":-1}}"#,
+        &["memory memory.limit_in_bytes=4096+", "memory memory.memsw.limit_in_bytes=-1"],
     ),
     (
         r#"{"memory":{"kernel":4096,"kernelTCP":8192,"disableOOMKiller":true,"useHierarchy":true}}"#,
@@ -101,6 +105,8 @@ const V1_ROWS: [Row; 15] = [
     (
         r#"{"blockIO":{"weight":500,"leafWeight":300,"weightDevice":[{"major":8,"minor":0,"weight":10,"leafWeight":20}],
                 "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1000}],
+                "throttleWriteBpsDevice":[{"major":8,"minor":0,"rate":2000}],
+                "throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":30},{"major":8,"minor":16,"rate":40}],
                 "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":0}]}}"#,
         &[
             "blkio blkio.bfq.weight=500|blkio.weight=500",
@@ -108,12 +114,19 @@ const V1_ROWS: [Row; 15] = [
             "blkio blkio.bfq.weight_device=8:0 10|blkio.weight_device=8:0 10",
             "blkio blkio.leaf_weight_device=8:0 20",
             "blkio blkio.throttle.read_bps_device=8:0 1000",
+            "blkio blkio.throttle.write_bps_device=8:0 2000",
+            "blkio blkio.throttle.read_iops_device=8:0 30",
+            "blkio blkio.throttle.read_iops_device=8:16 40",
             "blkio blkio.throttle.write_iops_device=8:16 0",
         ],
     ),
     (
         r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
         &["hugetlb hugetlb.2MB.rsvd.limit_in_bytes=4194304?", "hugetlb hugetlb.2MB.limit_in_bytes=4194304"],
+    ),
+    (
+        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":-1}]}"#,
+        &["hugetlb hugetlb.2MB.rsvd.limit_in_bytes=-1?", "hugetlb hugetlb.2MB.limit_in_bytes=-1"],
     ),
     (
         r#"{"network":{"classID":1048577,"priorities":[{"name":"lo","priority":500}]}}"#,
@@ -134,7 +147,7 @@ fn settings_become_version_1_writes() {
 
 #[test]
 fn settings_become_version_2_writes() {
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 15] = [
         (
             r#"{"memory":{"limit":1048576,"swap":2097152,"reservation":524288}}"#,
             &["memory memory.swap.max=1048576", "memory memory.max=1048576", "memory memory.low=524288"],
@@ -158,11 +171,16 @@ fn settings_become_version_2_writes() {
         (
             r#"{"blockIO":{"weight":1000,"weightDevice":[{"major":8,"minor":0,"weight":10}],
                 "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1000}],
+                "throttleWriteBpsDevice":[{"major":8,"minor":0,"rate":2000}],
+                "throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":30},{"major":8,"minor":16,"rate":40}],
                 "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":0}]}}"#,
             &[
                 "io io.bfq.weight=1000|io.weight=10000",
                 "io io.bfq.weight=8:0 10|io.weight=8:0 1",
                 "io io.max=8:0 rbps=1000",
+                "io io.max=8:0 wbps=2000",
+                "io io.max=8:0 riops=30",
+                "io io.max=8:16 riops=40",
                 "io io.max=8:16 wiops=max",
             ],
         ),
@@ -171,6 +189,12 @@ fn settings_become_version_2_writes() {
             &["pids pids.max=7", "hugetlb hugetlb.1GB.rsvd.max=0?", "hugetlb hugetlb.1GB.max=0"],
         ),
         (r#"{"network":{"classID":0}}"#, &[]),
+        (r#"{"memory":{"kernel":4096,"kernelTCP":8192,"useHierarchy":true}}"#, &[]),
+        (r#"{"cpu":{"cpus":"0-1,3","mems":"0"}}"#, &["cpuset cpuset.cpus=0-1,3", "cpuset cpuset.mems=0"]),
+        (
+            r#"{"rdma":{"mlx5_1":{"hcaObjects":9},"mlx5_0":{"hcaHandles":3,"hcaObjects":10000}}}"#,
+            &["rdma rdma.max=mlx5_0 hca_handle=3 hca_object=10000", "rdma rdma.max=mlx5_1 hca_object=9"],
+        ),
         (r#"{"memory":{"limit":0},"cpu":{"cpus":"","shares":0}}"#, &[]),
     ];
     for (json, expected) in cases {
@@ -244,6 +268,12 @@ fn impossible_values_are_refused_with_their_field() {
         (&v1, r#"{"cpu":{"mems":"3-1"}}"#, "cpu/mems", "not a list"),
         (&v1, r#"{"blockIO":{"weight":9}}"#, "blockIO/weight", "not in 10..=1000"),
         (&v2, r#"{"blockIO":{"leafWeight":10}}"#, "blockIO/leafWeight", "no equivalent"),
+        (
+            &v2,
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
+            "blockIO/weightDevice/0/leafWeight",
+            "no equivalent",
+        ),
         (&v1, r#"{"blockIO":{"weightDevice":[{"major":1,"minor":1}]}}"#, "blockIO/weightDevice/0", "neither"),
         (
             &v1,
@@ -264,6 +294,12 @@ fn impossible_values_are_refused_with_their_field() {
             "not a size",
         ),
         (&v2, r#"{"network":{"classID":1}}"#, "network/classID", "no equivalent"),
+        (
+            &v2,
+            r#"{"network":{"priorities":[{"name":"lo","priority":5}]}}"#,
+            "network/priorities/0",
+            "no equivalent",
+        ),
         (&bare, r#"{"network":{"classID":1}}"#, "network/classID", "no cgroup controller \"net_cls\""),
         (&bare, r#"{"memory":{"limit":1}}"#, "memory/limit", "no cgroup controller \"memory\""),
         (&v1, r#"{"rdma":{"a/b":{}}}"#, "rdma/a~1b", "neither"),
