@@ -11,7 +11,7 @@ use hull_image::{Descriptor, Digest, Hasher, Image, LayerRecord, Snapshot, Store
 
 use crate::ahead::{drain, read_ahead};
 use crate::error::{Error, Result};
-use crate::extract::{Devices, Extracted, Extractor, Limits, Owners, Whiteouts, extract};
+use crate::extract::{Devices, Extracted, Extractor, Limits, Rights, Whiteouts, extract};
 
 /// How much larger than compressed a layer may be, after the first 64 MiB.
 const RATIO: u64 = 200;
@@ -287,25 +287,4 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(Error::host("open", path))
-}
-
-/// What this process may do to files.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rights {
-    pub(crate) devices: Devices,
-    pub(crate) owners: Owners,
-}
-
-impl Rights {
-    /// Root of a user namespace may neither make devices nor set `trusted.*`, but give files to whom the namespace has.
-    pub(crate) fn here() -> Self {
-        let whole = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
-        if !rustix::process::geteuid().is_root() {
-            Self { devices: Devices::Skip, owners: Owners::Process }
-        } else if fs::read_to_string("/proc/self/uid_map").is_ok_and(whole) {
-            Self { devices: Devices::Make, owners: Owners::Keep }
-        } else {
-            Self { devices: Devices::Skip, owners: Owners::Mapped }
-        }
-    }
 }

@@ -7,6 +7,7 @@
 mod mapped;
 mod metadata;
 mod place;
+mod rights;
 mod whiteout;
 
 use std::collections::HashSet;
@@ -27,7 +28,8 @@ use crate::tar::{RawEntry, TarReader};
 use mapped::Mapped;
 use place::Places;
 
-use crate::stack::Rights;
+pub(crate) use rights::Rights;
+pub use rights::{Devices, Owners};
 
 /// What one archive may cost (security rule: every input has limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,26 +85,6 @@ pub enum Whiteouts {
     },
     /// They are refused: the archive is no layer.
     Refuse,
-}
-
-/// What becomes of device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Devices {
-    /// They are made.
-    Make,
-    /// They are left out and counted.
-    Skip,
-}
-
-/// Who owns what is extracted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
-    /// Whom the archive says.
-    Keep,
-    /// Whom the archive says where this process's user namespace has that id, else its root: those are counted.
-    Mapped,
-    /// Who runs this process.
-    Process,
 }
 
 /// What an extraction did.
