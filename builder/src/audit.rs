@@ -11,7 +11,7 @@ use hull_image::{Descriptor, Store};
 use hull_layer::Decompressor;
 
 use crate::error::{Error, Result};
-use crate::execute::Granted;
+use crate::secrets::Granted;
 
 /// Shorter values are everywhere by chance.
 const SHORTEST: usize = 6;

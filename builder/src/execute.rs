@@ -22,6 +22,7 @@ use crate::inputs::{Inputs, Opened};
 use crate::interrupt;
 use crate::pack::Packing;
 use crate::progress::{Event, Events};
+use crate::secrets::Granted;
 use crate::snapshot::Layers;
 use crate::steps::run::Runner;
 use finish::Finished;
@@ -37,14 +38,12 @@ pub(crate) struct Settings {
     pub(crate) jobs: usize,
     /// What `last keys` of this build are kept under.
     pub(crate) place: String,
-    pub(crate) secrets: mounts::Granted,
+    pub(crate) secrets: Granted,
     /// `--audit-secrets`.
     pub(crate) audit: Option<Audit>,
     /// Who is told of the image's large layers while they are written.
     pub(crate) announce: Option<Announce>,
 }
-
-pub(crate) use mounts::{Granted, SecretSource};
 
 /// One build being carried out.
 pub(crate) struct Execution<'a> {

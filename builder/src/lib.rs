@@ -28,6 +28,7 @@ mod pattern;
 mod progress;
 mod registry;
 mod rootless;
+mod secrets;
 mod snapshot;
 mod steps;
 mod workspace;

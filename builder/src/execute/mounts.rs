@@ -1,10 +1,9 @@
 //! The mounts of a RUN, made ready: every source is a mount in the private workspace, no path of the step's choosing.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,27 +28,8 @@ use crate::steps::run::Prepared;
 use crate::steps::sandbox::{Mount, Source};
 use crate::workspace;
 
-/// Largest secret, in bytes.
-const MAX_SECRET: u64 = 1 << 20;
 /// Shorter secrets are not looked for in output: they would hide too much.
 const SHORTEST_REDACTED: usize = 6;
-
-/// Where a secret's value is.
-#[derive(Debug, Clone)]
-pub(crate) enum SecretSource {
-    /// A regular file.
-    File(PathBuf),
-    /// A variable of the builder's own environment.
-    Variable(String),
-}
-
-/// What the command line grants to steps that ask for it by id.
-#[derive(Debug, Default)]
-pub(crate) struct Granted {
-    pub(crate) secrets: BTreeMap<String, SecretSource>,
-    /// Sockets of agents.
-    pub(crate) agents: BTreeMap<String, PathBuf>,
-}
 
 /// The mounts of one step.
 #[derive(Default)]
@@ -305,29 +285,5 @@ impl Mounts {
         let source = Source::Path(source.to_string_lossy().into_owned());
         let mount = Mount { destination: action.target.clone(), source, read_only };
         self.prepared.push(Prepared { mount, is_directory, keep });
-    }
-}
-
-impl SecretSource {
-    /// The value: of a regular file of at most 1 MiB, or a variable.
-    pub(crate) fn read(&self, id: &str) -> Result<Vec<u8>> {
-        match self {
-            Self::Variable(name) => {
-                use std::os::unix::ffi::OsStringExt;
-                let value = std::env::var_os(name).map(OsStringExt::into_vec);
-                value.ok_or_else(|| {
-                    Error::fact(format!("the variable {name} of the secret \"{id}\" is not set"))
-                })
-            }
-            Self::File(path) => {
-                let meta = fs::metadata(path).map_err(Error::io("look at the secret", path))?;
-                if !meta.is_file() || meta.size() > MAX_SECRET {
-                    let text =
-                        format!("the secret \"{id}\" must be a regular file of at most {MAX_SECRET} bytes");
-                    return Err(Error::fact(text));
-                }
-                fs::read(path).map_err(Error::io("read the secret", path))
-            }
-        }
     }
 }
