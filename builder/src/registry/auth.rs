@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credential, Secret};
 use super::endpoint::{Endpoint, Origin};
-use super::transport::{Answer, Body, Request, Wire};
+use super::wire::{Answer, Body, Request, Wire};
 use super::{Error, Options, Result};
 
 /// Parent domains with one label before a country's are no one's own.

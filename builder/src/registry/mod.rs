@@ -6,21 +6,23 @@
 mod ahead;
 mod auth;
 mod challenge;
+mod client;
 mod credentials;
 mod endpoint;
 mod error;
 mod pull;
 mod push;
-mod transport;
 mod upload;
+mod wire;
 
 pub(crate) use ahead::Ahead;
+pub(crate) use client::Client;
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
 pub(crate) use endpoint::Origin;
 pub(crate) use error::{Error, Result};
 pub(crate) use pull::{Pulled, look, next_page, pull, tags};
 pub(crate) use push::push;
-pub(crate) use transport::{Body, Client, Request, Wire, resolve};
+pub(crate) use wire::{Body, Request, Wire, resolve};
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Reference, Store, media};
 
 use super::endpoint::{self, redacted};
-use super::transport::{Answer, backoff};
+use super::wire::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
 use crate::host;
 use crate::snapshot;
@@ -99,7 +99,7 @@ pub(crate) fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>
         let found = page["tags"].as_array().into_iter().flatten();
         tags.extend(found.filter_map(|tag| tag.as_str().map(str::to_owned)));
         match next {
-            Some(next) => url = super::transport::resolve(&from, &next)?,
+            Some(next) => url = super::wire::resolve(&from, &next)?,
             None => return Ok(tags),
         }
     }
@@ -288,7 +288,7 @@ impl Pull<'_> {
             if !continues(&answer, offset) {
                 writer.restart()?;
             }
-            answer = super::transport::accept(answer, "GET", tried)?;
+            answer = super::wire::accept(answer, "GET", tried)?;
             match copy(&mut answer.reader(), &mut writer) {
                 Ok(()) if writer.size() == blob.size => {
                     writer.finish(&blob.media_type)?;

@@ -7,8 +7,8 @@ use hull_image::{Descriptor, Document, Reference, Store};
 
 use super::ahead::Ahead;
 use super::auth::encoded;
-use super::transport::{accept, backoff, resolve};
 use super::upload::{Repository, Upload, may_go_on};
+use super::wire::{accept, backoff, resolve};
 use super::{Body, Client, Error, Options, Request, Result};
 
 const MAX_MANIFEST: usize = 4 << 20;

@@ -3,7 +3,7 @@
 use hull_image::{Descriptor, Digest, Store};
 
 use super::auth::encoded;
-use super::transport::{Answer, resolve};
+use super::wire::{Answer, resolve};
 use super::{Body, Client, Error, Request, Result};
 
 /// Blobs up to this size are sent in one request, in bytes.

@@ -9,8 +9,7 @@ use hull_image::Growing;
 use ureq::http::{self, HeaderMap};
 use ureq::{Agent, SendBody};
 
-use super::auth::Authority;
-use super::endpoint::{self, Endpoint, Origin, redacted};
+use super::endpoint::{self, Origin, redacted};
 use super::{Error, Options, Result, Secret};
 
 const MAX_REDIRECTS: usize = 5;
@@ -59,12 +58,12 @@ impl Body {
 /// A request.
 #[derive(Debug)]
 pub(crate) struct Request {
-    method: &'static str,
-    url: String,
+    pub(super) method: &'static str,
+    pub(super) url: String,
     headers: Vec<(&'static str, String)>,
     body: Body,
     /// Whether it may be sent again as it is when no answer came.
-    repeatable: bool,
+    pub(super) repeatable: bool,
     /// The header that proves who asks; dropped when a redirect leads to another origin.
     pub(crate) authorization: Option<Secret>,
 }
@@ -319,86 +318,6 @@ pub(crate) fn resolve(base: &str, location: &str) -> Result<String> {
             let path = rest.split(['?', '#']).next().unwrap_or_default();
             let dir = path.rsplit_once('/').map_or(host, |(dir, _)| dir);
             Ok(format!("{scheme}://{dir}/{location}"))
-        }
-    }
-}
-
-/// Speaks to one registry with its authority.
-pub(crate) struct Client {
-    wire: Wire,
-    authority: Authority,
-    endpoint: Endpoint,
-}
-
-impl Client {
-    /// Finds out how the registry can be reached: of several candidates the first that speaks the protocol.
-    pub(crate) fn connect(registry: &str, options: &Options) -> Result<Self> {
-        let mut last = None;
-        let candidates = Endpoint::candidates(registry, options)?;
-        let alone = candidates.len() == 1;
-        for endpoint in candidates {
-            let client = Self::at(endpoint, options)?;
-            if alone {
-                return Ok(client);
-            }
-            let probe = Request::new("GET", &format!("{}/v2/", client.endpoint.base));
-            match client.wire.follow(&probe, 1) {
-                // A server that wants TLS answers 400 to plain HTTP.
-                Ok(answer) if answer.code() != 400 => return Ok(client),
-                Ok(_) => {}
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Rule(format!("{registry}: speaks neither http nor https"))))
-    }
-
-    /// Speaks to this place, whatever it is.
-    pub(crate) fn at(endpoint: Endpoint, options: &Options) -> Result<Self> {
-        let wire = Wire::new(&endpoint.origin, options)?;
-        Ok(Self { wire, authority: Authority::new(endpoint.clone(), options.clone()), endpoint })
-    }
-
-    /// The URL of a path below the registry's root.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.endpoint.base)
-    }
-
-    /// The options it was made with.
-    pub(crate) fn options(&self) -> &Options {
-        self.wire.options()
-    }
-
-    /// Sends a request for a scope; a refusal is an error.
-    pub(crate) fn send(&self, request: Request, scope: &str) -> Result<Answer> {
-        let method = request.method;
-        let (answer, attempts) = self.send_any(request, scope)?;
-        accept(answer, method, attempts)
-    }
-
-    /// Sends a request for a scope, whatever the answer; authorises when challenged, tries again when that may help.
-    pub(crate) fn send_any(&self, mut request: Request, scope: &str) -> Result<(Answer, u32)> {
-        let own = Origin::of(&request.url)? == self.endpoint.origin;
-        let mut challenged = false;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            request.authorization = if own { self.authority.header(scope) } else { None };
-            let outcome = self.wire.follow(&request, attempt);
-            if let Ok(answer) = &outcome
-                && answer.code() == 401
-                && own
-                && !challenged
-            {
-                challenged = true;
-                self.authority.forget(scope);
-                if self.authority.answer(&self.wire, answer, scope)? {
-                    continue;
-                }
-            }
-            match self.wire.pause(&outcome, attempt).filter(|_| request.repeatable) {
-                Some(pause) => std::thread::sleep(pause),
-                None => return outcome.map(|answer| (answer, attempt)),
-            }
         }
     }
 }
