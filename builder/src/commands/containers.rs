@@ -8,53 +8,20 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use hull_image::{Digest, Lock, Store};
+use hull_image::{Lock, Store};
 use hull_sys::mount;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::network;
+use super::record::{Container, unmount};
 use crate::directory::open_directory;
 use crate::host;
 use crate::snapshot::overlay;
 
 type Failure = Box<dyn std::error::Error>;
-
-/// What a container is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Container {
-    /// 64 hexadecimal digits.
-    pub(crate) id: String,
-    /// Chosen or made up; unique.
-    pub(crate) name: String,
-    /// The image's name as given.
-    pub(crate) image: String,
-    /// The image's id.
-    pub(crate) image_id: String,
-    /// Digest of the image's manifest.
-    pub(crate) manifest: Digest,
-    /// Diff ids of the image's layers.
-    pub(crate) diff_ids: Vec<Digest>,
-    /// Seconds since 1970.
-    pub(crate) created: i64,
-    /// What runs in it.
-    pub(crate) command: Vec<String>,
-    /// The runtime's path.
-    pub(crate) runtime: PathBuf,
-    /// Signal that asks it to end.
-    pub(crate) stop_signal: String,
-    /// Remove it when it ends.
-    pub(crate) remove: bool,
-    /// The name of the network.
-    pub(crate) network: String,
-    /// Published ports, `host:container/protocol`.
-    pub(crate) ports: Vec<String>,
-    /// How often it was started again: who cleans up after a run must not take away what the next one uses.
-    #[serde(default)]
-    pub(crate) run: u32,
-}
 
 /// A container and where it is.
 pub(crate) struct Place {
@@ -232,13 +199,13 @@ impl Place {
             return Err(format!("the runtime cannot delete {}: {said}", self.container.name).into());
         }
         unmount(&self.rootfs());
-        if let Err(error) = super::network::disconnect(&self.container, &self.dir) {
+        if let Err(error) = network::disconnect(&self.container, &self.dir) {
             eprintln!(
                 "hull-build: notice: the network of {} is not cleaned up: {error}",
                 self.container.name
             );
         }
-        unmount(&super::network::namespace(&self.dir));
+        unmount(&network::namespace(&self.dir));
         // The record goes first: what is left is no container any more.
         fs::remove_file(self.dir.join("container.json"))?;
         fs::remove_dir_all(&self.dir)?;
@@ -249,12 +216,6 @@ impl Place {
 /// The name under which a container keeps its image from garbage collection.
 pub(crate) fn pin(id: &str) -> String {
     format!("container-{id}")
-}
-
-/// Unmounts what is at a path; nothing there is no error.
-pub(crate) fn unmount(path: &Path) {
-    // Not mounted: after a reboot, or because it never was.
-    let _ = mount::unmount_detach(path);
 }
 
 /// 64 random hexadecimal digits.

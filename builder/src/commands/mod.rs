@@ -24,6 +24,7 @@ mod prune;
 mod ps;
 pub(crate) mod pull;
 mod push;
+mod record;
 mod registry_options;
 mod rm;
 mod rmi;

@@ -12,7 +12,7 @@ use hull_sys::mount;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::containers::{Container, unmount};
+use super::record::{Container, unmount};
 use crate::bundle::Bind;
 use crate::host;
 

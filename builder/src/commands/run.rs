@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hull_image::{Image, Lock, Reference, Store, Tagged};
 
-use super::containers::{self, Container, Place};
+use super::containers::{self, Place};
+use super::record::Container;
 use super::registry_options::RegistryArguments;
 use super::{Outcome, network, pull};
 use crate::bundle;

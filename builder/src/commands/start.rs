@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::containers::{self, Place};
+use super::record::unmount;
 use super::run::hold;
 use crate::host;
 
@@ -44,7 +45,7 @@ fn start(name: &str) -> Result<(), Box<dyn std::error::Error>> {
 /// Takes away what the last run left, and mounts the files again.
 fn make_ready(store: &hull_image::Store, place: &mut Place) -> Result<(), Box<dyn std::error::Error>> {
     place.ask(&["delete", "--force", &place.container.id])?;
-    containers::unmount(&place.rootfs());
+    unmount(&place.rootfs());
     place.container.run += 1;
     place.save()?;
     for name in ["pid", "runtime.log"] {
