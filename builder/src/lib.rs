@@ -21,6 +21,7 @@ mod git;
 mod graph;
 mod guard;
 mod host;
+mod ids;
 mod inputs;
 mod interrupt;
 mod pack;

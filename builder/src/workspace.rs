@@ -67,50 +67,6 @@ impl Drop for Workspace {
     }
 }
 
-/// Whether this process is in a user namespace that isn't the host's own.
-pub(crate) fn in_user_namespace() -> bool {
-    static INSIDE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *INSIDE.get_or_init(|| {
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        map.split_whitespace().ne(["0", "0", "4294967295"])
-    })
-}
-
-/// The users and groups that there are here, as ranges `FIRST+COUNT`; none where that is all of them. Steps find files of
-/// others as root's, or fail: what they make is not what they make with more ids.
-pub(crate) fn ids() -> Option<&'static str> {
-    static IDS: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let ranges = |file: &str| {
-        let map = fs::read_to_string(file).unwrap_or_default();
-        let range = |line: &str| {
-            let mut words = line.split_whitespace();
-            Some(format!("{}+{}", words.next()?, words.nth(1)?))
-        };
-        map.lines().filter_map(range).collect::<Vec<_>>().join(",")
-    };
-    let all = || format!("users {} groups {}", ranges("/proc/self/uid_map"), ranges("/proc/self/gid_map"));
-    in_user_namespace().then(|| IDS.get_or_init(all).as_str())
-}
-
-/// Whether files here can belong to this group.
-pub(crate) fn maps_group(group: u32) -> bool {
-    has("/proc/self/gid_map", group)
-}
-
-/// Whether processes here can become this user.
-pub(crate) fn maps_user(user: u32) -> bool {
-    has("/proc/self/uid_map", user)
-}
-
-fn has(map: &str, id: u32) -> bool {
-    let map = fs::read_to_string(map).unwrap_or_default();
-    map.lines().any(|line| {
-        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
-        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-        first.zip(count).is_some_and(|(first, count)| id >= first && id - first < count)
-    })
-}
-
 /// A detached memory file system that is never swapped where the kernel can promise that.
 pub(crate) fn tmpfs(mode: &str, size: Option<u64>) -> Result<OwnedFd> {
     let context = mount::fsopen("tmpfs").map_err(Error::system("open tmpfs"))?;

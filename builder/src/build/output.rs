@@ -240,7 +240,7 @@ fn files(store: &Store, image: &Image, times: TimeRule, sink: impl Write) -> Res
 
 /// The same in a directory, beside what is there: nothing goes but files that the image has, too.
 fn local(store: &Store, image: &Image, to: BorrowedFd<'_>) -> Result<()> {
-    let is_root = !crate::workspace::in_user_namespace();
+    let is_root = !crate::ids::in_user_namespace();
     let options = Extractor {
         whiteouts: Whiteouts::Refuse,
         devices: if is_root { Devices::Make } else { Devices::Skip },

@@ -7,10 +7,10 @@ use crate::context::select::{self, Source, Wanted};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::graph::{Action, CopyAction, Input, MountSource, Root, RunAction, Step};
+use crate::ids;
 use crate::inputs::Opened;
 use crate::snapshot::Layers;
 use crate::steps::add::{self, Fetched};
-use crate::workspace;
 
 /// What a step reads, opened and described while its key was made.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl<'a> Execution<'a> {
         let mut key = Key::new();
         key.part("epoch", format!("{:?}", self.settings.packing.epoch));
         key.part("compression", format!("{:?}", self.settings.packing.encoding));
-        if let Some(ids) = workspace::ids() {
+        if let Some(ids) = ids::limited() {
             key.part("ids", ids);
         }
         let chain = below.chain().map_or_else(|| "nothing".to_owned(), |chain| chain.to_string());
@@ -117,7 +117,7 @@ impl<'a> Execution<'a> {
         let Some(chain) = self.layers(root)?.chain() else { return Ok(None) };
         let mut memo = Key::new();
         memo.part("chain", chain.to_string());
-        if let Some(ids) = workspace::ids() {
+        if let Some(ids) = ids::limited() {
             memo.part("ids", ids);
         }
         memo.part("parents", wanted.parents.to_string());

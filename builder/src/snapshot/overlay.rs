@@ -21,7 +21,7 @@ pub(crate) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result
         // The upper directory is synced by the store, or thrown away.
         mount::fsconfig_flag(fd, "volatile").map_err(said)?;
     }
-    let inside = crate::workspace::in_user_namespace();
+    let inside = crate::ids::in_user_namespace();
     if inside {
         // Marks are user.overlay.*: the kernel refuses trusted.* here, and with it any other redirect_dir.
         mount::fsconfig_flag(fd, "userxattr").map_err(said)?;

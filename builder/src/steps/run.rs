@@ -19,6 +19,7 @@ use crate::dockerfile::ast::Network;
 use crate::error::{Error, Result, chain};
 use crate::graph::RunAction;
 use crate::guard::Guard;
+use crate::ids;
 use crate::interrupt;
 use crate::snapshot::Snapshot;
 use crate::workspace::{self, Attached, Workspace};
@@ -94,7 +95,7 @@ impl Runner<'_> {
             }
             let root = attach_root(snapshot, &bundle)?;
             let user = Accounts::read(snapshot.root())?.process_user(&run.user)?;
-            if !workspace::maps_user(user.uid) || !workspace::maps_group(user.gid) {
+            if !ids::maps_user(user.uid) || !ids::maps_group(user.gid) {
                 return Err(no_such_id(&user));
             }
             super::place::directory(
@@ -110,7 +111,7 @@ impl Runner<'_> {
             let id = format!("{}{}-{number}", sweep::PREFIX, std::process::id());
             let cgroup = format!("{}/{id}", self.cgroup_parent.as_deref().unwrap_or(""));
             // An ordinary user has none to make others in, unless one is named.
-            let may_limit = self.cgroup_parent.is_some() || !workspace::in_user_namespace();
+            let may_limit = self.cgroup_parent.is_some() || !ids::in_user_namespace();
             let sandbox = Sandbox {
                 root: &root.path().to_string_lossy(),
                 args: &run.args,
@@ -122,8 +123,8 @@ impl Runner<'_> {
                 own_network: self.no_network && run.network != Network::Host || run.network == Network::None,
                 insecure: run.insecure,
                 seccomp: self.seccomp.clone(),
-                rootless: workspace::in_user_namespace(),
-                has_groups: workspace::maps_group(5),
+                rootless: ids::in_user_namespace(),
+                has_groups: ids::maps_group(5),
                 cgroup: may_limit.then_some(&*cgroup),
             };
             write_config(&bundle, &sandbox)?;
