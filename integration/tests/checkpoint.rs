@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hull_integration::systemd::{self, Slice, property};
 use hull_integration::terminal::Terminal;
@@ -254,6 +255,31 @@ fn an_earlier_dump_of_the_memory_is_used_by_the_next() {
     stage.checkpoint(&["--parent-path", "../parent"]).done();
     assert!(Path::new(&stage.images()).join("parent").is_symlink());
     stage.restore().says("c", "3 c");
+}
+
+#[test]
+fn a_checkpoint_whose_memory_nobody_fetches_ends_with_a_delete_by_force() {
+    let stage = stage!(Bundle::shell(COUNTER));
+    let mut pipes = stage.run();
+    pipes.says("a", "1 a");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let (images, server) = (stage.images(), format!("127.0.0.1:{port}"));
+    let options = ["--image-path", &images, "--lazy-pages", "--page-server", &server, &stage.bundle.id];
+    let mut command = stage.runtime.command(&stage.arguments(&[&["checkpoint"], &options[..]].concat()));
+    let mut serving = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start checkpoint");
+    let log = Path::new(&images).join("dump.log");
+    let ready = || fs::read_to_string(&log).is_ok_and(|text| text.contains("status-ready"));
+    let ended = |serving: &mut Child| serving.try_wait().expect("look at checkpoint").is_some();
+    assert!(eventually(PATIENCE, || ready() || ended(&mut serving)));
+    let refused = ended(&mut serving);
+    stage.call(&["delete", "--force", &stage.bundle.id]).done();
+    stage.is_gone();
+    let told = serving.wait_with_output().expect("wait for checkpoint");
+    let error = String::from_utf8_lossy(&told.stderr);
+    if refused && error.contains("no userfaultfd") {
+        return gate::skipped("needs userfaultfd with its non-cooperative events");
+    }
+    assert!(error.contains("died before all of its memory was fetched"), "{error}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn checkpoint(mut request: Request, directory: StateDir, globals: &Globals) 
     if request.ends_the_container() {
         warn_of_strangers(init, &record, globals);
     }
-    let dumped = at(Step::Checkpoint, || dump(&criu, &question, &images, &mut request));
+    let dumped = at(Step::Checkpoint, || dump(&criu, &question, (&images, init), &mut request));
     if let Err(error) = dumped {
         if status == Status::Running {
             let_run_again(&record);
@@ -251,7 +251,12 @@ pub fn config_file(record: &Record) -> Option<String> {
     (!file.is_empty()).then(|| file.to_owned())
 }
 
-fn dump(criu: &Criu, question: &Question, images: &Images, request: &mut Request) -> Result<()> {
+fn dump(
+    criu: &Criu,
+    question: &Question,
+    (images, init): (&Images, &ProcessIdentity),
+    request: &mut Request,
+) -> Result<()> {
     let worker = Worker::start(Start {
         program: criu.path(),
         streams: Streams::Caught,
@@ -260,12 +265,14 @@ fn dump(criu: &Criu, question: &Question, images: &Images, request: &mut Request
     })?;
     let mut status = request.status.take();
     let answered = worker.carry_out(question, |event, _| {
-        if event.name() == "status-ready"
-            && let Some(mut status) = status.take()
-        {
-            status.write_all(&[0]).context(|| "write to the descriptor of --status-fd")?;
+        if event.name() != "status-ready" {
+            return Ok(());
         }
-        Ok(())
+        // What is left to be done is for whoever fetches the memory, and no longer than the container lives.
+        init.open()?.into_iter().for_each(|process| worker.watch(process));
+        status.take().map_or(Ok(()), |mut status| {
+            status.write_all(&[0]).context(|| "write to the descriptor of --status-fd")
+        })
     });
     let ended = answered.and_then(|_| worker.finish());
     match ended {
@@ -275,6 +282,8 @@ fn dump(criu: &Criu, question: &Question, images: &Images, request: &mut Request
         Ok(status) => {
             Err(images.explain(Error::new(Code::Criu, format!("criu ended with status {}", status.code()))))
         }
+        // CRIU knows nothing of it.
+        Err(error) if error.code == Code::InitDied => Err(error),
         Err(error) => Err(images.explain(error)),
     }
 }

@@ -7,10 +7,12 @@ use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::log::Level;
 use crate::state::{StateDir, Status};
+use std::time::{Duration, Instant};
 
 /// Deletes a stopped (or created) container, or with `--force` any.
 pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
-    let directory = match find(&options.id, globals).and_then(StateDir::locked) {
+    let lock = if options.force { lock_by_force } else { StateDir::locked };
+    let directory = match find(&options.id, globals).and_then(lock) {
         Err(error) if options.force && matches!(error.code, Code::ContainerNotFound) => return Ok(0),
         other => other?,
     };
@@ -37,3 +39,24 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
     directory.remove()?;
     Ok(0)
 }
+
+/// How long another command may take before the container is killed under its hands.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes the lock. Some commands hold it for as long as somebody else pleases (a checkpoint whose memory nobody fetches,
+/// a hook that hangs): with the first process they come to their end.
+fn lock_by_force(directory: StateDir) -> Result<StateDir> {
+    let deadline = Instant::now() + PATIENCE;
+    while directory.is_being_changed() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if directory.is_being_changed()
+        && let Ok(record) = directory.read()
+        && let Some(init) = &record.init
+    {
+        init.signal(SIGKILL)?;
+    }
+    directory.locked()
+}
+
+const SIGKILL: i32 = 9;

@@ -15,6 +15,7 @@ use hull_sys::process::{
 };
 use hull_sys::socket::{recv_with_fds, send_with_fds, seqpacket_pair};
 use prost::Message;
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,9 @@ const LONGEST: usize = 256 << 10;
 const UNDO_DEADLINE: Duration = Duration::from_secs(20);
 
 const SIGKILL: i32 = 9;
+
+/// How long after the container's death CRIU may take for its last answer.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// What is asked of the mount namespace that CRIU runs in.
 pub type Prepare<'a> = &'a dyn Fn() -> Result<()>;
@@ -76,6 +80,8 @@ pub struct Worker {
     child: Child,
     socket: Option<OwnedFd>,
     output: OwnedFd,
+    /// The process without which there is nothing left to wait for.
+    ward: OnceCell<OwnedFd>,
 }
 
 impl Worker {
@@ -95,12 +101,18 @@ impl Worker {
         let kept = above(output.as_fd())?;
         let setup = Setup { files: &files, output: &kept, streams: start.streams, prepare: start.prepare };
         let child = spawn(&CloneRequest::default(), || setup.execute(&program)).context(|| "start criu")?;
-        Ok(Self { child, socket: Some(ours), output })
+        Ok(Self { child, socket: Some(ours), output, ward: OnceCell::new() })
     }
 
     /// The process.
     pub const fn pid(&self) -> Pid {
         self.child.pid
+    }
+
+    /// From now on the answer may be a stranger's to bring about, who never comes: the wait for it ends with `process`.
+    pub fn watch(&self, process: OwnedFd) {
+        // One is enough.
+        let _first_stays = self.ward.set(process);
     }
 
     /// Sends a request, or the answer to a notification.
@@ -118,9 +130,13 @@ impl Worker {
     /// The next message. Without a deadline the wait ends with CRIU: a dump takes as long as the memory is large.
     pub fn hear(&self, deadline: Option<Instant>) -> Result<Heard> {
         let socket = self.socket.as_ref().ok_or_else(|| gone("was told to end"))?;
-        match wait_any_readable(&[socket.as_fd(), self.child.pidfd.as_fd()], deadline)
-            .context(|| "wait for criu")?
-        {
+        let mut awaited = vec![socket.as_fd(), self.child.pidfd.as_fd()];
+        awaited.extend(self.ward.get().map(AsFd::as_fd));
+        let found = match wait_any_readable(&awaited, deadline).context(|| "wait for criu")? {
+            Some(2) => self.last_answer(&awaited[..2])?,
+            other => other,
+        };
+        match found {
             Some(0) => {}
             None => return Err(Error::new(Code::Timeout, "criu did not answer in time")),
             // Whatever it said before its end was in the socket by then.
@@ -140,6 +156,21 @@ impl Worker {
         let response = Response::decode(&buffer[..received.len])
             .map_err(|error| Error::new(Code::Criu, format!("criu said something unreadable: {error}")))?;
         Ok(Heard { response, file: received.fds.into_iter().next() })
+    }
+
+    /// CRIU ends the processes itself when it is done. Where somebody else did, it does not notice.
+    fn last_answer(&self, awaited: &[BorrowedFd<'_>]) -> Result<Option<usize>> {
+        let found = wait_any_readable(awaited, Some(Instant::now() + LAST_ANSWER));
+        let found = found.context(|| "wait for criu")?;
+        if found.is_none() {
+            // Gone in this moment is as good.
+            let _gone = pidfd_send_signal(self.child.pidfd.as_fd(), SIGKILL);
+            return Err(Error::new(
+                Code::InitDied,
+                "the container died before all of its memory was fetched",
+            ));
+        }
+        Ok(found)
     }
 
     /// Sends `request`, has `attend` deal with each notification, and returns the answer, which is a success.
