@@ -230,6 +230,10 @@ fn device_rules_apply_in_order(lab: &Lab) -> Finding {
     )?;
     let all = |allow: bool| json!({ "allow": allow, "access": "rwm" });
     let one = |allow: bool, access: &str| json!({ "allow": allow, "type": "c", "major": DRIVERLESS.0, "minor": DRIVERLESS.1, "access": access });
+    let block =
+        json!({ "allow": true, "type": "b", "major": DRIVERLESS.0, "minor": DRIVERLESS.1, "access": "rwm" });
+    let major = json!({ "allow": true, "type": "c", "major": DRIVERLESS.0, "access": "rwm" });
+    let minor = json!({ "allow": true, "type": "c", "minor": DRIVERLESS.1, "access": "rwm" });
     let (refused, nothing) = ("!EPERM", "!ENXIO");
     for (rules, wanted) in [
         (json!([all(false)]), [refused, refused]),
@@ -238,6 +242,10 @@ fn device_rules_apply_in_order(lab: &Lab) -> Finding {
         (json!([one(true, "rwm"), all(false)]), [refused, refused]),
         (json!([all(false), one(true, "rwm"), one(false, "w")]), [nothing, refused]),
         (json!([all(false), all(true)]), [nothing, nothing]),
+        (json!([all(false), { "allow": true, "type": "a", "access": "rwm" }]), [nothing, nothing]),
+        (json!([all(false), block]), [refused, refused]),
+        (json!([all(false), major]), [nothing, nothing]),
+        (json!([all(false), minor]), [nothing, nothing]),
     ] {
         same(
             &format!("opening a device to read and to write with {rules}"),

@@ -87,10 +87,23 @@ fn cpu_burst_is_set(lab: &Lab) -> Finding {
     sets(lab, "cpu", ("cpu", given), &[("cpu.cfs_burst_us", "20000")], &[("cpu.max.burst", "20000")])
 }
 
+/// Microseconds of real time in each period.
+pub(super) const REAL_TIME: i64 = 1000;
+
+/// Whether the group above a container's has real time to give away.
+pub(super) fn real_time(lab: &Lab) -> Finding<bool> {
+    let bundle = lab.waiting(|_| ())?;
+    lab.create(&bundle)?;
+    let above = place(lab, lab.pid(&bundle)?, "cpu")?.join("..");
+    Ok(read(&above, "cpu.rt_runtime_us")
+        .is_ok_and(|budget| budget.parse().is_ok_and(|us: i64| us >= REAL_TIME)))
+}
+
 fn realtime_budget_is_set(lab: &Lab) -> Finding {
     built(lab, "cpu", "cpu.rt_runtime_us", "cpu.rt_runtime_us")?;
-    let given = json!({ "realtimePeriod": 500_000, "realtimeRuntime": 0 });
-    sets(lab, "cpu", ("cpu", given), &[("cpu.rt_period_us", "500000"), ("cpu.rt_runtime_us", "0")], &[])
+    let given = json!({ "realtimePeriod": 500_000, "realtimeRuntime": REAL_TIME });
+    needs(real_time(lab)?, "needs a parent with a budget of real time")?;
+    sets(lab, "cpu", ("cpu", given), &[("cpu.rt_period_us", "500000"), ("cpu.rt_runtime_us", "1000")], &[])
 }
 
 fn cpus_and_memory_nodes_are_set(lab: &Lab) -> Finding {

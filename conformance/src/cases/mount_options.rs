@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 
 use super::Table;
@@ -181,6 +182,36 @@ fn recursive_attributes_reach_mounts_below(lab: &Lab) -> Finding {
     ] {
         let below = mounted(&report, &format!("/tmp/{word}/sub"))?;
         holds(format!("{flag} below a mount with {word}"), has(below, flag), &below["options"])?;
+    }
+    recursive_attributes_are_lifted(lab)
+}
+
+/// The words that take an attribute away, over a source that has it.
+fn recursive_attributes_are_lifted(lab: &Lab) -> Finding {
+    let from = tree(lab, "tight")?;
+    for path in [from.clone(), from.join("sub")] {
+        let tight = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let tight = tight | MountFlags::NODIRATIME | MountFlags::NOATIME;
+        rustix::mount::mount_remount(&path, MountFlags::BIND | tight, c"")?;
+    }
+    let words = [
+        ("rrw", "ro"),
+        ("rsuid", "nosuid"),
+        ("rdev", "nodev"),
+        ("rexec", "noexec"),
+        ("rdiratime", "nodiratime"),
+        ("ratime", "noatime"),
+        ("rrelatime", "noatime"),
+        ("rstrictatime", "noatime"),
+    ];
+    let report = lab.report(|config| {
+        for (word, _) in words {
+            mount(config, &format!("/tmp/{word}"), "none", &lossy(&from), &["rbind", word]);
+        }
+    })?;
+    for (word, flag) in words {
+        let below = mounted(&report, &format!("/tmp/{word}/sub"))?;
+        holds(format!("no {flag} below a mount with {word}"), !has(below, flag), &below["options"])?;
     }
     Ok(())
 }

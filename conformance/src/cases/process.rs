@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Table;
 use super::lifecycle::namespace;
+use super::limits::{REAL_TIME, real_time};
 use crate::bundle::probe;
 use crate::call::silent;
 use crate::console::Console;
@@ -297,6 +298,7 @@ fn scheduler_is_set(lab: &Lab) -> Finding {
             text(&report["scheduler"]["nice"]),
         )?;
     }
+    real_time_policies_are_set(lab)?;
     lab.refuses_to_run("an unknown scheduling policy", |config| {
         config["process"]["scheduler"] = json!({ "policy": "SCHED_SOON" })
     })?;
@@ -305,12 +307,44 @@ fn scheduler_is_set(lab: &Lab) -> Finding {
     })
 }
 
+/// SCHED_ISO has a number and no kernel that takes it.
+fn real_time_policies_are_set(lab: &Lab) -> Finding {
+    // A kernel that shares real time out by groups takes the policies only where the group has a budget.
+    let grouped = Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists();
+    if grouped && !real_time(lab)? {
+        return Ok(());
+    }
+    let deadline = json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000,
+        "period": 20_000_000, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    for (given, number, priority) in [
+        (json!({ "policy": "SCHED_FIFO", "priority": 10 }), "1", "10"),
+        (json!({ "policy": "SCHED_RR", "priority": 20 }), "2", "20"),
+        (deadline, "6", "0"),
+    ] {
+        let report = lab.report(|config| {
+            config["process"]["scheduler"] = given.clone();
+            if grouped {
+                config["linux"]["resources"]["cpu"] = json!({ "realtimeRuntime": REAL_TIME });
+            }
+        })?;
+        same(&format!("the number of the policy in {given}"), number, text(&report["scheduler"]["policy"]))?;
+        same(
+            &format!("the static priority of {given}"),
+            priority,
+            text(&report["scheduler"]["rt_priority"]),
+        )?;
+    }
+    Ok(())
+}
+
 fn io_priority_is_set(lab: &Lab) -> Finding {
     let tool = ["/usr/bin/ionice", "/bin/ionice"].into_iter().find(|path| Path::new(path).exists());
     let Some(tool) = tool else { return crate::verdict::skip("needs ionice(1)") };
-    for (class, priority, wanted) in
-        [("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"), ("IOPRIO_CLASS_IDLE", 0, "idle")]
-    {
+    for (class, priority, wanted) in [
+        ("IOPRIO_CLASS_RT", 3, "realtime: prio 3"),
+        ("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"),
+        ("IOPRIO_CLASS_IDLE", 0, "idle"),
+    ] {
         let bundle = lab.waiting(|config| {
             config["process"]["ioPriority"] = json!({ "class": class, "priority": priority })
         })?;

@@ -160,6 +160,12 @@ fn memory_policy_is_set(lab: &Lab) -> Finding {
         policy(lab, json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" }))?.as_str(),
     )?;
     same("the default", "default", policy(lab, json!({ "mode": "MPOL_DEFAULT" }))?.as_str())?;
+    let on_node =
+        |mode: &str, flags: &[&str]| policy(lab, json!({ "mode": mode, "nodes": "0", "flags": flags }));
+    same("preferring node 0", "prefer:0", on_node("MPOL_PREFERRED", &[])?.as_str())?;
+    same("local nodes", "local", policy(lab, json!({ "mode": "MPOL_LOCAL" }))?.as_str())?;
+    same("static nodes", "bind=static:0", on_node("MPOL_BIND", &["MPOL_F_STATIC_NODES"])?.as_str())?;
+    same("relative nodes", "bind=relative:0", on_node("MPOL_BIND", &["MPOL_F_RELATIVE_NODES"])?.as_str())?;
     for (what, given) in [
         ("an unknown mode", json!({ "mode": "MPOL_SOMEWHERE" })),
         ("MPOL_BIND without nodes", json!({ "mode": "MPOL_BIND" })),
