@@ -69,6 +69,10 @@ pub fn parse(word: &str, escape: char) -> Option<Heredoc> {
     if mark.is_empty() || mark.contains('<') {
         return None;
     }
+    // What follows the mark is a command's: the shell gets all of it.
+    if (Lexer { escape, quotes: Quotes::Keep }).split(mark).ok()?.len() != 1 {
+        return None;
+    }
     let quoted = mark.contains(['"', '\'']) || mark.contains(escape);
     let name = Lexer { escape, quotes: Quotes::Drop }.plain(mark).ok()?;
     (!name.is_empty()).then_some(Heredoc { name, raw: String::new(), chomp, expand: !quoted })
