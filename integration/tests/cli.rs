@@ -273,13 +273,7 @@ fn closed_standard_streams_do_no_harm() {
     let bundle = Bundle::shell(
         "readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >/seen; ls /proc/self/fd | wc -l >>/seen",
     );
-    let line = format!(
-        "exec {} --root {} run --bundle {} {} <&- >&- 2>&-",
-        runtime.program.display(),
-        runtime.state_dir().display(),
-        bundle.path().display(),
-        bundle.id
-    );
+    let line = format!("exec {} <&- >&- 2>&-", runtime.run_line(&bundle));
     assert_eq!(hull_testkit::call::quick("sh", &["-c", &line]).code, 0);
     let seen = fs::read_to_string(bundle.root().join("seen")).expect("the container ran");
     assert!(!seen.contains("state"), "a descriptor of the runtime took the place of a closed stream: {seen}");

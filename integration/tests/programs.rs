@@ -155,13 +155,7 @@ fn a_shell_in_a_terminal_has_job_control_and_leaves_the_terminal_as_it_was() {
         config["process"]["terminal"] = json!(true);
         config["process"]["env"].as_array_mut().expect("a list").push(json!("PS1=in> "));
     });
-    let line = format!(
-        "{} --root {} run --bundle {} {}",
-        runtime.program.display(),
-        runtime.state_dir().display(),
-        bundle.path().display(),
-        bundle.id
-    );
+    let line = runtime.run_line(&bundle);
     let terminal = Terminal::start(&line);
     let enter = |text: &str| {
         terminal.type_text(text);

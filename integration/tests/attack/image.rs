@@ -187,13 +187,7 @@ fn a_linked_console_is_not_followed() {
         fs::write(bundle.root().join("etc/precious"), "precious").expect("write the target");
         symlink("pts/ptmx", bundle.root().join("dev/ptmx")).expect("make a link");
         symlink(to, bundle.root().join("dev/console")).expect("make the link");
-        let line = format!(
-            "{} --root {} run --bundle {} {}",
-            runtime.program.display(),
-            runtime.state_dir().display(),
-            bundle.path().display(),
-            bundle.id
-        );
+        let line = runtime.run_line(&bundle);
         let shown = quick("script", &["-qec", &line, "/dev/null"]).stdout;
         shown.contains("hit") || peek(bundle.root().join("etc/precious")) != "precious"
     };
@@ -228,13 +222,7 @@ fn linked_standard_streams_are_not_opened() {
             let to = if name.contains('t') { &far } else { decoy.to_str().expect("UTF-8") };
             symlink(to, dev.join(name)).expect("make a link");
         }
-        let line = format!(
-            "{} --root {} run --bundle {} {}",
-            runtime.program.display(),
-            runtime.state_dir().display(),
-            bundle.path().display(),
-            bundle.id
-        );
+        let line = runtime.run_line(&bundle);
         for _ in 0..2 {
             let shown = quick("script", &["-qec", &line, "/dev/null"]).stdout;
             assert!(shown.contains("out") || shown.contains("/dev"), "neither done nor refused: {shown}");

@@ -74,6 +74,18 @@ impl Runtime {
         ])
     }
 
+    /// The same as a shell is told it: for a test that needs a terminal, or other streams.
+    #[must_use]
+    pub fn run_line(&self, bundle: &Bundle) -> String {
+        format!(
+            "{} --root {} run --bundle {} {}",
+            self.program.display(),
+            self.state_dir().display(),
+            bundle.path().display(),
+            bundle.id
+        )
+    }
+
     /// Creates a container that is deleted at the end of the test, whatever happens.
     ///
     /// # Panics
