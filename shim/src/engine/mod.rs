@@ -8,7 +8,6 @@ mod held;
 mod jobs;
 mod methods;
 mod patience;
-
 mod publisher;
 mod rootfs;
 mod streams;
@@ -23,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use hull_sys::event::{Epoll, EventFlags, Ready};
 use hull_sys::signal::SignalSet;
-use hull_sys::{process, signal};
+use hull_sys::{SysError, process, signal};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{OomWatch, Place};
@@ -44,6 +43,8 @@ use unclaimed::Unclaimed;
 
 /// A shim without container and without client ends itself after this time.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
+/// Clients that may wait to be taken.
+const BACKLOG: i32 = 4096;
 /// How long the last events and answers may take once the shim is to end.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long the execs of an ended container may take to end.
@@ -127,6 +128,8 @@ impl Engine {
         let signals = signal::signal_fd(&set)?;
         process::set_child_subreaper(true)?;
         hull_sys::fd::set_nonblocking(setup.listener.as_fd(), true)?;
+        // Clients that come while a root is mounted or unmounted wait for their turn; past the queue they are refused.
+        rustix::net::listen(&setup.listener, BACKLOG).map_err(SysError::from_rustix("listen"))?;
         let poll = Epoll::new(64)?;
         poll.add(setup.listener.as_fd(), Token::Listener.into(), EventFlags::IN)?;
         poll.add(signals.as_fd(), Token::Signals.into(), EventFlags::IN)?;
