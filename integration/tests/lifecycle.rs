@@ -315,6 +315,22 @@ fn an_interrupted_create_is_stopped_and_deleted_without_force() {
     runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }
 
+/// What a delete that was killed at its very end leaves, or a create at its beginning.
+#[test]
+fn an_empty_state_directory_is_no_container_and_goes_with_a_delete() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/true"]);
+    let directory = runtime.state_dir().join(&bundle.id);
+    std::fs::create_dir_all(&directory).expect("make a directory");
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
+    runtime.call(&["kill", &bundle.id]).failed(1, "does not exist");
+    assert!(directory.exists());
+    runtime.call(&["delete", &bundle.id]).failed(1, "does not exist");
+    assert!(!directory.exists());
+    runtime.create(&bundle).call("delete", &["--force"]).done();
+}
+
 #[test]
 fn without_control_groups_and_pid_namespace_the_first_process_is_killed() {
     needs!(gate::root(), gate::program("busybox"), ours());

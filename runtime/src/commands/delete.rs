@@ -24,6 +24,11 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
             directory.remove()?;
             return Ok(0);
         }
+        // Of the container nothing else is left: its directory goes, and with it the name is free again.
+        Err(error) if matches!(error.code, Code::ContainerNotFound) => {
+            directory.remove()?;
+            return Err(error);
+        }
         Err(error) => return Err(error),
     };
     let status = Status::of(&directory, &record);

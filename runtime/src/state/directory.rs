@@ -228,7 +228,8 @@ impl StateDir {
     }
 
     /// Between its making and its record, and between the removal of both, a container does not exist: both
-    /// happen under the lock. Only a directory that nobody is changing for a while is what an interrupted command left.
+    /// happen under the lock. Only a directory that nobody is changing for a while is what an interrupted command left,
+    /// and an empty one is all that was left of a container.
     fn open_late(&self) -> Result<OwnedFd> {
         let deadline = Instant::now() + RECORD_DEADLINE;
         while !self.locked && Instant::now() < deadline {
@@ -239,6 +240,9 @@ impl StateDir {
                 Err(error) if error.is(ENOENT) => std::thread::sleep(Duration::from_millis(5)),
                 other => return other.map_err(|error| self.unreadable(error)),
             }
+        }
+        if read_directory(self.handle.as_fd()).is_ok_and(|entries| entries.is_empty()) {
+            return Err(not_found(&self.id));
         }
         Err(Error::new(
             Code::StateDamaged,
