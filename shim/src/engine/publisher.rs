@@ -19,8 +19,10 @@ const KEPT_LIMIT: usize = 4 << 20;
 /// First and last pause between two attempts to reach containerd.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// How long containerd may take to answer before the connection is given up.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long containerd may take to answer before the event is sent again on another connection, in case the answer is lost;
+/// twice as long each time it was in vain: one that is stopped or waits for its disk takes every copy in the end.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 
 const EAGAIN: i32 = 11;
 
@@ -44,6 +46,8 @@ pub struct Publisher {
     asked: bool,
     stream: u32,
     pause: Duration,
+    /// How long the next answer may take.
+    patience: Duration,
     /// Events were added since the queue was last moved on.
     news: bool,
     /// The loop waits for room to send.
@@ -53,7 +57,7 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher to containerd's ttrpc socket; without one events are dropped.
     pub fn new(address: Option<PathBuf>) -> Self {
-        Self { address, pause: FIRST_PAUSE, stream: 1, ..Self::default() }
+        Self { address, pause: FIRST_PAUSE, patience: ANSWER_LIMIT, stream: 1, ..Self::default() }
     }
 
     /// True when every event has been taken.
@@ -91,11 +95,13 @@ impl Publisher {
         }
         self.in_flight = false;
         self.pause = FIRST_PAUSE;
+        self.patience = ANSWER_LIMIT;
     }
 
     /// The time for an answer, or the pause before an attempt, is over.
     pub fn overdue(&mut self) {
         if self.in_flight {
+            self.patience = (self.patience * 2).min(LAST_ANSWER_LIMIT);
             self.disconnect();
         }
     }
@@ -201,7 +207,9 @@ impl Engine {
         match advanced {
             Ok(()) if publisher.is_idle() => self.timers.stop(&Timer::Publish),
             // News behind an event that is not answered give it no more time.
-            Ok(()) if std::mem::take(&mut publisher.asked) => self.timers.set(Timer::Publish, ANSWER_LIMIT),
+            Ok(()) if std::mem::take(&mut publisher.asked) => {
+                self.timers.set(Timer::Publish, publisher.patience);
+            }
             Ok(()) => {}
             Err(_) => {
                 publisher.disconnect();
@@ -253,6 +261,7 @@ mod tests {
         publisher.overdue();
         publisher.advance().unwrap();
         assert!(publisher.asked, "it is asked again");
+        assert_eq!(publisher.patience, ANSWER_LIMIT * 2);
     }
 
     #[test]
