@@ -171,15 +171,17 @@ fn start_daemon(flags: &Flags, bundle: &Bundle, path: &Path, options: &Options) 
     let mut program = Program::new(own, args).fd(listener.as_fd(), LISTENER);
     program.directory = Some(bundle.dir.clone());
     program.dies_with_us = false;
-    let child = program.start().map_err(|error| format!("start the shim: {error}"))?;
-    let placed = place(&child, options);
-    if let Err(text) = placed {
-        // It has no client yet.
-        let _ = process::kill(child.pid, 9);
+    let started = program.start().map_err(|error| format!("start the shim: {error}")).and_then(|child| {
+        place(&child, options).inspect_err(|_| {
+            // It has no client yet.
+            let _ = process::kill(child.pid, 9);
+        })
+    });
+    if started.is_err() {
+        // The next start, and the delete action, would find a socket of nobody's.
         let _ = fs::remove_file(path);
-        return Err(text);
     }
-    Ok(())
+    started
 }
 
 /// With `sched_core` in containerd's configuration nothing else runs on a processor's sibling while the shim or its containers
