@@ -307,6 +307,19 @@ fn logger_takes_a_terminal() {
 }
 
 #[test]
+fn logger_that_is_not_there_is_refused() {
+    needs!(root());
+    let mut shim = Shim::start(sleeper());
+    for terminal in [false, true] {
+        let stdout = "binary:///nope/logger".to_owned();
+        let request = CreateTaskRequest { terminal, stdout, ..shim.create_request() };
+        let (_, text) = shim.refused("Create", &request);
+        assert!(text.contains("/nope/logger: no such program"), "{text}");
+    }
+    shim.shut_down();
+}
+
+#[test]
 fn log_that_is_no_file_is_refused_at_once() {
     needs!(root());
     let mut shim = Shim::start(sleeper());

@@ -1,13 +1,13 @@
 //! `binary://`: a logger program that reads the container's output itself.
 
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hull_sys::fd;
 use hull_sys::process::Child;
 
-use crate::spawn::Program;
+use crate::spawn::{Program, is_executable};
 
 use super::uri::unescape_query;
 
@@ -25,6 +25,13 @@ impl Logger {
     /// Starts the program at `path` with the pairs of `query` as arguments, as the Go shim does: 3 and 4 are the
     /// container's output and error, 5 tells that it is ready.
     pub fn start(path: &str, query: &str, id: &str, namespace: &str) -> Result<Self, Error> {
+        // The container would write to nobody, and be killed by that.
+        if !is_executable(Path::new(path)) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("failed to start logger {path}: no such program"),
+            ));
+        }
         let (out_read, stdout) = fd::pipe()?;
         let (err_read, stderr) = fd::pipe()?;
         // Nobody waits for the readiness: the pipes keep what is written before it. A pipe without a reader would kill a
