@@ -167,6 +167,32 @@ fn hundreds_of_execs_leave_memory_and_descriptors_as_they_were() {
 }
 
 #[test]
+fn shim_stays_for_clients_that_are_connected_when_its_last_container_goes() {
+    needs!(root());
+    let mut shim = Shim::start(Bundle::new(&["/bin/true"]));
+    let mut other = Client::connect(&shim.address);
+    let named = shim.named("");
+    // Answered, so it is known to be connected.
+    other.call("containerd.task.v2.Task", "State", &named).unwrap_err();
+    shim.run();
+    shim.wait("");
+    shim.delete();
+    assert!(shim.socket().exists());
+    shim.run();
+    shim.wait("");
+    let pid = shim.pid();
+    let connected = descriptors(pid);
+    drop(other);
+    assert!(eventually(LIMIT, || descriptors(pid) < connected));
+    shim.delete();
+    assert!(!shim.socket().exists());
+    let request = shim.create_request();
+    let (code, text) = shim.refused("Create", &request);
+    assert_eq!(code, 14, "nobody would find it: {text}");
+    shim.shut_down();
+}
+
+#[test]
 fn many_waits_leave_room_for_other_calls() {
     needs!(root());
     let mut shim = Shim::start(sleeper());

@@ -61,6 +61,11 @@ impl Connections {
         self.open.is_empty()
     }
 
+    /// How many clients are connected.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// True when every answer has been handed to the kernel.
     pub fn is_flushed(&self) -> bool {
         self.open.values().all(|connection| connection.unsent.is_empty())

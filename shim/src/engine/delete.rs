@@ -64,7 +64,8 @@ impl Engine {
         match deleted.and(unmounted) {
             Ok(()) => {
                 self.end(ticket, Outcome::Done);
-                if self.pod.is_empty() {
+                // Another client may be about to make the pod's next container.
+                if self.pod.is_empty() && self.connections.len() <= 1 {
                     // Before the answer: once that is out, nobody clears up after a shim that is killed.
                     self.remove_socket();
                 }

@@ -176,6 +176,7 @@ impl Engine {
     /// Takes no new clients from now on; those that are connected stay. By now another shim may have the name.
     fn remove_socket(&mut self) {
         if let Some(socket) = self.setup.socket.take() {
+            self.pod.close();
             // Whoever starts the next shim of this name removes a stale one as well.
             let _ = std::fs::remove_file(socket);
         }

@@ -24,12 +24,18 @@ pub struct Pod {
     /// What the exec requests said, until their start; apart from `Container`, which decides on states only.
     exec_requests: BTreeMap<Key, ExecProcessRequest>,
     effects: Vec<Effect>,
+    is_closed: bool,
 }
 
 impl Pod {
     /// A pod without containers, served by the process `shim_pid`.
     pub fn new(shim_pid: u32) -> Self {
         Self { shim_pid, ..Self::default() }
+    }
+
+    /// Makes no container any more: nobody would find it.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// True while no container is left.
@@ -101,6 +107,9 @@ impl Pod {
     }
 
     fn create(&mut self, id: CallId, request: CreateTaskRequest) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::new(Code::Unavailable, "the shim's last container is deleted, and it ends"));
+        }
         if self.containers.contains_key(&request.id) {
             return Err(Refusal::unknown(
                 "OCI runtime create failed: container with given ID already exists",

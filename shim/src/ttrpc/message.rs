@@ -58,6 +58,7 @@ pub enum Code {
     FailedPrecondition = 9,
     Unimplemented = 12,
     Internal = 13,
+    Unavailable = 14,
 }
 
 /// Why a call was not carried out, as the caller gets it.
