@@ -40,7 +40,7 @@ fn limit(config: &mut serde_json::Value) {
     config["linux"]["resources"]["memory"] =
         json!({ "limit": 67_108_864, "swap": 100_663_296, "reservation": 1_048_576 });
     config["linux"]["resources"]["cpu"] =
-        json!({ "shares": 512, "quota": 30_000, "period": 100_000, "cpus": "0" });
+        json!({ "shares": 512, "quota": 30_000, "period": 100_000, "cpus": "0", "mems": "0" });
     config["linux"]["resources"]["pids"] = json!({ "limit": 40 });
 }
 
@@ -60,7 +60,9 @@ fn a_container_is_a_scope_through_its_whole_life() {
         ("MemoryLow", "1048576"),
         ("CPUWeight", "59"),
         ("CPUQuotaPerSecUSec", "300ms"),
+        ("CPUQuotaPeriodUSec", "100ms"),
         ("AllowedCPUs", "0"),
+        ("AllowedMemoryNodes", "0"),
         ("TasksMax", "40"),
         ("Delegate", "yes"),
         ("Slice", "testkit-hull.slice"),
@@ -73,20 +75,8 @@ fn a_container_is_a_scope_through_its_whole_life() {
 
     let inside = runtime.call(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]);
     assert_eq!(inside.text(), "0::/", "exec is in the scope, at the root of its cgroup namespace");
-    runtime
-        .call(&[
-            "update",
-            "--memory",
-            "32M",
-            "--memory-swap",
-            "32M",
-            "--pids-limit",
-            "50",
-            "--cpu-quota",
-            "50500",
-            &bundle.id,
-        ])
-        .done();
+    let update = |words: &[&str]| runtime.call(&[&["update"], words, &[&bundle.id]].concat()).done();
+    update(&["--memory", "32M", "--memory-swap", "32M", "--pids-limit", "50", "--cpu-quota", "50500"]);
     // A whole percent from the start, not only when systemd next writes it.
     assert_eq!(file("cpu.max"), "51000 100000");
     quick("systemctl", &["daemon-reload"]).done();
@@ -95,6 +85,10 @@ fn a_container_is_a_scope_through_its_whole_life() {
         ["33554432", "0", "50", "51000 100000"]
     );
     assert_eq!([property(&unit, "MemoryMax"), property(&unit, "TasksMax")], ["33554432", "50"]);
+    update(&["--cpu-period", "50000", "--blkio-weight", "300", "--cpu-idle", "1"]);
+    assert_eq!([property(&unit, "CPUQuotaPeriodUSec"), property(&unit, "IOWeight")], ["50ms", "2930"]);
+    quick("systemctl", &["daemon-reload"]).done();
+    assert_eq!([property(&unit, "CPUWeight"), file("cpu.idle")], ["idle", "1"]);
 
     runtime.call(&["pause", &bundle.id]).done();
     assert_eq!(file("cgroup.freeze"), "1");
