@@ -4,11 +4,11 @@ use super::{ContainerId, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{open_own_dir, open_regular};
 use hull_sys::SysError;
-use hull_sys::fs::read_directory;
+use hull_sys::fs::{DirectoryEntry, read_directory};
 use hull_sys::io::read_to_limit;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -241,7 +241,7 @@ impl StateDir {
                 other => return other.map_err(|error| self.unreadable(error)),
             }
         }
-        if read_directory(self.handle.as_fd()).is_ok_and(|entries| entries.is_empty()) {
+        if self.entries().is_ok_and(|entries| entries.is_empty()) {
             return Err(not_found(&self.id));
         }
         Err(Error::new(
@@ -289,6 +289,13 @@ impl StateDir {
             .context(|| format!("read the configuration of container {}", self.id))
     }
 
+    /// What is in it, by the handle: what failed may be that no more files can be opened.
+    fn entries(&self) -> std::io::Result<Vec<DirectoryEntry>> {
+        // An earlier look moved the handle's offset.
+        (&self.handle).rewind()?;
+        Ok(read_directory(self.handle.as_fd())?)
+    }
+
     /// Success: the directory stays.
     pub fn keep(&mut self) {
         self.remove_on_drop = false;
@@ -306,8 +313,7 @@ impl StateDir {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         };
-        // By the handle: what failed may be that no more files can be opened.
-        for entry in read_directory(self.handle.as_fd())? {
+        for entry in self.entries()? {
             let name = OsStr::from_bytes(entry.name.as_bytes());
             if name != RECORD {
                 found(remove_any(&self.path.join(name)))?;
