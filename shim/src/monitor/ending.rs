@@ -1,11 +1,13 @@
 //! How the end is told: exit files, written whole, then the exit command.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io::{Error, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use hull_sys::process::{CStrings, execve};
+use hull_sys::process::{self, CStrings};
 use hull_sys::signal;
 
 use crate::spawn::own_environment;
@@ -54,18 +56,32 @@ pub fn write_oom_files(args: &Args) {
     }
 }
 
-/// Becomes the exit command; comes back when there is none.
-pub fn become_exit_command(args: &Args) -> Result<(), String> {
+/// Runs the exit command, if there is one, to its end.
+pub fn run_exit_command(args: &Args) -> Result<(), String> {
     let Some(command) = &args.exit_command else { return Ok(()) };
     if args.exit_delay > 0 {
         std::thread::sleep(std::time::Duration::from_secs(args.exit_delay));
     }
     let text = |text: &str| CString::new(text).map_err(|_| "exit command with a NUL byte".to_owned());
     let words = std::iter::once(command).chain(&args.exit_command_args);
-    let words = words.map(|word| text(word)).collect::<Result<_, _>>()?;
+    let words = CStrings::new(words.map(|word| text(word)).collect::<Result<_, _>>()?);
     let environment = own_environment().filter_map(|pair| CString::new(pair).ok()).collect();
+    let (path, environment) = (text(command)?, CStrings::new(environment));
     let failed = |error: hull_sys::SysError| format!("exit command {command}: {error}");
-    signal::reset_dispositions().map_err(failed)?;
-    signal::unblock_all().map_err(failed)?;
-    Err(failed(execve(&text(command)?, &CStrings::new(words), &CStrings::new(environment))))
+    // It may start the container again, and what it starts is not ours to reap.
+    process::set_child_subreaper(false).map_err(failed)?;
+    let child = process::spawn_program(|| {
+        let started = || -> hull_sys::Result<Infallible> {
+            signal::reset_dispositions()?;
+            signal::unblock_all()?;
+            Err(process::execve(&path, &words, &environment))
+        };
+        match started() {
+            Ok(never) => match never {},
+            Err(_) => process::exit_now(1),
+        }
+    });
+    // How it ends is not how the container ended: podman's fails when somebody removes the container at the same time.
+    process::wait(child.map_err(failed)?.pidfd.as_fd()).map_err(failed)?;
+    Ok(())
 }

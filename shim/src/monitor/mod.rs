@@ -36,7 +36,8 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(args) => match start::start(args) {
-            Ok(()) => ExitCode::SUCCESS,
+            // What is no code of a process (an end for lack of time) is 255, as for conmon.
+            Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
             Err(text) => fail(&text),
         },
         Err(text) => fail(&text),

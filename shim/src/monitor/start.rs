@@ -12,15 +12,17 @@ use super::watch::{End, Watch};
 /// The text by which callers know that an exec took too long.
 const TIMED_OUT: &str = "command timed out";
 
-/// Starts the monitor; comes back in the caller's process once the background one is on its way.
-pub fn start(args: Args) -> Result<(), String> {
+/// Starts the monitor; comes back in the caller's process once the background one is on its way, with 0, or with the
+/// monitor's own exit status if it is to stay in the foreground.
+pub fn start(args: Args) -> Result<i32, String> {
     process::umask(0o022);
     let mut pipes = Pipes::from_environment()?;
     pipes.wait_for_start()?;
     if args.sync {
         return monitor(&args, pipes);
     }
-    to_the_background(&args, pipes)
+    to_the_background(&args, pipes)?;
+    Ok(0)
 }
 
 /// Starts the monitor in the background and gives the container's pid, or why there is none.
@@ -48,11 +50,8 @@ pub fn start_and_listen(args: Args) -> Result<i64, String> {
 
 fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
     let child = process::spawn(&CloneRequest::default(), || {
-        let code = match monitor(args, pipes) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        };
-        process::exit_now(code)
+        // Whoever runs podman as a service sees how this process ends (MAINPID), not the container.
+        process::exit_now(monitor(args, pipes).unwrap_or(1))
     });
     let child = child.map_err(|error| format!("go to the background: {error}"))?;
     if let Some(file) = &args.own_pid_file {
@@ -62,7 +61,8 @@ fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
     Ok(())
 }
 
-fn monitor(args: &Args, mut pipes: Pipes) -> Result<(), String> {
+/// Gives the exit status: the container's.
+fn monitor(args: &Args, mut pipes: Pipes) -> Result<i32, String> {
     let passthrough = args.logs.iter().any(|log| log.starts_with("passthrough"));
     if !args.sync {
         process::setsid().map_err(|error| error.to_string())?;
@@ -73,14 +73,16 @@ fn monitor(args: &Args, mut pipes: Pipes) -> Result<(), String> {
     let watched = watch(args, &mut pipes);
     match watched {
         Ok(end) => {
+            let (code, text) = match end {
+                End::Code(code) => (code, None),
+                End::TimedOut => (-1, Some(TIMED_OUT)),
+            };
             if args.exec {
-                match end {
-                    End::Code(code) => pipes.report(key(args), i64::from(code), None),
-                    End::TimedOut => pipes.report(key(args), -1, Some(TIMED_OUT)),
-                }
+                pipes.report(key(args), i64::from(code), text);
             }
             drop(pipes);
-            ending::become_exit_command(args)
+            ending::run_exit_command(args)?;
+            Ok(code)
         }
         Err(text) => {
             // The one place where a failure before the container's start is told.

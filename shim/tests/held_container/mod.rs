@@ -142,6 +142,37 @@ impl Drop for Held {
     }
 }
 
+/// A monitor that runs `script` as its exit command, and the runtime on the same state.
+pub struct Alone {
+    pub bundle: Bundle,
+}
+
+impl Alone {
+    pub fn monitor(&self, log: &str, script: &str) -> Command {
+        let (dir, id) = (self.bundle.path(), &self.bundle.id);
+        let mut command = Command::new(place::program("hull-monitor"));
+        command.args(["--api-version", "1", "-c", id, "-u", id, "-n", id, "--full-attach", "-b"]).arg(dir);
+        command.arg("-r").arg(runtime::under_test());
+        command.arg("-p").arg(dir.join("pid")).arg("-P").arg(dir.join("monitor.pid")).args(["-l", log]);
+        command.args(["--exit-command", "/bin/sh", "--exit-command-arg", "-c", "--exit-command-arg", script]);
+        command.args(["--runtime-arg", "--root", "--runtime-arg"]).arg(dir.join("state"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn runtime(&self, words: &[&str]) -> Outcome {
+        let mut command = Command::new(runtime::under_test());
+        command.arg("--root").arg(self.bundle.path().join("state"));
+        call(command.args(words).arg(&self.bundle.id), LIMIT)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.runtime(&["delete", "--force"]);
+    }
+}
+
 /// The lines of a k8s-file log without their times, which are checked.
 #[track_caller]
 pub fn without_times(text: &str) -> Vec<&str> {

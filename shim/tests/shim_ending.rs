@@ -1,0 +1,71 @@
+//! How the monitor itself ends, and what its exit command is given.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
+
+mod held_container;
+mod task_client;
+
+use std::fs;
+
+use held_container::Alone;
+use hull_testkit::call::eventually;
+use hull_testkit::gate::root;
+use hull_testkit::{Bundle, call, needs};
+use task_client::LIMIT;
+
+#[test]
+fn monitor_ends_as_its_container_however_the_exit_command_does() {
+    needs!(root());
+    let cases = [
+        ("exit 6", "exit 0", 6),
+        ("exit 6", "exit 3", 6),
+        ("exit 0", "kill -9 $$", 0),
+        ("kill -9 $$", "", 137),
+    ];
+    for (container, script, code) in cases {
+        let alone = Alone { bundle: Bundle::shell(container).with(task_client::without_pid_namespace) };
+        let done = call(alone.monitor("none", script).args(["--sync", "--start"]), LIMIT);
+        assert_eq!(done.code, code, "{container:?}, then {script:?}: {done:?}");
+    }
+}
+
+#[test]
+fn exit_command_is_run_whatever_bytes_the_environment_has() {
+    use std::os::unix::ffi::OsStrExt;
+    needs!(root());
+    let alone = Alone { bundle: Bundle::shell("exit 6") };
+    let path = |name: &str| alone.bundle.path().join(name);
+    let script = format!("env | grep -a ODD > {0}.new; mv {0}.new {0}", path("said").display());
+    let mut command = alone.monitor(&format!("k8s-file:{}", path("log").display()), &script);
+    command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe")).env("ODD_LARGE", "x".repeat(100_000));
+    call(&mut command, LIMIT).done();
+    assert!(eventually(LIMIT, || alone.runtime(&["start"]).code == 0));
+    assert!(eventually(LIMIT, || path("said").exists()), "the exit command was not run");
+    let said = fs::read(path("said")).unwrap();
+    assert!(said.windows(7).any(|bytes| bytes == b"ODD=\xff\xfe\n"), "{} bytes", said.len());
+    assert!(said.len() > 100_000, "{} bytes", said.len());
+}
+
+#[test]
+fn streams_passed_through_are_the_containers_alone() {
+    needs!(root());
+    let alone = Alone { bundle: Bundle::shell("echo out; exit 6") };
+    let (go, ended) = (alone.bundle.path().join("go"), alone.bundle.path().join("ended"));
+    let script = format!(
+        "echo said; echo said >&2; i=0; while [ ! -e {} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done; touch {}",
+        go.display(),
+        ended.display()
+    );
+    let mut command = alone.monitor("passthrough", &script);
+    let (mut read, write) = std::io::pipe().unwrap();
+    command.stdout(write.try_clone().unwrap()).stderr(write);
+    assert!(command.status().unwrap().success());
+    drop(command);
+    assert!(eventually(LIMIT, || alone.runtime(&["start"]).code == 0));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut read, &mut text).unwrap();
+    assert_eq!(text, "out\n");
+    assert!(!ended.exists(), "its end is the container's");
+    fs::write(go, "").unwrap();
+    assert!(eventually(LIMIT, || ended.exists()), "the exit command was not run");
+}
