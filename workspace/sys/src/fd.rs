@@ -97,6 +97,24 @@ pub fn adopt(number: RawFd) -> Result<OwnedFd> {
     Ok(owned)
 }
 
+/// Takes over every descriptor that the caller of this process left open from `first` up, and marks it CLOEXEC: those
+/// that are not, since whatever this process opened itself is, and what it adopted before.
+pub fn adopt_inherited(first: RawFd) -> Result<Vec<OwnedFd>> {
+    let failed = |error: std::io::Error| SysError::new("open", error.raw_os_error().unwrap_or(libc::EIO));
+    let mut inherited = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number| *number >= first) else { continue };
+        // SAFETY: asking for the flags of a number is fine whatever the number.
+        let flags = unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) };
+        if flags >= 0 && flags & libc::c_long::from(libc::FD_CLOEXEC) == 0 {
+            inherited.push(adopt(number)?);
+        }
+    }
+    Ok(inherited)
+}
+
 /// How many descriptors are open in a row from 3 up: those that the caller passed, as long as nothing else was opened.
 pub fn count_inherited() -> u32 {
     // SAFETY: asking for the flags of a number is fine whatever the number.

@@ -39,6 +39,24 @@ fn inherited_fds_are_marked_and_only_those_from_the_first_on() {
 }
 
 #[test]
+fn what_the_caller_left_open_is_taken_over_and_nothing_of_our_own() {
+    needs!(gate::alone());
+    let said = child_says(CloneFlags::empty(), || {
+        let (ear, mouth) = fd::pipe().unwrap();
+        for number in [100, 101, 102] {
+            fd::dup_onto(ear.as_fd(), number).unwrap();
+        }
+        let _own = fd::adopt(101).unwrap();
+        let taken = fd::adopt_inherited(100).unwrap();
+        drop(mouth);
+        let numbers: Vec<_> = taken.iter().map(AsRawFd::as_raw_fd).collect();
+        let marked = taken.iter().all(|fd| fd::is_cloexec(fd.as_fd()).unwrap());
+        format!("{numbers:?} {marked} {}", fd::adopt_inherited(100).unwrap().len())
+    });
+    assert_eq!(said, "[100, 102] true 0");
+}
+
+#[test]
 fn an_fd_put_at_a_number_is_inherited() {
     needs!(gate::alone());
     let said = child_says(CloneFlags::empty(), || {
