@@ -30,6 +30,42 @@ fn monitor_ends_as_its_container_however_the_exit_command_does() {
 }
 
 #[test]
+fn what_the_caller_left_open_is_closed_when_the_exit_shows_and_kept_from_the_exit_command() {
+    needs!(root());
+    let alone = Alone { bundle: Bundle::shell("exit 6") };
+    let path = |name: &str| alone.bundle.path().join(name);
+    let script = format!(
+        "ls /proc/self/fd > {0}.new; mv {0}.new {0}; i=0; while [ ! -e {1} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done",
+        path("open").display(),
+        path("go").display()
+    );
+    let mut command = alone.monitor("none", &script);
+    command.arg("--persist-dir").arg(alone.bundle.path());
+    let (mut read, write) = std::io::pipe().unwrap();
+    rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::empty()).unwrap();
+    call(&mut command, LIMIT).done();
+    drop(write);
+    assert!(!is_at_its_end(&read), "it is held while the container lives");
+    assert!(eventually(LIMIT, || alone.runtime(&["start"]).code == 0));
+    assert!(eventually(LIMIT, || path("exit").exists()));
+    assert!(is_at_its_end(&read), "it is open when the exit file shows");
+    assert!(eventually(LIMIT, || path("open").exists()), "the exit command was not run");
+    // The fourth is that of the directory which is listed.
+    let open = fs::read_to_string(path("open")).unwrap();
+    assert_eq!(open.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    assert_eq!(std::io::Read::read(&mut read, &mut [0]).unwrap(), 0);
+    fs::write(path("go"), "").unwrap();
+}
+
+/// Nobody has the other end of this pipe any more.
+fn is_at_its_end(pipe: &std::io::PipeReader) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+    polled[0].revents().contains(PollFlags::HUP)
+}
+
+#[test]
 fn exit_command_is_run_whatever_bytes_the_environment_has() {
     use std::os::unix::ffi::OsStrExt;
     needs!(root());

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use hull_sys::process::{self, CStrings};
-use hull_sys::signal;
+use hull_sys::{fd, signal};
 
 use crate::spawn::own_environment;
 
@@ -74,6 +74,7 @@ pub fn run_exit_command(args: &Args) -> Result<(), String> {
         let started = || -> hull_sys::Result<Infallible> {
             signal::reset_dispositions()?;
             signal::unblock_all()?;
+            fd::mark_cloexec_from(3)?;
             Err(process::execve(&path, &words, &environment))
         };
         match started() {

@@ -1,7 +1,8 @@
 //! From the command line to the loop: what the manager must see before anything else happens, then the background.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use hull_sys::fd;
 use hull_sys::process::{self, CloneRequest};
 
 use super::args::Args;
@@ -17,11 +18,12 @@ const TIMED_OUT: &str = "command timed out";
 pub fn start(args: Args) -> Result<i32, String> {
     process::umask(0o022);
     let mut pipes = Pipes::from_environment()?;
+    let inherited = inherited(&args)?;
     pipes.wait_for_start()?;
     if args.sync {
-        return monitor(&args, pipes);
+        return monitor(&args, pipes, inherited);
     }
-    to_the_background(&args, pipes)?;
+    to_the_background(&args, pipes, inherited)?;
     Ok(0)
 }
 
@@ -33,8 +35,9 @@ pub fn start_and_listen(args: Args) -> Result<i64, String> {
         #[serde(default)]
         message: String,
     }
-    let (read, write) = hull_sys::fd::pipe().map_err(|error| error.to_string())?;
-    to_the_background(&args, Pipes::to(write))?;
+    let inherited = inherited(&args)?;
+    let (read, write) = fd::pipe().map_err(|error| error.to_string())?;
+    to_the_background(&args, Pipes::to(write), inherited)?;
     let mut line = String::new();
     let mut reader = std::io::BufReader::new(std::fs::File::from(read));
     std::io::BufRead::read_line(&mut reader, &mut line).map_err(|error| error.to_string())?;
@@ -48,10 +51,16 @@ pub fn start_and_listen(args: Args) -> Result<i64, String> {
     Ok(report.data)
 }
 
-fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
+/// What the caller left open beside the pipes and what the runtime shall have. podman keeps a container's ports busy so.
+fn inherited(args: &Args) -> Result<Vec<OwnedFd>, String> {
+    fd::adopt_inherited(3 + args.preserved_fds())
+        .map_err(|error| format!("take over what was left open: {error}"))
+}
+
+fn to_the_background(args: &Args, pipes: Pipes, inherited: Vec<OwnedFd>) -> Result<(), String> {
     let child = process::spawn(&CloneRequest::default(), || {
         // Whoever runs podman as a service sees how this process ends (MAINPID), not the container.
-        process::exit_now(monitor(args, pipes).unwrap_or(1))
+        process::exit_now(monitor(args, pipes, inherited).unwrap_or(1))
     });
     let child = child.map_err(|error| format!("go to the background: {error}"))?;
     if let Some(file) = &args.own_pid_file {
@@ -62,7 +71,7 @@ fn to_the_background(args: &Args, pipes: Pipes) -> Result<(), String> {
 }
 
 /// Gives the exit status: the container's.
-fn monitor(args: &Args, mut pipes: Pipes) -> Result<i32, String> {
+fn monitor(args: &Args, mut pipes: Pipes, inherited: Vec<OwnedFd>) -> Result<i32, String> {
     let passthrough = args.logs.iter().any(|log| log.starts_with("passthrough"));
     if !args.sync {
         process::setsid().map_err(|error| error.to_string())?;
@@ -70,7 +79,7 @@ fn monitor(args: &Args, mut pipes: Pipes) -> Result<i32, String> {
             close_own_streams()?;
         }
     }
-    let watched = watch(args, &mut pipes);
+    let watched = watch(args, &mut pipes, inherited);
     match watched {
         Ok(end) => {
             let (code, text) = match end {
@@ -101,8 +110,8 @@ fn key(args: &Args) -> &'static str {
     }
 }
 
-fn watch(args: &Args, pipes: &mut Pipes) -> Result<End, String> {
-    let mut watch = Watch::new(args)?;
+fn watch(args: &Args, pipes: &mut Pipes, inherited: Vec<OwnedFd>) -> Result<End, String> {
+    let mut watch = Watch::new(args, inherited)?;
     pipes.attach_is_ready()?;
     let pid = watch.create()?;
     if args.start {
@@ -128,7 +137,7 @@ fn close_own_streams() -> Result<(), String> {
         .open("/dev/null")
         .map_err(|error| error.to_string())?;
     for number in 0..=2 {
-        hull_sys::fd::dup_onto(null.as_fd(), number).map_err(|error| error.to_string())?;
+        fd::dup_onto(null.as_fd(), number).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

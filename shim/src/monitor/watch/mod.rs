@@ -67,6 +67,8 @@ pub enum End {
 #[derive(Debug)]
 pub struct Watch<'a> {
     args: &'a Args,
+    /// What the caller left open; it stays so while the container runs.
+    inherited: Vec<OwnedFd>,
     poll: Epoll,
     signals: OwnedFd,
     attach: Option<AttachSocket>,
@@ -104,7 +106,7 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Opens the log, the attach socket and the fifos, before the runtime is started.
-    pub fn new(args: &'a Args) -> Result<Self, String> {
+    pub fn new(args: &'a Args, inherited: Vec<OwnedFd>) -> Result<Self, String> {
         let text = |error: hull_sys::SysError| error.to_string();
         let set: SignalSet = PASSED_ON.into_iter().chain([SIGCHLD]).collect();
         signal::block(&set).map_err(text)?;
@@ -118,6 +120,7 @@ impl<'a> Watch<'a> {
         let fifo = |name| has_fifos.then(|| ControlFifo::new(&args.bundle, name)).transpose();
         let watch = Self {
             args,
+            inherited,
             poll: Epoll::new(32).map_err(text)?,
             signals: signal::signal_fd(&set).map_err(text)?,
             attach: attaches.then(|| AttachSocket::new(args)).transpose()?,
@@ -241,6 +244,8 @@ impl<'a> Watch<'a> {
         }
         self.look_for_oom();
         let code = self.exit.unwrap_or(255);
+        // Whoever sees the exit file may need what they stand for: a port of the next container.
+        self.inherited = Vec::new();
         ending::write_exit_files(self.args, code);
         self.attach = None;
         let deadline = Instant::now() + FAREWELL;
