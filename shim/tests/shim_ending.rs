@@ -57,6 +57,24 @@ fn what_the_caller_left_open_is_closed_when_the_exit_shows_and_kept_from_the_exi
     fs::write(path("go"), "").unwrap();
 }
 
+#[test]
+fn monitors_own_oom_score_reaches_neither_the_container_nor_the_exit_command() {
+    const OWN: &str = "/proc/self/oom_score_adj";
+    // It belongs to this test's process and to what that starts.
+    let may_be_lowered = fs::write(OWN, "-1000").map_err(|error| format!("lower an oom score: {error}"));
+    needs!(root(), may_be_lowered);
+    for (callers, usual) in [("100", "100"), ("-1000", "0")] {
+        let alone = Alone { bundle: Bundle::shell(&format!("cat {OWN} > /score")) };
+        fs::write(OWN, callers).unwrap();
+        let said = alone.bundle.path().join("said");
+        let script = format!("cat {OWN} > {}", said.display());
+        call(alone.monitor("none", &script).args(["--sync", "--start"]), LIMIT).done();
+        let read = |path: std::path::PathBuf| fs::read_to_string(path).unwrap().trim().to_owned();
+        assert_eq!(read(alone.bundle.root().join("score")), usual, "the container's, of {callers}");
+        assert_eq!(read(said), usual, "the exit command's, of {callers}");
+    }
+}
+
 /// Nobody has the other end of this pipe any more.
 fn is_at_its_end(pipe: &std::io::PipeReader) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

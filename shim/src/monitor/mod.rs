@@ -9,6 +9,7 @@ mod control;
 mod ending;
 mod log;
 mod notify;
+mod oom_score;
 mod rotation;
 mod start;
 mod sync;

@@ -7,6 +7,7 @@ use hull_sys::process::{self, CloneRequest};
 
 use super::args::Args;
 use super::ending;
+use super::oom_score::OomScore;
 use super::sync::Pipes;
 use super::watch::{End, Watch};
 
@@ -79,7 +80,8 @@ fn monitor(args: &Args, mut pipes: Pipes, inherited: Vec<OwnedFd>) -> Result<i32
             close_own_streams()?;
         }
     }
-    let watched = watch(args, &mut pipes, inherited);
+    let score = OomScore::of_caller();
+    let watched = watch(args, &mut pipes, inherited, &score);
     match watched {
         Ok(end) => {
             let (code, text) = match end {
@@ -90,6 +92,7 @@ fn monitor(args: &Args, mut pipes: Pipes, inherited: Vec<OwnedFd>) -> Result<i32
                 pipes.report(key(args), i64::from(code), text);
             }
             drop(pipes);
+            score.give_back();
             ending::run_exit_command(args)?;
             Ok(code)
         }
@@ -110,7 +113,7 @@ fn key(args: &Args) -> &'static str {
     }
 }
 
-fn watch(args: &Args, pipes: &mut Pipes, inherited: Vec<OwnedFd>) -> Result<End, String> {
+fn watch(args: &Args, pipes: &mut Pipes, inherited: Vec<OwnedFd>, score: &OomScore) -> Result<End, String> {
     let mut watch = Watch::new(args, inherited)?;
     pipes.attach_is_ready()?;
     let pid = watch.create()?;
@@ -125,8 +128,7 @@ fn watch(args: &Args, pipes: &mut Pipes, inherited: Vec<OwnedFd>) -> Result<End,
         // if they cannot be closed it has.
         let _ = close_own_streams();
     }
-    // From here on losing this process would lose the exit code; not everybody may lower the score.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    score.spare();
     watch.until_the_end()
 }
 
