@@ -185,20 +185,21 @@ fn log_is_on_the_disk_before_the_exit_shows_unless_that_is_not_wanted() {
 }
 
 #[test]
-fn readiness_reaches_the_host_with_the_containers_pid_and_nothing_else_does() {
+fn readiness_and_life_reach_the_host_and_nothing_else_does() {
     needs!(root());
     let place = Scratch::new("notify");
     let path = place.join("host.sock");
     let host = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     let held = Held::create(Bundle::shell("sleep 1000"), &["--sdnotify-socket", path.to_str().unwrap()]);
     let container = std::os::unix::net::UnixDatagram::unbound().unwrap();
-    for text in ["STATUS=up", "MAINPID=1\nREADY=1"] {
+    for text in ["STATUS=up", "MAINPID=1\nREADY=1", "STOPPING=1", "WATCHDOG=1"] {
         container.send_to(text.as_bytes(), held.bundle.path().join("notify/notify.sock")).unwrap();
     }
-    let mut message = [0; 64];
-    let got = host.recv(&mut message).unwrap();
-    let wanted = format!("MAINPID={}\nREADY=1", held.read("pid").trim());
-    assert_eq!(String::from_utf8_lossy(&message[..got]), wanted);
+    for wanted in ["READY=1", "WATCHDOG=1"] {
+        let mut message = [0; 64];
+        let got = host.recv(&mut message).unwrap();
+        assert_eq!(String::from_utf8_lossy(&message[..got]), wanted);
+    }
 }
 
 #[test]

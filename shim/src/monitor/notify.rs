@@ -1,4 +1,4 @@
-//! sd_notify between the container and the host: its readiness is passed on, nothing else.
+//! sd_notify between the container and the host: that it is ready and that it lives is passed on, nothing else.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,8 @@ use hull_sys::{fd, io, socket};
 
 /// Most messages of one turn: a container that sends without end stops nothing else.
 const TURN: u32 = 64;
+/// What is passed on. The service's main process is for the manager to say: it names the monitor.
+const PASSED_ON: [&[u8]; 2] = [b"READY=1", b"WATCHDOG=1"];
 
 /// The socket that the container finds, and the host's.
 #[derive(Debug)]
@@ -40,30 +42,34 @@ impl Notify {
         &self.socket
     }
 
-    /// Passes on that the container is ready, with `main_pid` as the service's process.
-    pub fn relay(&self, main_pid: u32) {
-        let pass_on = || {
-            let text = format!("MAINPID={main_pid}\nREADY=1");
-            // A host that does not listen does not want to know.
-            let _ = socket::send_datagram(&self.host, text.as_bytes());
-        };
-        take_turn(|message| io::read(self.socket.as_fd(), message), pass_on);
+    /// Passes on what the container sent, as far as it may be.
+    pub fn relay(&self) {
+        take_turn(
+            |message| io::read(self.socket.as_fd(), message),
+            |text| {
+                // A host that does not listen does not want to know.
+                let _ = socket::send_datagram(&self.host, text);
+            },
+        );
     }
 }
 
 /// Takes messages until none is there, but not for ever.
-fn take_turn(mut receive: impl FnMut(&mut [u8]) -> hull_sys::Result<usize>, pass_on: impl Fn()) {
+fn take_turn(mut receive: impl FnMut(&mut [u8]) -> hull_sys::Result<usize>, pass_on: impl Fn(&[u8])) {
     let mut message = [0; 4096];
     for _ in 0..TURN {
         let Ok(got) = receive(&mut message) else { return };
-        if is_ready(&message[..got]) {
-            pass_on();
+        let text = allowed(&message[..got]);
+        if !text.is_empty() {
+            pass_on(&text);
         }
     }
 }
 
-fn is_ready(message: &[u8]) -> bool {
-    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+/// The lines of a message that are passed on.
+fn allowed(message: &[u8]) -> Vec<u8> {
+    let lines = message.split(|byte| *byte == b'\n');
+    lines.filter(|line| PASSED_ON.contains(line)).collect::<Vec<_>>().join(&b'\n')
 }
 
 #[cfg(test)]
@@ -79,16 +85,23 @@ mod tests {
             message[..text.len()].copy_from_slice(text);
             Ok(text.len())
         };
-        take_turn(endless, || passed.set(passed.get() + 1));
+        take_turn(endless, |_| passed.set(passed.get() + 1));
         assert_eq!(passed.get(), TURN);
-        take_turn(|_| Err(hull_sys::SysError::new("read", 11)), || passed.set(0));
+        take_turn(|_| Err(hull_sys::SysError::new("read", 11)), |_| passed.set(0));
         assert_eq!(passed.get(), TURN, "nothing came");
     }
 
     #[test]
-    fn only_readiness_is_passed_on() {
-        assert!(is_ready(b"STATUS=up\nREADY=1"));
-        assert!(!is_ready(b"READY=10"));
-        assert!(!is_ready(b"MAINPID=1\nSTOPPING=1"));
+    fn readiness_and_life_are_passed_on_and_nothing_else() {
+        let cases: [(&[u8], &[u8]); 5] = [
+            (b"STATUS=up\nREADY=1", b"READY=1"),
+            (b"WATCHDOG=1\n", b"WATCHDOG=1"),
+            (b"READY=1\nMAINPID=1\nWATCHDOG=1", b"READY=1\nWATCHDOG=1"),
+            (b"READY=10\nWATCHDOG=trigger", b""),
+            (b"MAINPID=1\nSTOPPING=1", b""),
+        ];
+        for (message, wanted) in cases {
+            assert_eq!(allowed(message), wanted, "{}", String::from_utf8_lossy(message));
+        }
     }
 }

@@ -317,9 +317,8 @@ impl<'a> Watch<'a> {
             }
             OOM => self.look_for_oom(),
             NOTIFY => {
-                let main = u32::try_from(self.pid.unwrap_or(0)).unwrap_or(0);
                 if let Some(notify) = &self.notify {
-                    notify.relay(main);
+                    notify.relay();
                 }
             }
             client => self.serve(client, ready.flags),
