@@ -7,7 +7,7 @@ mod task_client;
 
 use std::fs;
 
-use held_container::Alone;
+use held_container::{Alone, Held};
 use hull_testkit::call::eventually;
 use hull_testkit::gate::root;
 use hull_testkit::{Bundle, call, needs};
@@ -27,6 +27,14 @@ fn monitor_ends_as_its_container_however_the_exit_command_does() {
         let done = call(alone.monitor("none", script).args(["--sync", "--start"]), LIMIT);
         assert_eq!(done.code, code, "{container:?}, then {script:?}: {done:?}");
     }
+}
+
+#[test]
+fn container_whose_time_is_over_ends_with_no_code() {
+    needs!(root());
+    let held = Held::create(Bundle::shell("sleep 1000"), &["-T", "1"]);
+    held.start();
+    held.ends_with("-1");
 }
 
 #[test]

@@ -84,17 +84,14 @@ fn monitor(args: &Args, mut pipes: Pipes, inherited: Vec<OwnedFd>) -> Result<i32
     let watched = watch(args, &mut pipes, inherited, &score);
     match watched {
         Ok(end) => {
-            let (code, text) = match end {
-                End::Code(code) => (code, None),
-                End::TimedOut => (-1, Some(TIMED_OUT)),
-            };
             if args.exec {
-                pipes.report(key(args), i64::from(code), text);
+                let text = (end == End::TimedOut).then_some(TIMED_OUT);
+                pipes.report(key(args), i64::from(end.code()), text);
             }
             drop(pipes);
             score.give_back();
             ending::run_exit_command(args)?;
-            Ok(code)
+            Ok(end.code())
         }
         Err(text) => {
             // The one place where a failure before the container's start is told.

@@ -63,6 +63,16 @@ pub enum End {
     TimedOut,
 }
 
+impl End {
+    /// The number that is told: no code of a process when it was killed by us.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::TimedOut => -1,
+        }
+    }
+}
+
 /// One container or exec and everything that is held for it.
 #[derive(Debug)]
 pub struct Watch<'a> {
@@ -243,16 +253,16 @@ impl<'a> Watch<'a> {
             self.logs.sync();
         }
         self.look_for_oom();
-        let code = self.exit.unwrap_or(255);
+        let end = if overdue { End::TimedOut } else { End::Code(self.exit.unwrap_or(255)) };
         // Whoever sees the exit file may need what they stand for: a port of the next container.
         self.inherited = Vec::new();
-        ending::write_exit_files(self.args, code);
+        ending::write_exit_files(self.args, end.code());
         self.attach = None;
         let deadline = Instant::now() + FAREWELL;
         while self.clients.values().any(Client::has_unsent) && Instant::now() < deadline {
             self.step(Some(deadline))?;
         }
-        Ok(if overdue { End::TimedOut } else { End::Code(code) })
+        Ok(end)
     }
 
     /// Reads what the container left. Clients that lag are waited for, as they were while it ran: so what is kept for them is
