@@ -2,19 +2,16 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Write};
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use crate::clock::{Clock, rfc3339};
 
 use super::args::Args;
+use super::journal::Journal;
 use super::rotation::Rotation;
 
 /// Reads of this size come one after the other, and the buffer of the last is kept for the next.
 const BUSY: usize = 64 << 10;
-
-/// Longest text of one message to the journal.
-const JOURNAL_PART: usize = 16 << 10;
 
 /// Which of the container's streams bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +38,7 @@ enum Driver {
     Kubernetes(LogFile),
     /// `{"log","stream","time"}`: what docker's readers know.
     Json(LogFile),
-    Journal {
-        socket: UnixDatagram,
-        fields: Vec<u8>,
-        partial_flag: bool,
-    },
+    Journal(Journal),
 }
 
 /// Every place where the log goes.
@@ -77,7 +70,7 @@ impl Logs {
             match driver {
                 "k8s-file" => logs.drivers.push(Driver::Kubernetes(LogFile::open(path, args)?)),
                 "json-file" => logs.drivers.push(Driver::Json(LogFile::open(path, args)?)),
-                "journald" => logs.drivers.push(journal(args)?),
+                "journald" => logs.drivers.push(Driver::Journal(Journal::open(args)?)),
                 "none" | "off" | "null" => {}
                 "passthrough" => logs.passthrough = true,
                 other => return Err(format!("No such log driver {other}")),
@@ -103,13 +96,7 @@ impl Logs {
                     json_lines(&mut self.line, &time, source, bytes);
                     file.write(&self.line);
                 }
-                Driver::Journal { socket, fields, partial_flag } => {
-                    for line in journal_parts(bytes) {
-                        journal_entry(&mut self.line, fields, *partial_flag, source, line);
-                        // A journal that is full or gone must not stop the container.
-                        let _ = socket.send(&self.line);
-                    }
-                }
+                Driver::Journal(journal) => journal.write(&mut self.line, source, bytes),
             }
         }
         if bytes.len() < BUSY {
@@ -129,11 +116,14 @@ impl Logs {
     }
 
     /// Makes sure that what was logged is on the disk.
-    pub fn sync(&self) {
-        for driver in &self.drivers {
-            if let Driver::Kubernetes(file) | Driver::Json(file) = driver {
-                // The exit is reported in any case.
-                let _ = file.file.sync_all();
+    pub fn sync(&mut self) {
+        for driver in &mut self.drivers {
+            match driver {
+                Driver::Kubernetes(file) | Driver::Json(file) => {
+                    // The exit is reported in any case.
+                    let _ = file.file.sync_all();
+                }
+                Driver::Journal(journal) => journal.tell_of_losses(),
             }
         }
     }
@@ -232,63 +222,6 @@ fn json_lines(out: &mut Vec<u8>, time: &str, source: Source, bytes: &[u8]) {
     }
 }
 
-fn journal(args: &Args) -> Result<Driver, String> {
-    let failed = |error: Error| format!("connect to the journal: {error}");
-    let socket = UnixDatagram::unbound().map_err(failed)?;
-    socket.connect("/run/systemd/journal/socket").map_err(failed)?;
-    socket.set_nonblocking(true).map_err(failed)?;
-    let short = args.container.get(..12).unwrap_or(&args.container);
-    let mut fields = Vec::new();
-    let named = [
-        ("CONTAINER_ID", short),
-        ("CONTAINER_ID_FULL", &args.container),
-        ("CONTAINER_NAME", &args.name),
-        ("CONTAINER_TAG", &args.log_tag),
-        ("SYSLOG_IDENTIFIER", if args.log_tag.is_empty() { &args.name } else { &args.log_tag }),
-    ];
-    for (name, value) in named.into_iter().filter(|(_, value)| !value.is_empty()) {
-        journal_field(&mut fields, name, value.as_bytes());
-    }
-    for (name, value) in args.log_labels.iter().filter_map(|label| label.split_once('=')) {
-        let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        if name.bytes().all(allowed) {
-            journal_field(&mut fields, name, value.as_bytes());
-        }
-    }
-    Ok(Driver::Journal { socket, fields, partial_flag: args.partial_flag })
-}
-
-/// Lines, the long ones in parts: the journal takes a message of a socket's size at most, and a lost one is not told of.
-fn journal_parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(JOURNAL_PART))
-}
-
-/// The length-prefixed form of the journal's native protocol, which any byte may be in.
-fn journal_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'\n');
-    out.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    out.extend_from_slice(value);
-    out.push(b'\n');
-}
-
-fn journal_entry(out: &mut Vec<u8>, fields: &[u8], partial_flag: bool, source: Source, line: &[u8]) {
-    out.clear();
-    out.extend_from_slice(fields);
-    let (text, whole) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
-    // `<3>text`: the prefix of sd-daemon(3) sets the priority.
-    let (priority, text) = match text {
-        [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => (*digit, rest),
-        _ if source == Source::Stderr => (b'3', text),
-        _ => (b'6', text),
-    };
-    journal_field(out, "PRIORITY", &[priority]);
-    if !whole && partial_flag {
-        journal_field(out, "CONTAINER_PARTIAL_MESSAGE", b"true");
-    }
-    journal_field(out, "MESSAGE", text);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,34 +246,6 @@ mod tests {
             bytes[99] = b'\n';
             assert_eq!(line_end(&bytes), Some(at + 1));
             bytes[at] = b'x';
-        }
-    }
-
-    #[test]
-    fn long_lines_reach_the_journal_in_parts() {
-        let text = [&[b'x'; 40_000][..], b"\nshort\n"].concat();
-        let parts: Vec<&[u8]> = journal_parts(&text).collect();
-        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [16_384, 16_384, 7_233, 6]);
-        assert_eq!(parts.concat(), text);
-    }
-
-    #[test]
-    fn journal_entry_takes_its_priority_from_stream_or_prefix() {
-        let cases = [
-            (Source::Stdout, "x\n", b'6', false),
-            (Source::Stderr, "x", b'3', true),
-            (Source::Stdout, "<2>x\n", b'2', false),
-        ];
-        for (source, line, priority, partial) in cases {
-            let mut out = Vec::new();
-            journal_entry(&mut out, b"", true, source, line.as_bytes());
-            let mut wanted = Vec::new();
-            journal_field(&mut wanted, "PRIORITY", &[priority]);
-            if partial {
-                journal_field(&mut wanted, "CONTAINER_PARTIAL_MESSAGE", b"true");
-            }
-            journal_field(&mut wanted, "MESSAGE", b"x");
-            assert_eq!(out, wanted);
         }
     }
 }

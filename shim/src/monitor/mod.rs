@@ -7,6 +7,7 @@ mod attach;
 mod by_hand;
 mod control;
 mod ending;
+mod journal;
 mod log;
 mod notify;
 mod oom_score;
