@@ -200,6 +200,26 @@ fn container_that_does_not_start_is_told_of_and_cleared_away() {
 }
 
 #[test]
+fn attached_person_whose_input_waits_still_gets_the_output() {
+    needs!(root());
+    // It reads nothing before all of its output, more than fits anywhere, is read.
+    let bundle = Bundle::shell("sleep 1; head -c 8000000 /dev/zero; cat > /dev/null; exit 3");
+    let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
+    by_hand(&["run", "--runtime", &program.to_string_lossy(), "-i", "--bundle", &dir, &bundle.id]).done();
+    let (input, output) = (bundle.path().join("input"), bundle.path().join("output"));
+    fs::write(&input, vec![b'x'; 4_000_000]).unwrap();
+    let mut attach = Command::new(place::program("hull-monitor"));
+    attach.args(["attach", &bundle.id]).stdin(fs::File::open(input).unwrap());
+    let mut attach = attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+    assert_eq!(attach.wait().unwrap().code(), Some(3));
+    assert_eq!(by_hand(&["wait", &bundle.id]).code, 3);
+    // Some of it came before anybody was attached.
+    assert!(fs::metadata(output).unwrap().len() > 4_000_000, "the client was dropped");
+    by_hand(&["rm", &bundle.id]).done();
+    delete(&bundle);
+}
+
+#[test]
 fn number_of_a_monitor_that_has_become_another_process_is_nobody() {
     needs!(root());
     let id = place::unique("reused");

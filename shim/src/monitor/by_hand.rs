@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hull_sys::event::{self, WatchFlags};
-use hull_sys::{poll, signal, socket, tty};
+use hull_sys::{fd, poll, signal, socket, tty};
 
 use super::args::Args;
 use super::attach::{INPUT, MESSAGE};
@@ -22,6 +22,7 @@ const USAGE: &str = "usage: hull-monitor run [--runtime FILE] [--bundle DIR] [--
        hull-monitor rm ID            forgets an ended container's log and exit code";
 /// How often what should come by itself is looked for all the same.
 const LOOK: Duration = Duration::from_secs(1);
+const EAGAIN: i32 = 11;
 /// Exit code for what went wrong here, not in the container.
 const FAILURE: u8 = 125;
 
@@ -277,15 +278,20 @@ fn send_size(home: &Path) {
 }
 
 /// Copies both ways; true when the keys were pressed.
+///
+/// What the monitor does not take yet is kept, and output read meanwhile: it may be waiting for that.
 fn copy(connection: &std::os::fd::OwnedFd, terminal: bool) -> Result<bool, std::io::Error> {
     use rustix::event::{PollFd, PollFlags};
     // A closed output ends the copy by an error, not this process by a signal.
     let _ = signal::block(&signal::SignalSet::empty().with(13));
+    fd::set_nonblocking(connection.as_fd(), true)?;
     let stdin = std::io::stdin();
-    let (mut input_open, mut last) = (true, 0);
+    let (mut input_open, mut last, mut unsent) = (true, 0, Vec::new());
     loop {
-        let both = [PollFd::new(connection, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
-        let mut both = if input_open { both.to_vec() } else { both[..1].to_vec() };
+        let room = if unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let wanted = PollFd::new(connection, PollFlags::IN | room);
+        let mut both = vec![wanted, PollFd::new(&stdin, PollFlags::IN)];
+        both.truncate(if input_open && unsent.is_empty() { 2 } else { 1 });
         rustix::event::poll(&mut both, None)?;
         if both.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
             let mut bytes = vec![0; INPUT / 4];
@@ -295,24 +301,45 @@ fn copy(connection: &std::os::fd::OwnedFd, terminal: bool) -> Result<bool, std::
                 return Ok(true);
             }
             last = *keys.last().unwrap_or(&0);
+            bytes.truncate(got);
+            unsent = bytes;
             if got == 0 {
                 input_open = false;
                 rustix::net::shutdown(connection, rustix::net::Shutdown::Write)?;
-            } else {
-                hull_sys::io::write_all(connection.as_fd(), &bytes[..got])?;
             }
         }
-        if !both[0].revents().is_empty() {
-            let mut message = [0; MESSAGE + 1];
-            match hull_sys::io::read(connection.as_fd(), &mut message) {
-                Ok(0) | Err(_) => return Ok(false),
-                Ok(got) if message[0] == 3 => std::io::stderr().write_all(&message[1..got])?,
-                Ok(got) => {
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(&message[1..got])?;
-                    out.flush()?;
-                }
-            }
+        send_kept(connection, &mut unsent)?;
+        if both[0].revents().intersects(!PollFlags::OUT) && !print_message(connection)? {
+            return Ok(false);
         }
     }
+}
+
+/// Sends what is kept, which is one message, if there is room for it.
+fn send_kept(connection: &std::os::fd::OwnedFd, unsent: &mut Vec<u8>) -> Result<(), std::io::Error> {
+    if unsent.is_empty() {
+        return Ok(());
+    }
+    match hull_sys::io::write(connection.as_fd(), unsent) {
+        Ok(_) => unsent.clear(),
+        Err(error) if error.is(EAGAIN) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Prints a message to the stream that it came from; false when there will be no more.
+fn print_message(connection: &std::os::fd::OwnedFd) -> Result<bool, std::io::Error> {
+    let mut message = [0; MESSAGE + 1];
+    match hull_sys::io::read(connection.as_fd(), &mut message) {
+        Err(error) if error.is(EAGAIN) => {}
+        Ok(0) | Err(_) => return Ok(false),
+        Ok(got) if message[0] == 3 => std::io::stderr().write_all(&message[1..got])?,
+        Ok(got) => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&message[1..got])?;
+            out.flush()?;
+        }
+    }
+    Ok(true)
 }
