@@ -6,11 +6,12 @@ mod held_container;
 mod task_client;
 
 use std::fs;
+use std::process::Command;
 
 use held_container::{Alone, Held};
 use hull_testkit::call::eventually;
-use hull_testkit::gate::root;
-use hull_testkit::{Bundle, call, needs};
+use hull_testkit::gate::{program, root};
+use hull_testkit::{Bundle, Scratch, call, needs};
 use task_client::LIMIT;
 
 #[test]
@@ -81,6 +82,38 @@ fn monitors_own_oom_score_reaches_neither_the_container_nor_the_exit_command() {
         assert_eq!(read(alone.bundle.root().join("score")), usual, "the container's, of {callers}");
         assert_eq!(read(said), usual, "the exit command's, of {callers}");
     }
+}
+
+#[test]
+fn orphan_that_had_the_containers_number_before_does_not_end_it() {
+    let last_pid = std::path::Path::new("/proc/sys/kernel/ns_last_pid").exists();
+    needs!(root(), program("unshare"), last_pid.then_some(()).ok_or("needs ns_last_pid".to_owned()));
+    let alone = Alone { bundle: Bundle::shell("exit 6") };
+    let path = |name: &str| alone.bundle.path().join(name);
+    // Two orphans of one number: the first has ended with 9 when the second, the container, is started.
+    let script = format!(
+        "set -e
+        sh -c 'sh -c \"exit 9\" & echo $! > {0}'
+        pid=$(cat {0})
+        while kill -0 $pid 2> /dev/null; do sleep 0.01; done
+        # The next is that of the shell which leaves the orphan.
+        echo $((pid - 2)) > /proc/sys/kernel/ns_last_pid
+        sh -c 'sh -c \"sleep 1; exit 6\" & echo $! > {0}'
+        test $(cat {0}) = $pid
+        touch {1}",
+        path("pid").display(),
+        path("reused").display()
+    );
+    let place = Scratch::new("reused");
+    let runtime = task_client::scripted(&place, &script);
+    let monitor = alone.monitor("none", "");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(monitor.get_program());
+    command.args(monitor.get_args()).arg("-r").arg(runtime).arg("--sync");
+    command.arg("--persist-dir").arg(alone.bundle.path());
+    let done = call(&mut command, LIMIT);
+    assert!(path("reused").exists(), "the number did not come back: {done:?}");
+    assert_eq!(fs::read_to_string(path("exit")).unwrap(), "6", "{done:?}");
 }
 
 /// Nobody has the other end of this pipe any more.

@@ -215,7 +215,9 @@ impl<'a> Watch<'a> {
         let pid = read_pid(&file).map_err(|error| format!("read {}: {error}", file.display()))?;
         self.take_console();
         self.pid = i32::try_from(pid).ok();
-        self.exit = self.pid.and_then(|pid| self.unclaimed.remove(&pid));
+        // The end of an earlier process of this number says nothing of one that is our child now.
+        let ended = self.pid.filter(|pid| !process::is_child(Pid::from_raw(*pid)));
+        self.exit = ended.and_then(|pid| self.unclaimed.remove(&pid));
         self.unclaimed.clear();
         if !self.args.exec {
             self.watch_memory(pid);
