@@ -13,6 +13,7 @@ const PATH_LIMIT: usize = 107;
 const NAME: &str = "s";
 
 const EAGAIN: i32 = 11;
+const ECONNREFUSED: i32 = 111;
 
 /// A listening socket in a directory that only we may enter; both go away with it.
 #[derive(Debug)]
@@ -29,8 +30,11 @@ pub struct ConsoleSocket {
 impl ConsoleSocket {
     /// Makes one under `base`, or under the system's run directory where there is no base.
     pub fn new(base: &Path, name: &str) -> Result<Self, std::io::Error> {
-        let directory =
-            if base.is_absolute() { make(&base.join(format!("pty-{name}")))? } else { make_in_run(name)? };
+        let directory = if base.is_absolute() {
+            make_anew(&base.join(format!("pty-{name}")))?
+        } else {
+            make_in_run(name)?
+        };
         let made = Self::listen(&directory);
         if made.is_err() {
             // Empty and ours; the listener's own error is the one to report.
@@ -109,6 +113,32 @@ impl ConsoleSocket {
 fn make(directory: &Path) -> Result<PathBuf, std::io::Error> {
     std::fs::DirBuilder::new().mode(0o700).create(directory)?;
     Ok(directory.to_owned())
+}
+
+/// Makes it in the place of one that is left of somebody who was killed.
+fn make_anew(directory: &Path) -> Result<PathBuf, std::io::Error> {
+    match make(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            remove_stale(directory)?;
+            make(directory)
+        }
+        made => made,
+    }
+}
+
+/// Removes a directory and the socket in it, unless somebody listens there.
+fn remove_stale(directory: &Path) -> Result<(), std::io::Error> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+    // A link would lead to a socket that is none of ours.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(CWD, directory, flags, Mode::empty())?;
+    match socket::connect_stream_at(opened.as_fd(), NAME) {
+        Ok(_) => return Err(std::io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.is(ECONNREFUSED) => unlinkat(&opened, NAME, AtFlags::empty())?,
+        // There may be none; what else is there keeps the directory.
+        Err(_) => {}
+    }
+    std::fs::remove_dir(directory)
 }
 
 /// Makes a directory that nobody else has; one that was killed may have left some under our number.
@@ -206,6 +236,27 @@ mod tests {
             std::fs::remove_dir(place.join(letter.repeat(100))).unwrap();
         }
         std::fs::remove_dir(&place).unwrap();
+    }
+
+    #[test]
+    fn socket_of_one_that_was_killed_is_replaced_and_one_that_is_listened_on_is_not() {
+        let place = std::env::temp_dir().join(format!("hull-console-stale-{}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        let mut console = ConsoleSocket::new(&place, "init").unwrap();
+        let second = ConsoleSocket::new(&place, "init");
+        assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        assert!(console.receive().unwrap().is_none(), "it listens still");
+        // Killed: the socket is closed, its file stays.
+        let directory = console.directory.clone();
+        console.directory = place.join("none");
+        drop(console);
+        assert!(directory.join(NAME).exists());
+        let console = ConsoleSocket::new(&place, "init").unwrap();
+        UnixStream::connect(console.path()).unwrap();
+        drop(console);
+        std::os::unix::fs::symlink("/", &directory).unwrap();
+        assert!(ConsoleSocket::new(&place, "init").is_err());
+        std::fs::remove_dir_all(place).unwrap();
     }
 
     #[test]
