@@ -26,6 +26,8 @@ pub struct Program<'fd> {
     pub args: Vec<String>,
     /// What its environment has beside ours.
     pub env: Vec<(String, String)>,
+    /// Our variable in which it finds its own process id instead, which is known only once it runs.
+    pub pid_variable: Option<&'static str>,
     /// Its working directory, ours if none.
     pub directory: Option<PathBuf>,
     /// Its descriptors by number; of 0, 1 and 2 those that are not named read or write `/dev/null`.
@@ -37,7 +39,8 @@ pub struct Program<'fd> {
 impl<'fd> Program<'fd> {
     /// A program with our environment but for `NOTIFY_SOCKET`, which is ours alone.
     pub fn new(path: PathBuf, args: Vec<String>) -> Self {
-        Self { path, args, env: Vec::new(), directory: None, fds: Vec::new(), dies_with_us: true }
+        let (env, fds) = (Vec::new(), Vec::new());
+        Self { path, args, env, pid_variable: None, directory: None, fds, dies_with_us: true }
     }
 
     /// Lets it have `fd` under `number`.
@@ -79,7 +82,8 @@ impl<'fd> Program<'fd> {
                 for ((source, number), parked) in places.iter().zip(&parked) {
                     fd::dup_onto(parked.as_ref().map_or(*source, AsFd::as_fd), *number)?;
                 }
-                Err(process::execve(&path, &args, &env))
+                let with_pid = self.pid_variable.map(|name| with_own_pid(&env, name)).transpose()?;
+                Err(process::execve(&path, &args, with_pid.as_ref().unwrap_or(&env)))
             };
             // Without a channel of its own the failure shows as the code a shell gives for it.
             match failed() {
@@ -104,6 +108,15 @@ impl<'fd> Program<'fd> {
         let more = self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
         own.chain(more).map(|pair| CString::new(pair).map_err(|_| SysError::new("execve", EINVAL))).collect()
     }
+}
+
+/// The variables with the caller's process id in `name`. What it allocates in a child that borrows our memory stays ours;
+/// no more than one program of a process is started so.
+fn with_own_pid(env: &CStrings, name: &str) -> Result<CStrings> {
+    let (own, pid) = (format!("{name}="), process::effective_pid().as_raw());
+    let others = env.strings().iter().filter(|pair| !pair.as_bytes().starts_with(own.as_bytes()));
+    let pair = c_string(format!("{own}{pid}").as_bytes())?;
+    Ok(CStrings::new(others.cloned().chain([pair]).collect()))
 }
 
 /// Our own variables, of whatever bytes they are.

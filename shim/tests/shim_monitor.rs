@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use held_container::{Held, without_times};
+use held_container::{Alone, Held, without_times};
 use hull_integration::terminal::Terminal;
 use hull_testkit::call::eventually;
 use hull_testkit::gate::{program, root};
@@ -145,6 +145,21 @@ fn exit_file_is_written_when_a_full_disk_has_room_again() {
     assert_eq!(held.read(&format!("exits/{}", held.bundle.id)), "");
     disk.free();
     held.ends_with("7");
+}
+
+#[test]
+fn descriptors_of_socket_activation_reach_the_container() {
+    needs!(root());
+    let script = "echo $LISTEN_FDS $(($LISTEN_PID - $$)) > /said; cat <&3 >> /said";
+    let alone = Alone { bundle: Bundle::shell(script) };
+    let passed = alone.bundle.path().join("passed");
+    fs::write(&passed, "of the socket").unwrap();
+    let monitor = alone.monitor("none", "");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3< \"$0\"; LISTEN_FDS=1 LISTEN_PID=1 exec \"$@\""]).arg(passed);
+    command.arg(monitor.get_program()).args(monitor.get_args());
+    call(command.args(["--sync", "--start", "--replace-listen-pid"]).stdin(Stdio::null()), LIMIT).done();
+    assert_eq!(fs::read_to_string(alone.bundle.root().join("said")).unwrap(), "1 0\nof the socket");
 }
 
 fn by_hand(words: &[&str]) -> Outcome {

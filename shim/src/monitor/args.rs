@@ -44,6 +44,7 @@ pub struct Args {
     pub no_new_keyring: bool,
     pub no_sync_log: bool,
     pub sync: bool,
+    pub replace_listen_pid: bool,
     pub timeout: u64,
     pub partial_flag: bool,
     /// Start the container too, once it is created (by hand; managers do it themselves).
@@ -92,13 +93,14 @@ impl Args {
             "--full-attach" => &mut self.full_attach,
             "--log-rotate" => &mut self.log_rotate,
             "--sync" => &mut self.sync,
+            "--replace-listen-pid" => &mut self.replace_listen_pid,
             "--start" => &mut self.start,
             "--no-container-partial-message" => {
                 self.partial_flag = false;
                 return true;
             }
             // Its log is the container's and nothing else: what conmon sends to syslog goes to the sync pipe here.
-            "--syslog" | "--replace-listen-pid" => return true,
+            "--syslog" => return true,
             _ => return false,
         };
         *place = true;
@@ -169,8 +171,21 @@ impl Args {
         Ok(self)
     }
 
-    /// How many descriptors from 3 on the runtime shall have.
-    pub fn preserved_fds(&self) -> i32 {
+    /// Our variable that shall hold the runtime's process id: without it the runtime takes no descriptor for one of socket
+    /// activation (sd_listen_fds(3)).
+    pub fn pid_variable(&self) -> Option<&'static str> {
+        let name = "LISTEN_PID";
+        (self.replace_listen_pid && std::env::var_os(name).is_some()).then_some(name)
+    }
+
+    /// How many descriptors from 3 on the runtime shall have: those of socket activation first.
+    pub fn runtime_fds(&self) -> i32 {
+        let activated: Option<i32> =
+            self.pid_variable().and_then(|_| std::env::var("LISTEN_FDS").ok()?.parse().ok());
+        activated.unwrap_or(0).max(0).saturating_add(self.preserved_fds().max(0))
+    }
+
+    fn preserved_fds(&self) -> i32 {
         let mut opts = self.runtime_opts.iter();
         while let Some(opt) = opts.next() {
             let value = match opt.strip_prefix("--preserve-fds") {

@@ -54,7 +54,7 @@ pub fn start_and_listen(args: Args) -> Result<i64, String> {
 
 /// What the caller left open beside the pipes and what the runtime shall have. podman keeps a container's ports busy so.
 fn inherited(args: &Args) -> Result<Vec<OwnedFd>, String> {
-    fd::adopt_inherited(3 + args.preserved_fds())
+    fd::adopt_inherited(args.runtime_fds().saturating_add(3))
         .map_err(|error| format!("take over what was left open: {error}"))
 }
 

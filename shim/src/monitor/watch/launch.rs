@@ -16,9 +16,11 @@ impl Watch<'_> {
     pub(super) fn start_runtime(&mut self) -> Result<(), String> {
         let text = |error: hull_sys::SysError| error.to_string();
         let mut fds = self.open_streams()?;
-        let preserved = (3..3 + self.args.preserved_fds()).map(|number| Ok((fd::adopt(number)?, number)));
+        let preserved =
+            (3..self.args.runtime_fds().saturating_add(3)).map(|number| Ok((fd::adopt(number)?, number)));
         fds.extend(preserved.collect::<hull_sys::Result<Vec<_>>>().map_err(text)?);
         let mut program = Program::new(self.args.runtime.clone(), self.runtime_words());
+        program.pid_variable = self.args.pid_variable();
         program.fds = fds.iter().map(|(fd, number)| (fd.as_fd(), *number)).collect();
         let child =
             program.start().map_err(|error| format!("start {}: {error}", self.args.runtime.display()))?;
