@@ -20,7 +20,6 @@ pub struct Notify {
 impl Notify {
     /// Binds `notify/notify.sock` in the bundle; any user of the container may write to it.
     pub fn new(bundle: &Path, host: &Path) -> Result<Self, String> {
-        use std::os::unix::fs::PermissionsExt;
         let directory = bundle.join("notify");
         let failed =
             |error: &dyn std::fmt::Display| format!("notify socket in {}: {error}", directory.display());
@@ -30,9 +29,7 @@ impl Notify {
         let _ = std::fs::remove_file(&path);
         let opened = std::fs::File::open(&directory).map_err(|error| failed(&error))?;
         let socket =
-            socket::bind_datagram_at(opened.as_fd(), "notify.sock").map_err(|error| failed(&error))?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))
-            .map_err(|error| failed(&error))?;
+            socket::bind_public_datagram_at(opened.as_fd(), "notify.sock").map_err(|error| failed(&error))?;
         fd::set_nonblocking(socket.as_fd(), true).map_err(|error| failed(&error))?;
         Ok(Self { socket, host: host.to_owned() })
     }

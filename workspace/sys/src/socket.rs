@@ -16,6 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Mode of a socket that is its user's alone.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 /// The most fds that one message may carry (`SCM_MAX_FD`).
 pub const MAX_FDS: usize = 253;
 
@@ -100,20 +103,25 @@ pub fn listen_stream_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 fn listen_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType) -> Result<OwnedFd> {
-    let socket = bound_at(dirfd, name, kind)?;
+    let socket = bound_at(dirfd, name, kind, PRIVATE)?;
     listen(&socket, 16).map_err(SysError::from_rustix("listen"))?;
     Ok(socket)
 }
 
 /// A datagram socket bound at `name` under `dirfd`, mode 0600.
 pub fn bind_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    bound_at(dirfd, name, SocketType::DGRAM)
+    bound_at(dirfd, name, SocketType::DGRAM, PRIVATE)
 }
 
-fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType) -> Result<OwnedFd> {
+/// The same for any user who reaches the directory.
+pub fn bind_public_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    bound_at(dirfd, name, SocketType::DGRAM, Mode::from_raw_mode(0o777))
+}
+
+fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType, mode: Mode) -> Result<OwnedFd> {
     let socket = unconnected(kind)?;
     // The file gets the mode of the socket's own inode, so it never exists with a wider one.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(SysError::from_rustix("fchmod"))?;
+    rustix::fs::fchmod(&socket, mode).map_err(SysError::from_rustix("fchmod"))?;
     bind(&socket, &address_at("bind", dirfd, name)?).map_err(SysError::from_rustix("bind"))?;
     Ok(socket)
 }
