@@ -184,3 +184,56 @@ fn a_score_is_the_containers_and_exec_has_it_too() {
     assert_eq!(peek(format!("/proc/{}/oom_score_adj", container.pid())).trim(), "321");
     assert_eq!(container.exec(&[], &["cat", "/proc/self/oom_score_adj"]).text(), "321");
 }
+
+/// A command under strace, and what it wrote of the calls.
+fn traced(runtime: &Runtime, options: &[&str], words: &[&str]) -> String {
+    let log = runtime.beside("calls");
+    let line = runtime.command(words);
+    let mut traced = Command::new("strace");
+    traced.arg("-qq").args(options).arg("-o").arg(&log).arg(line.get_program());
+    call(traced.args(line.get_args()).stdin(Stdio::null()), Duration::from_secs(30)).done();
+    peek(&log)
+}
+
+fn version_2_tree() -> gate::Gate {
+    let trees = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
+    trees
+        .into_iter()
+        .find_map(|path| gate::path(path).ok())
+        .ok_or_else(|| "needs a version 2 tree".to_owned())
+}
+
+/// The first process and one that joins it are born there; where the kernel refuses the birth, they are moved there.
+#[test]
+fn processes_are_born_in_the_version_2_group_or_moved_there_where_that_is_refused() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("strace"), version_2_tree());
+    let runtime = Runtime::under_test();
+    for refuse in [false, true] {
+        // With a pid namespace of its own, the end of the first process is everybody's.
+        let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+        });
+        let path = bundle.path().to_str().expect("UTF-8");
+        let options = ["-e", "trace=clone3", "-e", "inject=clone3:error=EBUSY:when=1"];
+        let options = &options[..if refuse { 4 } else { 2 }];
+        let joined = runtime.beside("joined");
+        let joined_path = joined.to_str().expect("UTF-8");
+        let run = ["run", "--detach", "--bundle", path, &bundle.id];
+        let exec = ["exec", "--detach", "--pid-file", joined_path, &bundle.id, "/bin/sleep", "61"];
+        for words in [&run[..], &exec[..]] {
+            let calls = traced(&runtime, options, words);
+            let births: Vec<_> = calls.lines().filter(|line| line.contains("CLONE_INTO_CGROUP")).collect();
+            assert_eq!(births.len(), 1, "{calls}");
+            assert_eq!(births[0].ends_with("(INJECTED)"), refuse, "{calls}");
+            assert_eq!(calls.lines().count(), if refuse { 2 } else { 1 }, "{calls}");
+        }
+        let groups = peek(format!("/proc/{}/cgroup", peek(&joined)));
+        let version_2 = groups.lines().find(|line| line.starts_with("0::")).unwrap_or_default().to_owned();
+        // Killed at once, by the file that is for that.
+        let written = traced(&runtime, &["-y", "-e", "trace=write"], &["delete", "--force", &bundle.id]);
+        assert_eq!(version_2, format!("0::/{}", bundle.id), "{groups}");
+        let killed = format!("/{}/cgroup.kill>, \"1\"", bundle.id);
+        assert!(written.contains(&killed), "{written}");
+    }
+}
