@@ -15,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod netdevices;
 mod process;
+mod scheduling;
 mod seccomp;
 mod security;
 
@@ -31,6 +32,7 @@ const ALL: &[Table] = &[
     mounts::CASES,
     mount_options::CASES,
     process::CASES,
+    scheduling::CASES,
     namespaces::CASES,
     devices::CASES,
     netdevices::CASES,
