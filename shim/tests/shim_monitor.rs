@@ -215,6 +215,35 @@ fn container_that_does_not_start_is_told_of_and_cleared_away() {
 }
 
 #[test]
+fn second_who_runs_a_container_that_is_being_started_takes_nothing_from_the_first() {
+    needs!(root());
+    let bundle = Bundle::shell("exit 4");
+    let path = |name: &str| bundle.path().join(name);
+    let script = format!(
+        "for word; do [ \"$word\" = create ] && touch {0} && while [ ! -e {1} ]; do sleep 0.02; done; done; exec $REAL \"$@\"",
+        path("creates").display(),
+        path("go").display()
+    );
+    let place = Scratch::new("second");
+    let runtime = task_client::scripted(&place, &script);
+    let run = || {
+        let mut command = Command::new(place::program("hull-monitor"));
+        command.arg("run").arg("--runtime").arg(&runtime).arg("--bundle").arg(bundle.path()).arg(&bundle.id);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    };
+    let mut first = run().spawn().unwrap();
+    assert!(eventually(LIMIT, || path("creates").exists()));
+    let second = call(&mut run(), LIMIT);
+    fs::write(path("go"), "").unwrap();
+    assert_eq!((second.code, first.wait().unwrap().code()), (125, Some(0)), "{second:?}");
+    assert!(second.stderr.contains("is being started already"), "{second:?}");
+    assert_eq!(by_hand(&["wait", &bundle.id]).code, 4);
+    by_hand(&["rm", &bundle.id]).done();
+    delete(&bundle);
+}
+
+#[test]
 fn attached_person_whose_input_waits_still_gets_the_output() {
     needs!(root());
     // It reads nothing before all of its output, more than fits anywhere, is read.

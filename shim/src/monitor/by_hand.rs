@@ -98,7 +98,7 @@ fn run(words: &[String]) -> Result<u8, String> {
     let runtime = args.runtime.to_string_lossy().into_owned();
     args.runtime = crate::spawn::find_program(&runtime).ok_or_else(|| format!("{runtime} is not in PATH"))?;
     args.bundle = bundle.canonicalize().map_err(|error| format!("bundle {}: {error}", bundle.display()))?;
-    let home = make_home(&args.container, &args.bundle)?;
+    let (home, held) = make_home(&args.container, &args.bundle)?;
     let own_log = home.join("log");
     if let Some(log) = log {
         // `logs` finds it there.
@@ -111,25 +111,44 @@ fn run(words: &[String]) -> Result<u8, String> {
     args.container_pid_file = Some(home.join("pid"));
     args.own_pid_file = Some(home.join("monitor.pid"));
     args.persist_dir = Some(home);
-    let pid = start::start_and_listen(args)?;
-    println!("{pid}");
+    let started = start::start_and_listen(args);
+    // The monitor has it, too, and lives on.
+    let _ = rustix::fs::flock(&held, rustix::fs::FlockOperation::Unlock);
+    println!("{}", started?);
     Ok(0)
 }
 
-/// Makes the directory anew; one whose container has not ended is in use.
-fn make_home(id: &str, bundle: &Path) -> Result<PathBuf, String> {
+/// Makes the directory anew; one whose container has not ended, or is being started, is in use. It is locked until the
+/// file that comes with it is closed.
+fn make_home(id: &str, bundle: &Path) -> Result<(PathBuf, fs::File), String> {
     let home = home(id)?;
-    if home.exists() && !has_ended(&home) {
-        return Err(format!("{id} is running already"));
-    }
     let failed = |error: std::io::Error| format!("make {}: {error}", home.display());
-    match fs::remove_dir_all(&home) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    if home.exists() {
+        let _held = lock(&home, id)?;
+        if !has_ended(&home) {
+            return Err(format!("{id} is running already"));
+        }
+        fs::remove_dir_all(&home).map_err(failed)?;
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&home).map_err(failed)?;
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700);
+    private.recursive(true).create(home.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    private.recursive(false).create(&home).map_err(failed)?;
+    let held = lock(&home, id)?;
     std::os::unix::fs::symlink(bundle, home.join("bundle")).map_err(failed)?;
-    Ok(home)
+    Ok((home, held))
+}
+
+/// Locks the directory of a container that is to be started; who comes second must not take it from the first, whose
+/// monitor is not known yet.
+fn lock(home: &Path, id: &str) -> Result<fs::File, String> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |error: std::io::Error| format!("lock {}: {error}", home.display());
+    let directory = fs::File::open(home).map_err(failed)?;
+    let is_free = rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+    let opened = directory.metadata().map_err(failed)?;
+    let is_there = fs::metadata(home).is_ok_and(|now| (now.dev(), now.ino()) == (opened.dev(), opened.ino()));
+    if is_free && is_there { Ok(directory) } else { Err(format!("{id} is being started already")) }
 }
 
 /// True when the container's exit code is known, or nobody is there any more to learn it.
