@@ -215,6 +215,23 @@ fn container_that_does_not_start_is_told_of_and_cleared_away() {
 }
 
 #[test]
+fn container_whose_runtime_was_killed_half_way_is_cleared_away() {
+    needs!(root());
+    let bundle = Bundle::shell("exit 5");
+    let place = Scratch::new("half");
+    let script =
+        "for word; do [ \"$word\" = create ] && \"$REAL\" \"$@\" && kill -9 $$; done; exec \"$REAL\" \"$@\"";
+    let program = task_client::scripted(&place, script);
+    let (dir, runtime) = (bundle.path().to_string_lossy(), program.to_string_lossy());
+    let run = by_hand(&["run", "--runtime", &runtime, "--bundle", &dir, &bundle.id]);
+    assert_eq!((run.code, run.stdout.as_str()), (125, ""), "{run:?}");
+    let state = call(Command::new(&program).args(["state", &bundle.id]), LIMIT);
+    assert!(state.code != 0 && state.stderr.contains("does not exist"), "{state:?}");
+    by_hand(&["rm", &bundle.id]).done();
+    delete(&bundle);
+}
+
+#[test]
 fn second_who_runs_a_container_that_is_being_started_takes_nothing_from_the_first() {
     needs!(root());
     let bundle = Bundle::shell("exit 4");

@@ -105,6 +105,18 @@ impl Watch<'_> {
         words
     }
 
+    /// Creates the container and gives its pid. By hand nobody else clears up after a runtime that was killed half way.
+    pub fn create(&mut self) -> Result<u32, String> {
+        let created = self.run_runtime();
+        // One that failed by itself has cleared up, or refused a container that is another's.
+        let was_killed = self.runtime.is_some() || self.runtime_ended.is_some_and(|code| code > 128);
+        if created.is_err() && was_killed && self.args.start {
+            // Why it was not created is what is told.
+            let _ = self.call_runtime(&["delete", "--force"]);
+        }
+        created
+    }
+
     /// By hand nobody else starts it, and nobody else clears up when it does not start.
     pub fn start_container(&mut self) -> Result<(), String> {
         let started = self.call_runtime(&["start"]);

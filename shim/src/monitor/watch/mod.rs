@@ -182,7 +182,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Runs the runtime and gives the container's pid.
-    pub fn create(&mut self) -> Result<u32, String> {
+    fn run_runtime(&mut self) -> Result<u32, String> {
         self.start_runtime()?;
         let deadline = Instant::now() + RUNTIME_LIMIT;
         while self.runtime_ended.is_none() {
