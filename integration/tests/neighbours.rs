@@ -57,6 +57,48 @@ fn a_container_is_created_while_an_ended_one_in_its_cgroup_is_deleted() {
     assert_eq!(outside, 0, "{living:?}");
 }
 
+/// The directories are readable for everybody, and who can read one can lock it.
+#[test]
+fn a_lock_on_a_control_group_keeps_nobody_from_making_or_deleting_containers() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroup_v1());
+    let runtime = Runtime::under_test();
+    let path = format!("/testkit-locks-{}", std::process::id());
+    let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+        config["linux"]["cgroupsPath"] = json!(path);
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let hierarchies = || {
+        let all = fs::read_dir("/sys/fs/cgroup").expect("read").map(|entry| entry.expect("an entry").path());
+        all.map(|hierarchy| hierarchy.join(&path[1..]))
+            .filter(|directory| directory.is_dir())
+            .collect::<Vec<_>>()
+    };
+    let locked = |directories: Vec<std::path::PathBuf>| {
+        let lock = |path| {
+            let directory = fs::File::open(path).expect("open");
+            directory.lock_shared().expect("lock");
+            directory
+        };
+        directories.into_iter().map(lock).collect::<Vec<_>>()
+    };
+    let container = runtime.start(&bundle);
+    let first = locked(hierarchies());
+    assert!(!first.is_empty());
+    container.call("delete", &["--force"]).done();
+    // With a process in it none could be removed.
+    assert_eq!(hierarchies(), [] as [std::path::PathBuf; 0]);
+    for hierarchy in ["memory", "pids", "systemd"] {
+        fs::create_dir(format!("/sys/fs/cgroup/{hierarchy}{path}")).expect("make a directory");
+    }
+    let second = locked(hierarchies());
+    let container = runtime.start(&bundle);
+    assert_eq!(container.status(), "running");
+    container.call("delete", &["--force"]).done();
+    assert_eq!(hierarchies(), [] as [std::path::PathBuf; 0]);
+    drop((first, second));
+}
+
 #[test]
 fn the_delete_of_a_living_container_reads_no_other_record() {
     needs!(gate::root(), gate::program("busybox"), gate::program("strace"), gate::cgroups());

@@ -19,8 +19,8 @@ const SIGKILL: i32 = 9;
 /// How long the container's processes may take to die.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long somebody may take who makes another container in the same control groups.
-const TURN: Duration = Duration::from_secs(10);
+/// How long somebody may take who makes another container in the same control groups: a moment, without a debugger.
+const TURN: Duration = Duration::from_secs(2);
 
 /// How long the first process may take to die before it is looked at who else is in its control groups.
 const FIRST_DEADLINE: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
 fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Result<()> {
     let mut cgroup = Cgroup::open(&record.cgroup);
     // From here on nobody is on the way in: whose the groups are is told by who is in there.
-    let alone = cgroup.take_turn(Instant::now() + TURN)?;
+    let _in_vain = cgroup.take_turn(Instant::now() + TURN)?;
     let own_pids = record.namespaces & NamespaceKind::Pid.clone_flag() != 0;
     let first = record.init.as_ref().map(ProcessIdentity::open).transpose()?.flatten();
     if own_pids && first.is_some() && !cgroup.is_frozen().unwrap_or(false) {
@@ -52,7 +52,7 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
         end_first(first.as_ref(), Instant::now() + FIRST_DEADLINE)?;
     }
     let occupied = cgroup.is_occupied()?;
-    let shared = !alone || occupied && is_shared(record, directory.id(), globals);
+    let shared = occupied && is_shared(record, directory.id(), globals);
     // Journaled before its process was in any control group: whoever is there now is somebody else's.
     let survivors = first.is_some() || record.init.is_some() && !own_pids;
     end_processes(record, first.as_ref(), (occupied && !shared && survivors).then_some(&cgroup))?;
@@ -135,8 +135,8 @@ fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
 pub fn destroy_damaged(directory: &StateDir, globals: &Globals) -> Result<()> {
     for mut cgroup in spec_of::likely_cgroups(directory, globals) {
         let counts = |status: Status| status != Status::Stopped;
-        let alone = cgroup.take_turn(Instant::now() + TURN)?;
-        if !alone || is_given_to_another(&cgroup.saved_paths(), directory.id(), globals, counts) {
+        let _in_vain = cgroup.take_turn(Instant::now() + TURN)?;
+        if is_given_to_another(&cgroup.saved_paths(), directory.id(), globals, counts) {
             continue;
         }
         cgroup.kill_all(Instant::now() + DEADLINE)?;

@@ -43,7 +43,7 @@ pub(crate) fn directory(
 }
 
 /// How long one maker waits for another one, or for a delete.
-const TURN: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(2);
 
 /// As [`directory`], for the first one, whose lock is the turn of this maker (see `turn.rs`).
 pub(crate) fn directory_in_turn(
@@ -62,8 +62,8 @@ pub(crate) fn directory_in_turn(
         let Ok(Some(dir)) = node.dir() else { return Ok((node, existed)) };
         match turn::take(dir, (root.as_fd(), node.below_root()), deadline).map_err(fail)? {
             Turn::Removed => {}
-            Turn::Waiting => break,
-            Turn::Taken => {
+            // In vain: who is in there is told by what comes next.
+            Turn::Taken | Turn::Waiting => {
                 // Another maker may have had a turn since it was made here: then it is that one's.
                 let existed = existed || processes::below(&node, true).is_ok_and(|found| !found.is_empty());
                 made.retain(|path| !existed || path != node.below_root());

@@ -10,6 +10,10 @@
 //! Whoever gets the lock looks whether the directory still is the one by its name. If not, it was removed by the one who
 //! had the turn before, and there is another one to be made, or to be looked for. The lock is the open directory's, so
 //! nobody who is killed keeps it.
+//!
+//! Anybody who can read the directory, the container's own processes among them, can have its lock as well. So nobody waits
+//! for long, and who waited in vain goes on: the turns keep makers and deletes from hurting each other, and guard nothing.
+//! A unit's directories are systemd's to make; only who removes them takes a turn there.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -51,8 +55,8 @@ pub(crate) fn take(
 }
 
 impl Cgroup {
-    /// Takes the turn to remove the container's directories, until this value is dropped; false when somebody who makes a
-    /// container in there has not done so by `deadline`.
+    /// Takes the turn to remove the container's directories, until this value is dropped; false when it was somebody else's
+    /// until `deadline`.
     ///
     /// # Errors
     /// A directory exists and cannot be opened or locked.
