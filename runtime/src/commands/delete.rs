@@ -18,16 +18,16 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
     };
     let record = match directory.read() {
         Ok(record) => record,
+        // Of the container nothing else is left: its directory goes, and with it the name is free again.
+        Err(error) if matches!(error.code, Code::ContainerNotFound) => {
+            directory.remove()?;
+            return if options.force { Ok(0) } else { Err(error) };
+        }
         Err(error) if options.force => {
             globals.log.write(Level::Warning, &error.message);
             destroy::destroy_damaged(&directory, globals)?;
             directory.remove()?;
             return Ok(0);
-        }
-        // Of the container nothing else is left: its directory goes, and with it the name is free again.
-        Err(error) if matches!(error.code, Code::ContainerNotFound) => {
-            directory.remove()?;
-            return Err(error);
         }
         Err(error) => return Err(error),
     };
