@@ -254,26 +254,15 @@ fn impossible_values_are_refused_with_their_field() {
     let cases = [
         (&v1, r#"{"memory":{"limit":-2}}"#, "memory/limit", "neither a number of bytes nor -1"),
         (&v1, r#"{"memory":{"swappiness":101}}"#, "memory/swappiness", "not in 0..=100"),
-        (&v2, r#"{"memory":{"swappiness":10}}"#, "memory/swappiness", "no equivalent"),
-        (&v2, r#"{"memory":{"disableOOMKiller":true}}"#, "memory/disableOOMKiller", "no equivalent"),
         (&v2, r#"{"memory":{"swap":10}}"#, "memory/swap", "needs a limit of memory"),
         (&v2, r#"{"memory":{"swap":10,"limit":20}}"#, "memory/swap", "below memory/limit"),
         (&v1, r#"{"cpu":{"shares":1}}"#, "cpu/shares", "the minimum allowed cpu-shares is 2"),
         (&v1, r#"{"cpu":{"shares":262145}}"#, "cpu/shares", "the maximum allowed cpu-shares is 262144"),
         (&v1, r#"{"cpu":{"burst":2,"quota":1}}"#, "cpu/burst", "above cpu/quota"),
         (&v1, r#"{"cpu":{"idle":2}}"#, "cpu/idle", "neither 0 nor 1"),
-        (&v2, r#"{"cpu":{"realtimeRuntime":1}}"#, "cpu/realtimeRuntime", "no equivalent"),
-        (&v2, r#"{"cpu":{"realtimePeriod":1}}"#, "cpu/realtimePeriod", "no equivalent"),
         (&v1, r#"{"cpu":{"cpus":"0-"}}"#, "cpu/cpus", "not a list"),
         (&v1, r#"{"cpu":{"mems":"3-1"}}"#, "cpu/mems", "not a list"),
         (&v1, r#"{"blockIO":{"weight":9}}"#, "blockIO/weight", "not in 10..=1000"),
-        (&v2, r#"{"blockIO":{"leafWeight":10}}"#, "blockIO/leafWeight", "no equivalent"),
-        (
-            &v2,
-            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
-            "blockIO/weightDevice/0/leafWeight",
-            "no equivalent",
-        ),
         (&v1, r#"{"blockIO":{"weightDevice":[{"major":1,"minor":1}]}}"#, "blockIO/weightDevice/0", "neither"),
         (
             &v1,
@@ -293,13 +282,6 @@ fn impossible_values_are_refused_with_their_field() {
             "hugepageLimits/0/pageSize",
             "not a size",
         ),
-        (&v2, r#"{"network":{"classID":1}}"#, "network/classID", "no equivalent"),
-        (
-            &v2,
-            r#"{"network":{"priorities":[{"name":"lo","priority":5}]}}"#,
-            "network/priorities/0",
-            "no equivalent",
-        ),
         (&bare, r#"{"network":{"classID":1}}"#, "network/classID", "no cgroup controller \"net_cls\""),
         (&bare, r#"{"memory":{"limit":1}}"#, "memory/limit", "no cgroup controller \"memory\""),
         (&v1, r#"{"rdma":{"a/b":{}}}"#, "rdma/a~1b", "neither"),
@@ -312,6 +294,28 @@ fn impossible_values_are_refused_with_their_field() {
         let refused = refusal(json, facts);
         assert_eq!(refused.field, format!("/linux/resources/{field}"), "{json}");
         assert!(refused.reason.contains(reason), "{json}: {}", refused.reason);
+    }
+}
+
+#[test]
+fn what_version_2_has_not_is_refused() {
+    let cases = [
+        (r#"{"memory":{"swappiness":10}}"#, "memory/swappiness"),
+        (r#"{"memory":{"disableOOMKiller":true}}"#, "memory/disableOOMKiller"),
+        (r#"{"cpu":{"realtimeRuntime":1}}"#, "cpu/realtimeRuntime"),
+        (r#"{"cpu":{"realtimePeriod":1}}"#, "cpu/realtimePeriod"),
+        (r#"{"blockIO":{"leafWeight":10}}"#, "blockIO/leafWeight"),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
+            "blockIO/weightDevice/0/leafWeight",
+        ),
+        (r#"{"network":{"classID":1}}"#, "network/classID"),
+        (r#"{"network":{"priorities":[{"name":"lo","priority":5}]}}"#, "network/priorities/0"),
+    ];
+    for (json, field) in cases {
+        let refused = refusal(json, &v2());
+        assert_eq!(refused.field, format!("/linux/resources/{field}"), "{json}");
+        assert!(refused.reason.contains("no equivalent"), "{json}: {}", refused.reason);
     }
 }
 
