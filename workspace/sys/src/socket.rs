@@ -3,7 +3,7 @@
 use crate::process::Pid;
 use crate::raw::uninterrupted;
 use crate::{Result, SysError, poll};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -113,9 +113,14 @@ pub fn bind_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     bound_at(dirfd, name, SocketType::DGRAM, PRIVATE)
 }
 
-/// The same for any user who reaches the directory.
+/// The same for any user who reaches the directory, whatever the umask.
 pub fn bind_public_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    bound_at(dirfd, name, SocketType::DGRAM, Mode::from_raw_mode(0o777))
+    let socket = bound_at(dirfd, name, SocketType::DGRAM, PRIVATE)?;
+    // By what lies there, were it a link.
+    let file = crate::fs::openat(dirfd, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::chmod(path, Mode::from_raw_mode(0o777)).map_err(SysError::from_rustix("chmod"))?;
+    Ok(socket)
 }
 
 fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType, mode: Mode) -> Result<OwnedFd> {
