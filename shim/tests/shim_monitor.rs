@@ -281,6 +281,37 @@ fn attached_person_whose_input_waits_still_gets_the_output() {
 }
 
 #[test]
+fn attached_person_whose_input_nobody_reads_gets_the_last_output_and_the_code() {
+    needs!(root());
+    let bundle =
+        Bundle::shell("while [ ! -e /go ]; do sleep 0.05; done; head -c 100000 /dev/zero; echo last; exit 3");
+    let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
+    by_hand(&["run", "--runtime", &program.to_string_lossy(), "-i", "--bundle", &dir, &bundle.id]).done();
+    let (input, output) = (bundle.path().join("input"), bundle.path().join("output"));
+    fs::write(&input, vec![b'x'; 4_000_000]).unwrap();
+    let mut attach = Command::new(place::program("hull-monitor"));
+    attach.args(["attach", &bundle.id]).stdin(fs::File::open(input).unwrap());
+    let mut attach = attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+    // Its input has filled all that there is to fill when it is read no further.
+    let read_so_far = || {
+        let info = fs::read_to_string(format!("/proc/{}/fdinfo/0", attach.id())).unwrap_or_default();
+        info.lines().find_map(|line| line.strip_prefix("pos:\t")?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let mut before = 0;
+    assert!(eventually(LIMIT, || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = read_so_far();
+        std::mem::replace(&mut before, now) == now && now > 0
+    }));
+    fs::write(bundle.root().join("go"), "").unwrap();
+    assert_eq!(attach.wait().unwrap().code(), Some(3));
+    let shown = fs::read(output).unwrap();
+    assert_eq!((shown.len(), shown.ends_with(b"last\n")), (100_005, true));
+    by_hand(&["rm", &bundle.id]).done();
+    delete(&bundle);
+}
+
+#[test]
 fn number_of_a_monitor_that_has_become_another_process_is_nobody() {
     needs!(root());
     let id = place::unique("reused");

@@ -23,6 +23,8 @@ const USAGE: &str = "usage: hull-monitor run [--runtime FILE] [--bundle DIR] [--
 /// How often what should come by itself is looked for all the same.
 const LOOK: Duration = Duration::from_secs(1);
 const EAGAIN: i32 = 11;
+const EPIPE: i32 = 32;
+const ECONNRESET: i32 = 104;
 /// Exit code for what went wrong here, not in the container.
 const FAILURE: u8 = 125;
 
@@ -256,6 +258,7 @@ fn print_line(line: &[u8]) -> Result<(), String> {
 fn forget(words: &[String]) -> Result<u8, String> {
     let id = one_id(words)?;
     let home = existing(id)?;
+    let _started_by_nobody = lock(&home, id)?;
     if !has_ended(&home) {
         return Err(format!("{id} is running"));
     }
@@ -342,6 +345,8 @@ fn send_kept(connection: &std::os::fd::OwnedFd, unsent: &mut Vec<u8>) -> Result<
     match hull_sys::io::write(connection.as_fd(), unsent) {
         Ok(_) => unsent.clear(),
         Err(error) if error.is(EAGAIN) => {}
+        // The container has ended without it; what it said last is still to be read.
+        Err(error) if error.is(EPIPE) || error.is(ECONNRESET) => unsent.clear(),
         Err(error) => return Err(error.into()),
     }
     Ok(())
@@ -352,6 +357,8 @@ fn print_message(connection: &std::os::fd::OwnedFd) -> Result<bool, std::io::Err
     let mut message = [0; MESSAGE + 1];
     match hull_sys::io::read(connection.as_fd(), &mut message) {
         Err(error) if error.is(EAGAIN) => {}
+        // Told once, before what is in the queue: some of our input was not read.
+        Err(error) if error.is(ECONNRESET) => {}
         Ok(0) | Err(_) => return Ok(false),
         Ok(got) if message[0] == 3 => std::io::stderr().write_all(&message[1..got])?,
         Ok(got) => {

@@ -244,7 +244,7 @@ impl<'a> Watch<'a> {
         let mut overdue = false;
         while self.exit.is_none() {
             self.step(limit.filter(|_| !overdue))?;
-            if !overdue && limit.is_some_and(|at| Instant::now() >= at) {
+            if !overdue && self.exit.is_none() && limit.is_some_and(|at| Instant::now() >= at) {
                 overdue = true;
                 self.kill_all();
             }
