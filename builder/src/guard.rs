@@ -23,6 +23,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use hull_image::Store;
 use hull_sys::signal::{self, SignalSet};
 use hull_sys::{poll, socket};
 
@@ -34,7 +35,7 @@ use crate::{deadline, host};
 const START: Duration = Duration::from_secs(10);
 /// How long containers are killed before the runtime is to delete them in whatever state they are.
 const KILLING: Duration = Duration::from_secs(2);
-/// Longest that a guard goes on without its build.
+/// Longest that a guard kills without its build; then each container has one more call, within [`DELETE`] for all.
 const ENDING: Duration = Duration::from_secs(30);
 /// Longest call that kills, and that deletes.
 const KILL: Duration = Duration::from_secs(1);
@@ -61,7 +62,6 @@ pub(crate) struct Guarded<'a> {
 impl Guard {
     /// Starts the process; `workspace` is the directory below which the runtime keeps its state.
     pub(crate) fn start(runtime: &Path, workspace: &Path) -> Result<Self> {
-        let failed = Error::system("speak with the guard of the steps");
         let (socket, its) = socket::seqpacket_pair().map_err(Error::system("make a socket"))?;
         let mut command = Command::new("/proc/self/exe");
         let store = std::path::absolute(host::store_dir()).map_err(Error::io("resolve", "the store"))?;
@@ -73,9 +73,14 @@ impl Guard {
         drop(command);
         let guard = Self { socket: Some(socket), process };
         let mut answer = [0; READY.len()];
-        let came = poll::wait_readable(guard.socket()?, Some(Instant::now() + START)).map_err(failed)?;
-        let received = socket::recv_with_fds(guard.socket()?, &mut answer[..], 0);
-        match came && received.is_ok_and(|received| received.len > 0) && answer == READY {
+        let came = poll::wait_readable(guard.socket()?, Some(Instant::now() + START))
+            .map_err(Error::system("wait for the guard of the steps"))?;
+        if came {
+            // Its end is an empty message.
+            socket::recv_with_fds(guard.socket()?, &mut answer[..], 0)
+                .map_err(Error::system("hear the guard of the steps"))?;
+        }
+        match answer == READY {
             true => Ok(guard),
             false => Err(Error::fact("the guard of the steps did not start")),
         }
@@ -127,7 +132,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Whoever ends all processes of the build, one after the other, may begin with this one.
     let ending = ["HUP", "INT", "QUIT", "TERM"].into_iter().filter_map(signal::signal_number);
     signal::block(&ending.collect::<SignalSet>())?;
-    let _lease = host::open_store()?;
+    // Not opened: who finds itself alone on a store empties its tmp, and here that shows the build's own mounts.
+    let _lease = Store::lease(&host::store_dir())?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
     socket::send_with_fds(socket.as_fd(), READY, &[])?;
     let mut containers = BTreeMap::new();
@@ -159,32 +165,33 @@ impl Arguments {
         let ids: Vec<String> = containers.keys().cloned().collect();
         let mut left = containers;
         let start = Instant::now();
+        let limit = start + ENDING;
         loop {
             left.retain(|_, output| !is_over(output));
-            if left.is_empty() || start.elapsed() > ENDING {
+            if left.is_empty() || Instant::now() > limit {
                 break;
             }
             // One that is just being made is none yet: a later round finds it.
             for id in left.keys() {
                 match start.elapsed() < KILLING {
-                    true => self.call(&["kill", id, "KILL"], KILL),
-                    false => self.call(&["delete", "--force", id], DELETE),
+                    true => self.call(&["kill", id, "KILL"], limit.min(Instant::now() + KILL)),
+                    false => self.call(&["delete", "--force", id], limit.min(Instant::now() + DELETE)),
                 }
             }
             std::thread::sleep(LOOK);
         }
         for id in ids.iter().filter(|id| Path::new(STATE).join(id).exists()) {
-            self.call(&["delete", "--force", id], DELETE);
+            self.call(&["delete", "--force", id], limit + DELETE);
         }
     }
 
-    fn call(&self, arguments: &[&str], longest: Duration) {
+    fn call(&self, arguments: &[&str], deadline: Instant) {
         let mut command = Command::new(&self.runtime);
         command.env_clear().env("PATH", crate::graph::DEFAULT_PATH);
         command.args(["--root", STATE]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // There is nobody to tell; what it did not do is seen in the next round.
-        let _ = deadline::status(&mut command, Instant::now() + longest);
+        let _ = deadline::status(&mut command, deadline);
     }
 }
 

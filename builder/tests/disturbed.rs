@@ -31,6 +31,28 @@ fn build(store: &Path, context: &Path, more: &[&str]) -> Outcome {
     call(builder(store).args(["build", "-q"]).args(more).arg(context), LIMIT)
 }
 
+/// What is mounted there is a living build's, its context for one.
+#[test]
+fn mounts_below_the_stores_tmp_are_left_alone() {
+    needs!(gate::root(), gate::program("unshare"));
+    let scratch = Scratch::new("mounted");
+    let (store, own) = (scratch.join("store"), scratch.join("own"));
+    call(builder(&store).arg("images"), LIMIT).done();
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("file"), "kept").unwrap();
+    let script = "mkdir $1/tmp/x $1/tmp/left && mount --bind $2 $1/tmp/x && shift 2 && \"$@\"; test -e $HULL_ROOT/tmp/left";
+    for (words, cleared) in [(&["images"][..], true), (&["guard-steps", "/bin/true", "/nowhere"], false)] {
+        let program = builder(&store);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(&store).arg(&own);
+        command.arg(program.get_program()).args(words).env("HULL_ROOT", &store).stdin(Stdio::null());
+        let outcome = call(&mut command, LIMIT);
+        assert_eq!(outcome.code, i32::from(cleared), "{words:?}: {outcome:?}");
+        assert_eq!(fs::read_to_string(own.join("file")).unwrap(), "kept", "{words:?}");
+        let _ = fs::remove_dir(store.join("tmp/x"));
+    }
+}
+
 fn context(scratch: &Scratch) -> PathBuf {
     let path = scratch.join("context");
     fs::create_dir(&path).unwrap();

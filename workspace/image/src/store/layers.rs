@@ -94,8 +94,7 @@ impl Store {
         }
         let (id, chain) = (&diff_ids[index], chain_id(&diff_ids[..=index]));
         let is_it = |dir: &PathBuf| layer_name(dir).is_some_and(|name| name == *id || Some(name) == chain);
-        // Whoever is root of the host has all of what there is.
-        let dirs = if self.view.is_empty() { Vec::new() } else { self.layer_dirs().ok()? };
+        let dirs = self.layer_dirs().ok()?;
         dirs.iter().filter(|dir| is_it(dir)).find_map(|dir| Some(self.layer_record(dir)?.size))
     }
 
@@ -192,7 +191,9 @@ impl Store {
     pub fn settle(&self, age: Duration) -> Result<()> {
         let is_open =
             |(dir, record): (PathBuf, Option<LayerRecord>)| Some((dir, record.filter(|r| !r.settled)?));
-        let open: Vec<_> = self.layers()?.into_iter().filter_map(is_open).collect();
+        // Those of others may not be this process's to change.
+        let own = self.layers()?.into_iter().filter(|(dir, _)| view_of(dir) == self.view);
+        let open: Vec<_> = own.filter_map(is_open).collect();
         let is_old = |dir: &Path| {
             let written = fs::metadata(dir.join("layer.json")).and_then(|meta| meta.modified());
             written.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed >= age))

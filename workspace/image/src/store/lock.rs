@@ -1,6 +1,7 @@
 //! Locks between processes: `flock`, which the kernel releases when a process dies.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,12 +50,14 @@ fn wait(path: &Path, operation: FlockOperation, deadline: Duration) -> Result<Lo
 }
 
 fn take(path: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(Error::io("open lock", path))?;
+    // One that another user has made may be locked all the same.
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            File::options().create(true).truncate(false).write(true).open(path)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(Error::io("open lock", path))?;
     match rustix::fs::flock(&file, operation) {
         Ok(()) => Ok(Some(Lock { _file: file })),
         Err(Errno::WOULDBLOCK) => Ok(None),

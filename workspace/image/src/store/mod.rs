@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::error::{Error, Result};
 
@@ -86,6 +86,14 @@ impl Store {
         store.lease = Some(Lock::shared(&store.lock_path("lease"))?);
         store.write_layout()?;
         Ok(store)
+    }
+
+    /// Holds the lease of the store in `dir`, which another process of this one's work has opened, and touches nothing.
+    ///
+    /// # Errors
+    /// No such store, or one whose lease garbage collection holds for more than 60 s.
+    pub fn lease(dir: &Path) -> Result<Lock> {
+        Lock::shared(&dir.join("locks/lease"))
     }
 
     /// Opens somebody else's layout for reading: nothing is made, locked or written.
@@ -154,6 +162,10 @@ impl Store {
         let dir = self.dir.join("tmp");
         for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
             let path = entry.map_err(Error::io("read", &dir))?.path();
+            // A mount is a living process's, and what it shows may be anything of the user's.
+            if is_mount(&path, &dir) {
+                continue;
+            }
             // A command that a killed build left running may still write there: whoever opens the store next removes it.
             drop(remove(&path));
         }
@@ -215,6 +227,15 @@ fn read_bounded(file: File, limit: usize, what: &'static str) -> Result<Vec<u8>>
         true => Err(Error::document(what, format!("is longer than {limit} bytes"))),
         false => Ok(bytes),
     }
+}
+
+/// True when `path` is not of the mount that `parent` is of.
+fn is_mount(path: &Path, parent: &Path) -> bool {
+    let mount = |path: &Path| {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+    };
+    matches!((mount(path), mount(parent)), (Ok(one), Ok(other)) if one != other)
 }
 
 /// Removes a file or a whole tree, never following links.

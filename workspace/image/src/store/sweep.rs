@@ -109,7 +109,7 @@ impl Store {
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
         self.mark_below(&mut kept)?;
-        let mut freed = Freed::default();
+        let (mut freed, mut failed) = (Freed::default(), Ok(()));
         for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
             let path = self.blob_path(&digest);
             freed.bytes += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
@@ -121,13 +121,18 @@ impl Store {
             if record.is_some() && layer_name(&dir).is_some_and(|id| kept.contains(&id)) {
                 continue;
             }
-            freed.bytes += record.map_or(0, |record| record.size);
-            remove(&dir)?;
-            freed.layers.push(name);
+            match remove(&dir) {
+                Ok(()) => {
+                    freed.bytes += record.map_or(0, |record| record.size);
+                    freed.layers.push(name);
+                }
+                // Another user's, perhaps: the rest is removed all the same.
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
         self.sweep_made()?;
         self.clear_temporary()?;
-        Ok(freed)
+        failed.map(|()| freed)
     }
 
     /// Every blob's digest, sorted; files with other names are passed over.
