@@ -1,7 +1,7 @@
 //! The build's private place: a mount namespace of its own and in it a memory file system that nobody else sees.
 //!
-//! Mounts of steps, secrets and runtime configurations live there; the kernel takes all of it away when the process
-//! ends, however it ends.
+//! Mounts of steps, secrets and runtime configurations live there; the kernel takes all of it away when the process and
+//! the guard of its steps have ended, however they end.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -147,7 +147,8 @@ impl Terminal {
         true
     }
 
-    /// Our terminal is as it was while the container has none: keys are signals again, and end us.
+    /// Our terminal is as it was while the container has none: keys are signals again, for the container by
+    /// way of us.
     fn close(&mut self) {
         let span = self.closed.map_or(FIRST_LOOK, |(_, span)| (span * 2).min(LAST_LOOK));
         self.closed = Some((Instant::now() + span, span));

@@ -46,7 +46,7 @@ impl StateRoot {
 
     /// Makes the directory of a new container, locked; exactly one of several callers gets it.
     ///
-    /// A `delete --force` that takes the still empty directory away before it is locked is answered with another one.
+    /// A delete that takes the still empty directory away before it is locked is answered with another one.
     pub fn reserve(&self, id: &ContainerId) -> Result<StateDir> {
         DirBuilder::new()
             .recursive(true)
