@@ -260,18 +260,23 @@ fn second_who_runs_a_container_that_is_being_started_takes_nothing_from_the_firs
     delete(&bundle);
 }
 
-#[test]
-fn attached_person_whose_input_waits_still_gets_the_output() {
-    needs!(root());
-    // It reads nothing before all of its output, more than fits anywhere, is read.
-    let bundle = Bundle::shell("sleep 1; head -c 8000000 /dev/zero; cat > /dev/null; exit 3");
+/// Runs the container and attaches a person with 4 MB of input; the file has what is shown.
+fn attached_with_much_input(bundle: &Bundle) -> (std::process::Child, PathBuf) {
     let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
     by_hand(&["run", "--runtime", &program.to_string_lossy(), "-i", "--bundle", &dir, &bundle.id]).done();
     let (input, output) = (bundle.path().join("input"), bundle.path().join("output"));
     fs::write(&input, vec![b'x'; 4_000_000]).unwrap();
     let mut attach = Command::new(place::program("hull-monitor"));
     attach.args(["attach", &bundle.id]).stdin(fs::File::open(input).unwrap());
-    let mut attach = attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+    (attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap(), output)
+}
+
+#[test]
+fn attached_person_whose_input_waits_still_gets_the_output() {
+    needs!(root());
+    // It reads nothing before all of its output, more than fits anywhere, is read.
+    let bundle = Bundle::shell("sleep 1; head -c 8000000 /dev/zero; cat > /dev/null; exit 3");
+    let (mut attach, output) = attached_with_much_input(&bundle);
     assert_eq!(attach.wait().unwrap().code(), Some(3));
     assert_eq!(by_hand(&["wait", &bundle.id]).code, 3);
     // Some of it came before anybody was attached.
@@ -285,13 +290,7 @@ fn attached_person_whose_input_nobody_reads_gets_the_last_output_and_the_code() 
     needs!(root());
     let bundle =
         Bundle::shell("while [ ! -e /go ]; do sleep 0.05; done; head -c 100000 /dev/zero; echo last; exit 3");
-    let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
-    by_hand(&["run", "--runtime", &program.to_string_lossy(), "-i", "--bundle", &dir, &bundle.id]).done();
-    let (input, output) = (bundle.path().join("input"), bundle.path().join("output"));
-    fs::write(&input, vec![b'x'; 4_000_000]).unwrap();
-    let mut attach = Command::new(place::program("hull-monitor"));
-    attach.args(["attach", &bundle.id]).stdin(fs::File::open(input).unwrap());
-    let mut attach = attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+    let (mut attach, output) = attached_with_much_input(&bundle);
     // Its input has filled all that there is to fill when it is read no further.
     let read_so_far = || {
         let info = fs::read_to_string(format!("/proc/{}/fdinfo/0", attach.id())).unwrap_or_default();
