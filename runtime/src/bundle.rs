@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::files::{open_dir, open_regular};
+use hull_sys::errno::{EFBIG, ENOENT};
 use hull_sys::io::read_to_limit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,3 @@ fn read_config(directory: &OwnedFd) -> Result<Vec<u8>> {
         }
     })
 }
-
-const ENOENT: i32 = 2;
-const EFBIG: i32 = 27;

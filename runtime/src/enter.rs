@@ -5,6 +5,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
 use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
+use hull_sys::errno::EPERM;
 use hull_sys::fs::OFlags;
 use hull_sys::namespace::{CloneFlags, namespace_type, setns, unshare};
 use hull_sys::process::{CloneRequest, Pid, WaitStatus, exit_now, spawn};
@@ -13,8 +14,6 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
-
-const EPERM: i32 = 1;
 
 /// A namespace to be joined, opened and checked before the clone.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use crate::step::Step;
 use hull_cgroup::CgroupError;
 use hull_plan::Refusal;
 use hull_sys::SysError;
+use hull_sys::errno::{EBUSY, ETXTBSY};
 use serde::Serialize;
 use std::fmt;
 
@@ -241,8 +242,6 @@ impl<T> Context<T> for Result<T> {
 
 /// The text of an errno in the words that managers match on (lowercase, as Go prints them).
 pub fn errno_text(errno: i32) -> String {
-    const EBUSY: i32 = 16;
-    const ETXTBSY: i32 = 26;
     match errno {
         EBUSY => return "device or resource busy".to_owned(),
         ETXTBSY => return "text file busy".to_owned(),

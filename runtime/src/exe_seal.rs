@@ -7,6 +7,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::files::open_regular;
+use hull_sys::errno::EINVAL;
 use hull_sys::process::{CStrings, execveat};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,7 +59,6 @@ fn sealed_image() -> Result<OwnedFd> {
 fn overlay_image(path: &Path) -> hull_sys::Result<OwnedFd> {
     use hull_sys::mount::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
     use hull_sys::mount::{fsconfig_create, fsconfig_string, fsmount, fsopen};
-    const EINVAL: i32 = 22;
     let refused = hull_sys::SysError::new("fsconfig", EINVAL);
     let (directory, name) = path.parent().zip(path.file_name()).ok_or(refused)?;
     let directory = directory.to_str().filter(|text| !text.contains([':', ',', '\\'])).ok_or(refused)?;

@@ -1,14 +1,9 @@
 //! Small compositions of system calls on files, for places that hull-sys leaves open.
 
+use hull_sys::errno::{EACCES, EILSEQ, EINVAL, EISDIR, ENOENT};
 use hull_sys::fs::{self, Dev, FileType, Mode, OFlags, Stat, major, minor};
 use hull_sys::{CWD, PathArg, Result, SysError};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-const ENOENT: i32 = 2;
-const EISDIR: i32 = 21;
-const EACCES: i32 = 13;
-const EINVAL: i32 = 22;
-const EILSEQ: i32 = 84;
 
 /// A directory for reading, links followed.
 pub fn open_dir(path: impl PathArg) -> Result<OwnedFd> {

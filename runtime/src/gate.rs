@@ -8,6 +8,7 @@
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{LONGEST, decode_error, encode_error};
 use crate::state::StateDir;
+use hull_sys::errno::{EAGAIN, ECONNREFUSED, ENOENT, ENXIO};
 use hull_sys::fs::{FileType, Mode};
 use hull_sys::poll::wait_readable;
 use hull_sys::socket::{accept, connect_seqpacket_at, listen_seqpacket_at, recv_with_fds, send_with_fds};
@@ -19,9 +20,6 @@ use std::time::{Duration, Instant};
 
 const NAME: &str = "gate";
 const GO: &[u8] = b"go";
-const ECONNREFUSED: i32 = 111;
-const ENOENT: i32 = 2;
-const EAGAIN: i32 = 11;
 
 /// The waiting side.
 #[derive(Debug)]
@@ -162,8 +160,6 @@ fn open_fifo(directory: &StateDir) -> Result<()> {
         Err(error) => Err(error).context(|| "open the start gate"),
     }
 }
-
-const ENXIO: i32 = 6;
 
 fn not_waiting() -> Error {
     Error::new(Code::ContainerState, "the container's process does not wait for start any more")

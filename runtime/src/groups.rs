@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::root::cgroups;
 use hull_cgroup::{Cgroup, Door};
 use hull_plan::{HostFacts, Plan};
+use hull_sys::errno::EPERM;
 use hull_sys::process::{Child, CloneRequest, Pid, spawn};
 use std::convert::Infallible;
 
@@ -84,8 +85,6 @@ pub fn give_away(cgroup: &Cgroup, plan: &Plan, facts: &HostFacts) -> Result<()> 
         given => given.map_err(Error::from),
     }
 }
-
-const EPERM: i32 = 1;
 
 /// Child: enters by a door that the parent has opened, and closes it.
 pub fn enter(door: Door) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::{document, groups, hooks, network, sysctl};
 use hull_cgroup::Door;
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
+use hull_sys::errno::ENOSYS;
 use hull_sys::process::{Pid, execve, exit_now};
 use hull_sys::signal;
 use std::convert::Infallible;
@@ -173,7 +174,6 @@ fn enter_groups(door: Option<Door>) -> Result<()> {
 }
 
 pub fn join_keyring(name: Option<&str>) -> Result<()> {
-    const ENOSYS: i32 = 38;
     let Some(name) = name else { return Ok(()) };
     match hull_sys::keyring::join_session_keyring(name) {
         // A kernel without keys has no keyring to leak.

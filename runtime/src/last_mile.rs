@@ -10,6 +10,7 @@ use crate::step::{Step, at};
 use hull_plan::{MemoryPolicyPlan, ProcessPlan};
 use hull_rooted::{Entry, Proc, Root};
 use hull_sys::capability::{self, CapabilitySets};
+use hull_sys::errno::{EACCES, ENOENT, ENOTDIR, EPERM};
 use hull_sys::process::CStrings;
 use hull_sys::process::Pid;
 use hull_sys::{fs, identity, limits, process, scheduling};
@@ -17,11 +18,6 @@ use std::ffi::CString;
 
 /// The calling process.
 const SELF: Pid = Pid::from_raw(0);
-
-const EPERM: i32 = 1;
-const EACCES: i32 = 13;
-const ENOENT: i32 = 2;
-const ENOTDIR: i32 = 20;
 
 /// The way from the container's root user to the program, and what it depends on.
 #[derive(Debug)]

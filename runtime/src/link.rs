@@ -4,6 +4,7 @@
 use crate::error::{Code, Context, Error, Result};
 use crate::log::Level;
 use crate::step::Step;
+use hull_sys::errno::{ECONNRESET, EPIPE};
 use hull_sys::socket::{recv_with_fds, send_with_fds, seqpacket_pair};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -159,9 +160,6 @@ impl Link {
         Err(Error::new(Code::Timeout, format!("{whom} did not answer in time")))
     }
 }
-
-const EPIPE: i32 = 32;
-const ECONNRESET: i32 = 104;
 
 fn cut(text: &str, longest: usize) -> &str {
     if text.len() <= longest {

@@ -1,5 +1,6 @@
 //! Route netlink (rtnetlink(7)), as much as moving an interface takes: requests as bytes, answers parsed by length.
 
+use hull_sys::errno::EIO;
 use hull_sys::{Result, SysError, io};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,7 +20,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFF_UP: u32 = 1;
 const IFA_F_PERMANENT: u8 = 0x80;
 const RT_SCOPE_UNIVERSE: u8 = 0;
-const EIO: i32 = 5;
 
 /// A route netlink socket, bound to the namespace it was made in.
 #[derive(Debug)]

@@ -7,14 +7,12 @@ use crate::step::Step;
 use hull_plan::{EntryScript, NamespaceKind, NetDevice};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
 use hull_sys::SysError;
+use hull_sys::errno::EEXIST;
 use hull_sys::fs::OFlags;
 use hull_sys::namespace::{CloneFlags, setns};
 use hull_sys::process::Child;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-
-/// errno(3): the name is in use.
-const EEXIST: i32 = 17;
 
 /// Brings `lo` up in a new network namespace, as every peer does.
 pub fn bring_up_loopback(entry: &EntryScript) -> Result<()> {

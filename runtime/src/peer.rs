@@ -3,6 +3,7 @@
 
 use crate::error::{Code, Error, Result};
 use hull_sys::SysError;
+use hull_sys::errno::EAGAIN;
 use hull_sys::socket::{connect_stream_within, send_with_fds};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 /// How long a peer may take for a connection, and for each message.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-const EAGAIN: i32 = 11;
 
 /// Connects to the stream socket at `path`; `what` is done by it and begins the error.
 pub fn connect(path: &Path, what: &str) -> Result<OwnedFd> {

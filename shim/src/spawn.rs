@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use hull_sys::errno::{EINVAL, ENOENT};
 use hull_sys::process::{self, CStrings, Child};
 use hull_sys::{Result, SysError, fd, signal};
 
@@ -13,9 +14,6 @@ use crate::background;
 
 /// Descriptors that lie where others shall be are moved above this number first.
 const PARKING: RawFd = 64;
-/// `errno` values that need a name here.
-const EINVAL: i32 = 22;
-const ENOENT: i32 = 2;
 
 /// A program to start.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use super::{program, report};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::null_device;
 use crate::link::{LONGEST as LONGEST_ERROR, decode_error, encode_error};
+use hull_sys::errno::{ECONNRESET, EPIPE};
 use hull_sys::fd::{close_all_but, dup_above, dup_onto};
 use hull_sys::memfd::sealed_memfd;
 use hull_sys::namespace::{CloneFlags, unshare};
@@ -310,6 +311,3 @@ impl Setup<'_> {
             .context(|| "reset the signals")
     }
 }
-
-const EPIPE: i32 = 32;
-const ECONNRESET: i32 = 104;

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Context, Error, Result};
 use hull_sys::CWD;
+use hull_sys::errno::EAGAIN;
 use hull_sys::fs::{FileType, Mode, OFlags, fstat, openat};
 use hull_sys::poll::{Until, wait_any};
 use hull_sys::socket::recv_with_fds;
@@ -12,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use super::Signals;
 
-const EAGAIN: i32 = 11;
 /// Most bytes that are read when the program has ended: more than a terminal holds, less than one that it left behind
 /// writes for ever.
 const LAST: usize = 128 << 10;

@@ -2,6 +2,7 @@
 //! copied as links, and devices, sockets and fifos are left out, as runc does.
 
 use crate::files::{file_type, open_regular};
+use hull_sys::errno::ELOOP;
 use hull_sys::fs::{self, FileType, Mode, OFlags, Stat};
 use hull_sys::{Result, SysError, io};
 use std::ffi::CStr;
@@ -19,7 +20,6 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<()> {
-    const ELOOP: i32 = 40;
     if depth > DEEPEST {
         return Err(SysError::new("openat", ELOOP));
     }

@@ -5,13 +5,11 @@ use crate::files::{exists, node, numbers};
 use hull_plan::{DeviceKind, DevicePlan, Plan};
 use hull_rooted::Root;
 use hull_sys::CWD;
+use hull_sys::errno::{EEXIST, EPERM};
 use hull_sys::fs::{self, FileType, Mode, makedev};
 use hull_sys::mount::{move_mount, open_tree};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-const EEXIST: i32 = 17;
-const EPERM: i32 = 1;
 
 /// Links that exist wherever /proc is mounted (P30), and the container's own ptmx (D8).
 const LINKS: [(&str, &str); 6] = [

@@ -6,13 +6,10 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files::{is_dir, node, open_place};
 use hull_plan::{Attributes, Plan};
 use hull_rooted::Root;
+use hull_sys::errno::{EACCES, ENOENT, ENOTDIR};
 use hull_sys::fs::FileType;
 use hull_sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr, move_mount, open_tree_fd};
 use std::os::fd::{AsFd, OwnedFd};
-
-const ENOENT: i32 = 2;
-const ENOTDIR: i32 = 20;
-const EACCES: i32 = 13;
 
 /// Applies all masks and read-only paths of `plan`.
 pub fn apply(root: &Root, plan: &Plan) -> Result<()> {

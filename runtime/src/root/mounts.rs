@@ -8,6 +8,7 @@ use crate::files::is_dir;
 use crate::link::Link;
 use hull_plan::{Attributes, HostFacts, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::Root;
+use hull_sys::errno::{ENOENT, EPERM};
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{
     MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
@@ -15,8 +16,6 @@ use hull_sys::mount::{
     fsconfig_reconfigure, fsconfig_string, fsmount, fsopen, fspick, mount_id, mount_setattr, move_mount,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-const ENOENT: i32 = 2;
 
 /// Every attribute of a mount but those of access times.
 const ALL_BUT_TIMES: u64 =
@@ -250,7 +249,6 @@ fn locked_flags(mount: BorrowedFd<'_>) -> Result<u64> {
 /// The options only become more; the access times stay as they are. A file system that is read-only itself shows so
 /// before and after.
 fn refuse_lost_locks(before: u64, after: u64) -> Result<()> {
-    const EPERM: i32 = 1;
     if before & !after & FLAGS_THAT_STAY == 0 && before & ST_TIMES == after & ST_TIMES {
         return Ok(());
     }

@@ -8,14 +8,13 @@ use crate::link::{Link, ToChild, ToParent};
 use hull_plan::{EntryScript, HostFacts, IdMaps, MountIdMap, MountPlan, MountSource, NamespaceKind, Plan};
 use hull_rooted::{Entry, Proc, Root, View};
 use hull_sys::CWD;
+use hull_sys::errno::ENOENT;
 use hull_sys::fs::OFlags;
 use hull_sys::mount::{MOUNT_ATTR_IDMAP, MountAttr, mount_setattr, open_tree, open_tree_fd};
 use hull_sys::namespace::CloneFlags;
 use hull_sys::process::{CloneRequest, exit_now, pidfd_send_signal, spawn, wait};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-
-const ENOENT: i32 = 2;
 
 /// The opened root and bind sources of a plan.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use super::{ContainerId, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{open_own_dir, open_regular};
 use hull_sys::SysError;
+use hull_sys::errno::{ELOOP, ENOENT, ENOTDIR};
 use hull_sys::fs::{DirectoryEntry, read_directory};
 use hull_sys::io::read_to_limit;
 use std::ffi::OsStr;
@@ -343,7 +344,3 @@ fn remove_any(path: &Path) -> std::io::Result<()> {
 fn not_found(id: &ContainerId) -> Error {
     Error::new(Code::ContainerNotFound, "container does not exist").object(id.as_str())
 }
-
-const ENOENT: i32 = 2;
-const ENOTDIR: i32 = 20;
-const ELOOP: i32 = 40;

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Context, Error, Result};
 use crate::files::read_text;
+use hull_sys::errno::{EINVAL, ESRCH};
 use hull_sys::process::{Pid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
@@ -66,8 +67,6 @@ pub fn never_executed(pid: Pid) -> bool {
     read_stat(pid.as_raw()).is_some_and(|stat| stat.never_executed)
 }
 
-const ESRCH: i32 = 3;
-const EINVAL: i32 = 22;
 /// Forked and not executed (include/linux/sched.h).
 const PF_FORKNOEXEC: u64 = 0x40;
 

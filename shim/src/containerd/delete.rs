@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hull_sys::errno::ECONNREFUSED;
 use hull_sys::{process, socket};
 use prost::Message;
 
@@ -22,7 +23,6 @@ use super::flags::Flags;
 const LIMIT: Duration = Duration::from_secs(4);
 /// A shim that is there takes a connection at once.
 const PATIENCE: Duration = Duration::from_millis(500);
-const ECONNREFUSED: i32 = 111;
 /// 128 + SIGKILL: how the container has ended as far as anybody can know.
 const KILLED: u32 = 137;
 

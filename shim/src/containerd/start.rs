@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hull_sys::errno::EAGAIN;
 use hull_sys::process::{self, Child};
 use hull_sys::socket;
 use prost::Message;
@@ -24,7 +25,6 @@ const SOCKET_DIR: &str = "/run/containerd/s";
 const STDIN_LIMIT: u64 = 4 << 20;
 /// A shim that is there takes a connection at once, unless it is stuck and many wait for it.
 const PATIENCE: Duration = Duration::from_millis(500);
-const EAGAIN: i32 = 11;
 /// Longest path of a socket that clients can connect to.
 const PATH_LIMIT: usize = 106;
 /// The newest version of the Task service that is served; the older one is, on the same socket.

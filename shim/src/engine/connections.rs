@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use hull_sys::errno::EAGAIN;
 use hull_sys::event::EventFlags;
 use hull_sys::{SysError, fd, identity, io, socket};
 use prost::Message;
@@ -25,8 +26,6 @@ const READ_STEP: usize = 8 << 10;
 
 /// So long nobody is taken when nobody can be (no free descriptor, no memory): who waits would wake us again at once.
 pub(super) const RECOVERY: Duration = Duration::from_millis(100);
-
-const EAGAIN: i32 = 11;
 
 /// A client.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hull_sys::errno::EAGAIN;
 use hull_sys::event::EventFlags;
 use hull_sys::io;
 use prost::Message;
@@ -23,8 +24,6 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// twice as long each time it was in vain: one that is stopped or waits for its disk takes every copy in the end.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
-
-const EAGAIN: i32 = 11;
 
 #[derive(Debug)]
 struct Kept {

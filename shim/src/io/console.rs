@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use hull_sys::errno::{EAGAIN, ECONNREFUSED};
 use hull_sys::event::{Epoll, EventFlags};
 use hull_sys::{SysError, fd, socket};
 
@@ -11,9 +12,6 @@ use hull_sys::{SysError, fd, socket};
 const PATH_LIMIT: usize = 107;
 /// The socket's name in its directory.
 const NAME: &str = "s";
-
-const EAGAIN: i32 = 11;
-const ECONNREFUSED: i32 = 111;
 
 /// A listening socket in a directory that only we may enter; both go away with it.
 #[derive(Debug)]

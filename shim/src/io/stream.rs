@@ -6,6 +6,7 @@ mod tests;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use hull_sys::errno::{EAGAIN, EINVAL, EIO, ENOMEM, ENOSPC, EPIPE};
 use hull_sys::{SysError, event, io};
 
 use super::far_end::{has_reader, is_hung_up};
@@ -38,13 +39,6 @@ const PIPE: usize = 64 << 10;
 const FULL_BEFORE_GROWTH: u32 = 2;
 /// Size of a grown pipe (the kernel's default limit for unprivileged users).
 const GROWN_PIPE: usize = 1 << 20;
-
-const EAGAIN: i32 = 11;
-const EPIPE: i32 = 32;
-const EIO: i32 = 5;
-const EINVAL: i32 = 22;
-const ENOMEM: i32 = 12;
-const ENOSPC: i32 = 28;
 
 /// Where a stream goes.
 #[derive(Debug)]

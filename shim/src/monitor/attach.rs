@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hull_sys::errno::EAGAIN;
 use hull_sys::event::{Epoll, EventFlags};
 use hull_sys::{fd, io, socket};
 
@@ -19,8 +20,6 @@ pub const INPUT: usize = 32 << 10;
 const HIGH_WATER: usize = 64;
 /// ... but not longer than this without any progress: then the client is dropped, never the container blocked.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-const EAGAIN: i32 = 11;
 
 /// Where clients connect to.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use hull_sys::errno::{EAGAIN, ECONNRESET, EPIPE};
 use hull_sys::event::{self, WatchFlags};
 use hull_sys::{fd, poll, signal, socket, tty};
 
@@ -22,9 +23,6 @@ const USAGE: &str = "usage: hull-monitor run [--runtime FILE] [--bundle DIR] [--
        hull-monitor rm ID            forgets an ended container's log and exit code";
 /// How often what should come by itself is looked for all the same.
 const LOOK: Duration = Duration::from_secs(1);
-const EAGAIN: i32 = 11;
-const EPIPE: i32 = 32;
-const ECONNRESET: i32 = 104;
 /// Exit code for what went wrong here, not in the container.
 const FAILURE: u8 = 125;
 

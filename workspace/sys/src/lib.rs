@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod errno;
 mod error;
 pub mod event;
 pub mod fd;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hull_sys::errno::{EINVAL, ESRCH};
 use hull_sys::process::{self, Pid};
 use prost::Message;
 
@@ -24,8 +25,6 @@ use super::{Engine, Site, Timer, Watched};
 const NEVER_WAS: u32 = 255;
 /// How long it may take to clear up after a creation that was cut off: whoever asked for it has waited long enough.
 const CLEARING_LIMIT: Duration = Duration::from_secs(30);
-const ESRCH: i32 = 3;
-const EINVAL: i32 = 22;
 /// A runtime's log that is longer than this is begun anew before the next call.
 const LOG_LIMIT: u64 = 1 << 20;
 

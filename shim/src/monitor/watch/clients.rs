@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use hull_sys::errno::EAGAIN;
 use hull_sys::event::EventFlags;
 use hull_sys::io;
 
@@ -15,7 +16,6 @@ use super::{ATTACH, STDERR, STDIN, STDOUT, Watch};
 const INPUT_LIMIT: usize = 256 << 10;
 /// So long nobody is taken when nobody can be.
 const RECOVERY: Duration = Duration::from_millis(100);
-const EAGAIN: i32 = 11;
 
 impl Watch<'_> {
     /// Output waits while an attached client is far behind; what it has not read is bounded by that.
