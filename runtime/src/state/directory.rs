@@ -3,16 +3,16 @@
 use super::{ContainerId, Record};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{open_own_dir, open_regular};
-use hull_sys::SysError;
 use hull_sys::errno::{ELOOP, ENOENT, ENOTDIR};
 use hull_sys::fs::{DirectoryEntry, read_directory};
 use hull_sys::io::read_to_limit;
+use hull_sys::{CWD, SysError};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -207,14 +207,9 @@ impl StateDir {
         }
     }
 
-    /// The directory is still the one by its name: nobody has removed it since it was opened. Where that cannot be
-    /// told, it is: what comes next says what is wrong.
+    /// Nobody has removed the directory since it was opened.
     fn is_in_place(&self) -> bool {
-        match (self.handle.metadata(), self.path.symlink_metadata()) {
-            (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
-            (_, Err(error)) => error.kind() != ErrorKind::NotFound,
-            (Err(_), Ok(_)) => true,
-        }
+        hull_sys::fs::is_in_place(self.handle.as_fd(), CWD, &self.path)
     }
 
     /// Reads the record.

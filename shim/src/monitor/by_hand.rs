@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use hull_sys::errno::{EAGAIN, ECONNRESET, EPIPE};
 use hull_sys::event::{self, WatchFlags};
-use hull_sys::{fd, poll, signal, socket, tty};
+use hull_sys::fs::is_in_place;
+use hull_sys::{CWD, fd, poll, signal, socket, tty};
 
 use super::args::Args;
 use super::attach::{INPUT, MESSAGE};
@@ -142,12 +143,10 @@ fn make_home(id: &str, bundle: &Path) -> Result<(PathBuf, fs::File), String> {
 /// Locks the directory of a container that is to be started; who comes second must not take it from the first, whose
 /// monitor is not known yet.
 fn lock(home: &Path, id: &str) -> Result<fs::File, String> {
-    use std::os::unix::fs::MetadataExt;
     let failed = |error: std::io::Error| format!("lock {}: {error}", home.display());
     let directory = fs::File::open(home).map_err(failed)?;
     let is_free = rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
-    let opened = directory.metadata().map_err(failed)?;
-    let is_there = fs::metadata(home).is_ok_and(|now| (now.dev(), now.ino()) == (opened.dev(), opened.ino()));
+    let is_there = is_in_place(directory.as_fd(), CWD, home);
     if is_free && is_there { Ok(directory) } else { Err(format!("{id} is being started already")) }
 }
 

@@ -19,7 +19,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use hull_sys::SysError;
-use hull_sys::fs::{Lock, fstat, statat, try_flock};
+use hull_sys::fs::{Lock, is_in_place, try_flock};
 
 use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
@@ -45,13 +45,7 @@ pub(crate) fn take(
     if !wait_until(deadline, || try_flock(dir, Lock::Exclusive))? {
         return Ok(Turn::Waiting);
     }
-    // Where it cannot be told, it is in its place: what comes next says what is wrong.
-    let in_place = match (fstat(dir), statat(root, path)) {
-        (Ok(own), Ok(named)) => (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino),
-        (_, Err(error)) => !error.is(libc::ENOENT),
-        (Err(_), Ok(_)) => true,
-    };
-    Ok(if in_place { Turn::Taken } else { Turn::Removed })
+    Ok(if is_in_place(dir, root, path) { Turn::Taken } else { Turn::Removed })
 }
 
 impl Cgroup {

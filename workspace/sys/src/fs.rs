@@ -232,6 +232,17 @@ pub fn flock(fd: BorrowedFd<'_>, lock: Lock) -> Result<()> {
     crate::raw::uninterrupted(|| rustix::fs::flock(fd, operation).map_err(SysError::from_rustix("flock")))
 }
 
+/// True when `path` under `dirfd` still is the file behind `fd`: nobody has removed it, or put another in its place, since
+/// it was opened. Whoever locks a file by its name looks so whether that was the one he meant. Where it cannot be told, it
+/// is: what comes next says what is wrong.
+pub fn is_in_place(fd: BorrowedFd<'_>, dirfd: BorrowedFd<'_>, path: impl Arg) -> bool {
+    match (fstat(fd), statat(dirfd, path)) {
+        (Ok(own), Ok(named)) => (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino),
+        (_, Err(error)) => !error.is(libc::ENOENT),
+        (Err(_), Ok(_)) => true,
+    }
+}
+
 /// The most bytes an extended attribute or the list of names may have.
 const XATTR_MAX: usize = 65536;
 

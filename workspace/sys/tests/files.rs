@@ -217,6 +217,20 @@ fn a_lock_belongs_to_the_open_file() {
 }
 
 #[test]
+fn a_file_is_in_its_place_until_it_is_removed_or_another_comes() {
+    let scratch = Scratch::new("place");
+    let own = open(&scratch, "file", OFlags::CREATE | OFlags::RDWR);
+    let path = scratch.path().join("file");
+    assert!(fs::is_in_place(own.as_fd(), CWD, &path));
+    std::fs::rename(&path, scratch.path().join("moved")).unwrap();
+    assert!(!fs::is_in_place(own.as_fd(), CWD, &path));
+    let other = open(&scratch, "file", OFlags::CREATE | OFlags::RDWR);
+    assert!(!fs::is_in_place(own.as_fd(), CWD, &path));
+    assert!(fs::is_in_place(other.as_fd(), CWD, &path));
+    assert!(fs::is_in_place(own.as_fd(), CWD, scratch.path().join("moved")));
+}
+
+#[test]
 fn names_are_made_moved_listed_and_removed() {
     let scratch = Scratch::new("names");
     let directory =
