@@ -155,6 +155,39 @@ pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Chang
     complete(changes, |path| tree::read_entry(upper, path))
 }
 
+/// What was changed in a copy of what `lowers` (topmost first) show together, in the order of a layer: what [`diff_upper`]
+/// finds after the same changes in an overlay.
+///
+/// The copy is one by [`crate::copy_merged`]: names of one file are those that were linked since.
+pub fn diff_copy(copy: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    gone(copy, lowers, b"", &mut changes)?;
+    for entry in tree::list(copy)? {
+        let below = Merged(lowers).find(&entry.path)?;
+        let is_directory = |was: &Entry| was.kind == Kind::Directory && entry.kind == Kind::Directory;
+        if below.as_ref().is_some_and(|(_, was)| is_directory(was)) {
+            gone(copy, lowers, &entry.path, &mut changes)?;
+        }
+        let same = match &below {
+            Some((layer, was)) => same_metadata(was, &entry) && same_content(*layer, copy, &entry)?,
+            None => false,
+        };
+        if !same {
+            changes.push(Change::put(entry));
+        }
+    }
+    complete(changes, |path| tree::read_entry(copy, path))
+}
+
+/// One mark for each name that lower layers have in a directory and the copy has not.
+fn gone(copy: BorrowedFd<'_>, lowers: &[OwnedFd], path: &[u8], changes: &mut Vec<Change>) -> Result<()> {
+    let here: BTreeSet<Vec<u8>> =
+        tree::names(tree::open_directory(copy, path)?.as_fd(), path)?.into_iter().collect();
+    let missing = Merged(lowers).names(path)?.into_iter().filter(|name| !here.contains(name));
+    changes.extend(missing.map(|name| Change::remove(&join(path, &name))));
+    Ok(())
+}
+
 /// One mark for each name that lower layers have in an opaque directory and the upper has not.
 fn hide_below(
     upper: BorrowedFd<'_>,

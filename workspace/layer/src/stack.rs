@@ -114,8 +114,21 @@ impl<'a> Unpacker<'a> {
     /// Those of [`Self::unpack`].
     pub fn apply(&self, image: &Image, root: BorrowedFd<'_>) -> Result<Vec<Extracted>> {
         image.config.check_layers(image.manifest.layers.len())?;
+        self.apply_layers(&image.manifest.layers, &image.config.rootfs.diff_ids, root)
+    }
+
+    /// Applies these layers to what is in the directory `root` already, which is what those below them make.
+    ///
+    /// # Errors
+    /// Those of [`Self::unpack`].
+    pub fn apply_layers(
+        &self,
+        layers: &[Descriptor],
+        ids: &[Digest],
+        root: BorrowedFd<'_>,
+    ) -> Result<Vec<Extracted>> {
         let Rights { devices, owners } = self.rights;
-        let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+        let layers = layers.iter().zip(ids);
         let apply = |(layer, id): (&Descriptor, _)| {
             let (limits, ratio) = self.limits.of(self.ratio, self.store.made(&layer.digest));
             let options = Extractor { limits, devices, owners, ..Extractor::layer() };

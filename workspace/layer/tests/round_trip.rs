@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use hull_layer::{
-    Change, Effect, Entry, Extractor, TarWriter, TimeRule, Whiteouts, diff_trees, diff_upper, extract, list,
-    pack,
+    Change, Effect, Entry, Extractor, TarWriter, TimeRule, Whiteouts, copy_merged, diff_copy, diff_trees,
+    diff_upper, extract, list, pack,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -157,6 +157,19 @@ fn packing_a_difference_and_applying_it_gives_the_new_tree() {
             without_unmarked(tree(&at("new")), &changes),
             "seed {seed} by way of an upper directory: {changes:?} but {from_upper:?}"
         );
+
+        // What both show is the new tree where no overlay shows it, and the difference is the same.
+        fs::create_dir(at("merged")).unwrap();
+        let merged = File::open(at("merged")).unwrap();
+        let lowers = [upper.as_fd().try_clone_to_owned().unwrap(), old.as_fd().try_clone_to_owned().unwrap()];
+        copy_merged(&lowers, merged.as_fd()).unwrap();
+        assert_eq!(
+            without_unmarked(tree(&at("merged")), &changes),
+            without_unmarked(tree(&at("new")), &changes),
+            "seed {seed} as a copy of both: {from_upper:?}"
+        );
+        assert_eq!(diff_copy(merged.as_fd(), &lowers).unwrap(), [], "seed {seed}");
+        assert_eq!(diff_copy(new.as_fd(), &lowers[1..]).unwrap(), changes, "seed {seed}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! descriptor and one name. Entries are applied as the image specification says (layer, applying changesets).
 
 mod mapped;
-mod metadata;
+pub(crate) mod metadata;
 mod place;
 mod rights;
 mod whiteout;
