@@ -38,7 +38,7 @@ pub(crate) fn commit<'a>(
     packing: Packing,
 ) -> Result<(Record, Sealed<'a>)> {
     let upper = open_directory(&snapshot.upper()?)?;
-    let changes = hull_layer::diff_upper(upper.as_fd(), &snapshot.lowers()?)?;
+    let changes = snapshot.changes(upper.as_fd())?;
     // Later steps see the times that the layer shows to everybody who pulls it.
     if let Some(epoch) = packing.epoch {
         set_times(upper.as_fd(), &changes, epoch)?;

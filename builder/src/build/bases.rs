@@ -28,8 +28,7 @@ pub(crate) fn find(
         Some(descriptor) => store.image(&descriptor, Some(&platform))?,
         None => pull(arguments, store, &reference, &platform)?,
     };
-    let layers =
-        Layers { diff_ids: image.config.rootfs.diff_ids.clone(), blobs: image.manifest.layers.clone() };
+    let layers = Layers::of(&image);
     Ok(Base { name: reference.to_string(), digest: image.descriptor.digest, config: image.config, layers })
 }
 
@@ -66,8 +65,7 @@ fn from_layout(store: &Store, place: &str, platform: &Platform) -> Result<Base> 
             store.put_expected_blob(blob, &mut layout.blob(blob)?)?;
         }
     }
-    let layers =
-        Layers { diff_ids: image.config.rootfs.diff_ids.clone(), blobs: image.manifest.layers.clone() };
+    let layers = Layers::of(&image);
     let name = format!("oci-layout://{place}");
     Ok(Base { name, digest: image.descriptor.digest, config: image.config, layers })
 }

@@ -8,7 +8,6 @@ use hull_image::{Descriptor, History, Manifest, Reference};
 use hull_layer::{Encoding, TimeRule, pack_layer};
 
 use super::{Outcome, change, containers, diff};
-use crate::directory::open_directory;
 use crate::host;
 
 /// Arguments of `commit`.
@@ -83,10 +82,9 @@ fn pack(
     store: &hull_image::Store,
     place: &containers::Place,
 ) -> Result<(hull_image::Digest, Descriptor), Box<dyn std::error::Error>> {
-    let (changes, _) = diff::changes(store, place)?;
-    let upper = open_directory(&place.dir.join("upper"))?;
+    let diff::Changes { changes, files, .. } = diff::changes(store, place)?;
     let blob = store.blob_writer()?;
-    let written = pack_layer(blob, &changes, upper.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
+    let written = pack_layer(blob, &changes, files.as_fd(), TimeRule::Keep, Encoding::DEFAULT)?;
     let layer = written.blob.descriptor().clone();
     hull_image::publish(vec![written.blob])?;
     Ok((written.diff_id, layer))

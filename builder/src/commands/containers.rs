@@ -3,23 +3,26 @@
 //! ```text
 //! container.json config.json             what the container is, and what the runtime is told
 //! upper work rootfs                      the overlay; `rootfs` is where it is mounted
+//! copy rootfs                            without overlays: all files, mounted there
 //! volumes/N log exits/RUN/ID pid hosts    data of volumes, output when detached, exit codes, files bound in
 //! ```
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use hull_image::{Lock, Store};
-use hull_sys::mount;
+use hull_layer::Change;
+use hull_sys::mount::{self, MountAttr};
 use serde_json::Value;
 
 use super::network;
 use super::record::{Container, unmount};
 use crate::directory::open_directory;
 use crate::host;
-use crate::snapshot::overlay;
+use crate::snapshot::{copies, overlay};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -137,29 +140,87 @@ impl Place {
         self.dir.join("exits").join(self.container.run.to_string())
     }
 
-    /// Mounts the image's layers with the container's own on top.
-    pub(crate) fn mount(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
-        for dir in
-            ["upper", "work", "rootfs"].map(|name| self.dir.join(name)).into_iter().chain([self.exits()])
-        {
+    /// Mounts the image's layers with the container's own on top, or its copy of them.
+    pub(crate) fn mount(&self, store: &Store, lowers: &[PathBuf]) -> Result<(), Failure> {
+        for dir in [self.rootfs(), self.exits()] {
             fs::create_dir_all(dir)?;
         }
-        let tree = overlay::mount(lowers, Some((&self.dir.join("upper"), &self.dir.join("work"))))?;
+        let tree = match self.merged(lowers) {
+            Ok(tree) => tree,
+            Err(error) if !copies::are_needed(store)? => return Err(error),
+            Err(_) => {
+                self.fill_copy(lowers)?;
+                self.merged(lowers)?
+            }
+        };
         let target = open_directory(&self.rootfs())?;
         Ok(mount::move_mount(tree.as_fd(), target.as_fd())?)
     }
 
+    /// The merged root to write to, attached nowhere; an overlay must not be mounted elsewhere.
+    pub(crate) fn merged(&self, lowers: &[PathBuf]) -> Result<OwnedFd, Failure> {
+        if self.copy().exists() {
+            let tree = mount::open_tree_fd(open_directory(&self.copy())?.as_fd(), true, false)?;
+            // What is mounted in the copied mount's place is not to be seen here, nor the other way.
+            let attr = MountAttr { propagation: mount::MS_PRIVATE, ..MountAttr::default() };
+            mount::mount_setattr(tree.as_fd(), false, &attr)?;
+            return Ok(tree);
+        }
+        for dir in [self.upper(), self.work()] {
+            fs::create_dir_all(dir)?;
+        }
+        Ok(overlay::mount(lowers, Some((&self.upper(), &self.work())))?)
+    }
+
+    /// Copies the image's files; who sees the copy sees all of it.
+    fn fill_copy(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
+        let unfinished = self.dir.join("copy.new");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir(&unfinished)?;
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
+        copies::copy(lowers, &unfinished)?;
+        Ok(fs::rename(&unfinished, self.copy())?)
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.dir.join("copy")
+    }
+
+    fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// What the container changed, in the order of a layer, and the directory that has its files.
+    pub(crate) fn changes(&self, lowers: &[OwnedFd]) -> Result<(Vec<Change>, OwnedFd), Failure> {
+        let is_copy = self.copy().exists();
+        let files = open_directory(&if is_copy { self.copy() } else { self.upper() })?;
+        let changes = match is_copy {
+            true => hull_layer::diff_copy(files.as_fd(), lowers)?,
+            false => hull_layer::diff_upper(files.as_fd(), lowers)?,
+        };
+        Ok((changes, files))
+    }
+
     /// The merged root, mounted or not: a view of its own for reading.
     pub(crate) fn view(&self, store: &Store) -> Result<OwnedFd, Failure> {
+        if self.copy().exists() {
+            return Ok(open_directory(&self.copy())?);
+        }
         let mut layers = self.lowers(store)?;
-        layers.push(self.dir.join("upper"));
+        layers.push(self.upper());
         Ok(overlay::mount(&layers, None)?)
     }
 
     /// The unpacked layers of the image, base first.
     pub(crate) fn lowers(&self, store: &Store) -> Result<Vec<PathBuf>, Failure> {
         let missing = || format!("the layers of container {} are not in the store", self.container.name);
-        Ok(store.snapshot(&self.container.diff_ids).ok_or_else(missing)?.layers)
+        Ok(copies::trees(store, &self.container.diff_ids).ok_or_else(missing)?)
     }
 
     /// Held while the container is started, cleaned up or deleted: who removes its record or its mounts must not

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hull_image::Store;
-use hull_layer::{Change, Effect, Entry, Kind, diff_upper, read_entry};
+use hull_layer::{Change, Effect, Entry, Kind, read_entry};
 
 use super::Outcome;
 use super::containers::{self, Place};
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
     let place = containers::find(&store, &arguments.container)?;
-    let (changes, lowers) = changes(&store, &place)?;
+    let Changes { changes, lowers, .. } = changes(&store, &place)?;
     let mut out = std::io::stdout().lock();
     for change in changes {
         let below = lowers.iter().any(|layer| read_entry(layer.as_fd(), &change.path).is_ok());
@@ -44,17 +44,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The container's own layer, and those below it, topmost first.
-pub(crate) fn changes(
-    store: &Store,
-    place: &Place,
-) -> Result<(Vec<Change>, Vec<OwnedFd>), Box<dyn std::error::Error>> {
+/// A container's own layer.
+pub(crate) struct Changes {
+    pub(crate) changes: Vec<Change>,
+    /// The directory that has the files of it.
+    pub(crate) files: OwnedFd,
+    /// The layers below, topmost first.
+    pub(crate) lowers: Vec<OwnedFd>,
+}
+
+/// What a container changed, but for what the runtime did.
+pub(crate) fn changes(store: &Store, place: &Place) -> Result<Changes, Box<dyn std::error::Error>> {
     let lowers = place.lowers(store)?;
     let lowers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
-    let upper = open_directory(&place.dir.join("upper"))?;
-    let mut changes = diff_upper(upper.as_fd(), &lowers)?;
+    let (mut changes, files) = place.changes(&lowers)?;
     forget_mount_points(&mut changes, &lowers);
-    Ok((changes, lowers))
+    Ok(Changes { changes, files, lowers })
 }
 
 /// Takes away what the runtime made to mount on: it is not the container's doing.

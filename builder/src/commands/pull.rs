@@ -9,7 +9,7 @@ use super::Outcome;
 use super::registry_options::RegistryArguments;
 use crate::host;
 use crate::registry::{self, Pulled};
-use crate::snapshot;
+use crate::snapshot::{self, Layers};
 
 /// Arguments of `pull`.
 #[derive(Args)]
@@ -56,9 +56,7 @@ pub(crate) fn finish(
     name: &Reference,
 ) -> Result<(), Box<dyn std::error::Error>> {
     if host::may_unpack() {
-        let unpacker = host::unpacker(store);
-        unpacker.unpack(&pulled.image).map_err(host::with_hint)?;
-        snapshot::tell(unpacker.left_out());
+        snapshot::unpacked(store, &Layers::of(&pulled.image))?;
     }
     store.settle(hull_image::SETTLE_AFTER)?;
     remember(store, &pulled.image, name);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Image, Lock, Reference, Store, Tagged};
+use hull_image::{Image, Lock, Reference, Store, Tagged, chain_id};
 
 use super::containers::{self, Place};
 use super::record::Container;
@@ -21,6 +21,7 @@ use crate::directory::open_directory;
 use crate::error::chain;
 use crate::host;
 use crate::registry;
+use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
 pub(crate) use launch::hold;
 use launch::{background, foreground};
@@ -207,7 +208,9 @@ fn make(
     let runtime_root = store.dir().join("run");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&runtime_root)?;
     let mut kept = vec![image.descriptor.digest.clone(), image.id().clone()];
-    kept.extend(image.config.rootfs.diff_ids.iter().cloned());
+    let ids = &image.config.rootfs.diff_ids;
+    kept.extend((1..=ids.len()).filter_map(|count| chain_id(&ids[..count])));
+    kept.extend(ids.iter().cloned());
     kept.extend(image.manifest.layers.iter().map(|layer| layer.digest.clone()));
     store.pin(&containers::pin(&id), &kept)?;
     let place = Place { container, dir, runtime_root };
@@ -229,8 +232,7 @@ fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
 
 /// Unpacks, mounts, and writes the configuration.
 fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -> Result<(), Failure> {
-    let lowers = host::unpacker(store).unpack(image).map_err(host::with_hint)?.layers;
-    place.mount(&lowers)?;
+    place.mount(store, &snapshot::unpacked(store, &Layers::of(image))?)?;
     let rootfs = open_directory(&place.rootfs())?;
     let accounts = Accounts::read(rootfs.as_fd())?;
     let asked = arguments.user.as_deref().unwrap_or(&image.config.config.user);

@@ -56,5 +56,5 @@ fn make_ready(store: &hull_image::Store, place: &mut Place) -> Result<(), Box<dy
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
-    place.mount(&place.lowers(store)?)
+    place.mount(store, &place.lowers(store)?)
 }

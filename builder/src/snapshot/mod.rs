@@ -1,5 +1,7 @@
-//! Root file systems of steps: layers of the store below, an upper directory of the step's own on top.
+//! Root file systems of steps: layers of the store below, an upper directory of the step's own on top; where no overlay
+//! can put them together, a copy.
 
+pub(crate) mod copies;
 pub(crate) mod overlay;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_image::{Descriptor, Digest, Image, ImageConfig, LayerRecord, Manifest, Store, chain_id};
-use hull_layer::{Below, LeftOut, View};
+use hull_layer::{Below, Change, LeftOut, View};
 
 use crate::cache::Cache;
 use crate::directory::open_directory;
@@ -24,6 +26,12 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
+    /// Those of an image.
+    pub(crate) fn of(image: &Image) -> Self {
+        let (diff_ids, blobs) = (image.config.rootfs.diff_ids.clone(), image.manifest.layers.clone());
+        Self { diff_ids, blobs }
+    }
+
     /// The name of the whole stack.
     pub(crate) fn chain(&self) -> Option<Digest> {
         chain_id(&self.diff_ids)
@@ -44,6 +52,8 @@ pub(crate) struct Snapshot {
     root: OwnedFd,
     lowers: Vec<PathBuf>,
     scratch: Option<Scratch>,
+    /// Whether the upper directory has everything, copied.
+    is_copy: bool,
 }
 
 /// The directory of an upper layer in the making; removed unless taken.
@@ -65,25 +75,47 @@ impl Snapshot {
         match lowers.as_slice() {
             [] => {
                 let scratch = Scratch::make(store)?;
-                Ok(Self { root: open_directory(&scratch.upper())?, lowers, scratch: Some(scratch) })
+                let root = open_directory(&scratch.upper())?;
+                Ok(Self { root, lowers, scratch: Some(scratch), is_copy: false })
             }
-            [only] => Ok(Self { root: open_directory(only)?, lowers, scratch: None }),
-            _ => {
-                let root = overlay::mount(&lowers, None)?;
-                Ok(Self { root, lowers, scratch: None })
-            }
+            [only] => Ok(Self { root: open_directory(only)?, lowers, scratch: None, is_copy: false }),
+            _ => match overlay::mount(&lowers, None) {
+                Ok(root) => Ok(Self { root, lowers, scratch: None, is_copy: false }),
+                Err(_) if copies::are_needed(store)? => {
+                    let whole = copies::whole(store, layers)?;
+                    let root = open_directory(&whole)?;
+                    Ok(Self { root, lowers: vec![whole], scratch: None, is_copy: false })
+                }
+                Err(error) => Err(error),
+            },
         }
     }
 
     /// Mounts a stack with a fresh upper directory on top.
     pub(crate) fn writable(store: &Store, layers: &Layers) -> Result<Self> {
         let lowers = unpacked(store, layers)?;
+        Self::upon(store, lowers)
+    }
+
+    /// Puts a fresh upper directory on trees, base first.
+    fn upon(store: &Store, lowers: Vec<PathBuf>) -> Result<Self> {
         let scratch = Scratch::make(store)?;
-        let root = match lowers.is_empty() {
-            true => open_directory(&scratch.upper())?,
-            false => overlay::mount(&lowers, Some((&scratch.upper(), &scratch.work())))?,
+        let upper = scratch.upper();
+        if lowers.is_empty() {
+            let root = open_directory(&upper)?;
+            return Ok(Self { root, lowers, scratch: Some(scratch), is_copy: false });
+        }
+        let is_known = copies::are_known_to_be_needed();
+        let mounted = (!is_known).then(|| overlay::mount(&lowers, Some((&upper, &scratch.work()))));
+        let (root, is_copy) = match mounted {
+            Some(Ok(root)) => (root, false),
+            Some(Err(error)) if !copies::are_needed(store)? => return Err(error),
+            _ => {
+                copies::copy(&lowers, &upper)?;
+                (open_directory(&upper)?, true)
+            }
         };
-        Ok(Self { root, lowers, scratch: Some(scratch) })
+        Ok(Self { root, lowers, scratch: Some(scratch), is_copy })
     }
 
     /// The merged root.
@@ -101,11 +133,23 @@ impl Snapshot {
         self.lowers.iter().rev().map(|lower| open_directory(lower)).collect()
     }
 
-    /// Unmounts, and makes the upper directory the store's layer on top of `below`.
+    /// What was written to it, in the order of a layer.
+    pub(crate) fn changes(&self, upper: BorrowedFd<'_>) -> Result<Vec<Change>> {
+        Ok(match self.is_copy {
+            true => hull_layer::diff_copy(upper, &self.lowers()?)?,
+            false => hull_layer::diff_upper(upper, &self.lowers()?)?,
+        })
+    }
+
+    /// Unmounts, and makes the upper directory the store's layer on top of `below`, or the tree of both.
     pub(crate) fn adopt(self, store: &Store, below: &Layers, packed: LayerRecord) -> Result<()> {
         let upper = self.upper()?;
         drop(self.root);
         let chain = below.with(packed.diff_id.clone(), Descriptor::of("", b"")).chain();
+        if let (true, Some(chain)) = (self.is_copy, &chain) {
+            store.adopt_whole(&upper, packed, chain)?;
+            return Ok(());
+        }
         // With nothing below, the content stands for itself.
         let chain = chain.filter(|_| !below.diff_ids.is_empty());
         store.adopt_layer(&upper, packed, chain.as_ref())?;
@@ -137,10 +181,7 @@ impl Scratch {
 
 /// A directory with a layer on top that goes away with what this returns.
 pub(crate) fn throw_away(store: &Store, below: &Path) -> Result<Snapshot> {
-    let scratch = Scratch::make(store)?;
-    let lowers = vec![below.to_owned()];
-    let root = overlay::mount(&lowers, Some((&scratch.upper(), &scratch.work())))?;
-    Ok(Snapshot { root, lowers, scratch: Some(scratch) })
+    Snapshot::upon(store, vec![below.to_owned()])
 }
 
 /// A stack to look at: unpacked layers, and the lists of those that no step has needed as trees.
@@ -153,8 +194,14 @@ pub(crate) fn below(store: &Store, cache: &Cache<'_>, layers: &Layers) -> Result
             None => cache.list(&layers.diff_ids[index]).map(|entries| vec![Ok(View::List(entries))]),
         }
     };
-    let all: Option<Vec<Vec<_>>> = (0..layers.diff_ids.len()).rev().map(views).collect();
-    match all {
+    let from = |first| (first..layers.diff_ids.len()).rev().map(views).collect::<Option<Vec<Vec<_>>>>();
+    let seen = from(0).or_else(|| {
+        let (first, whole) = store.whole(&layers.diff_ids)?;
+        let mut views = from(first)?;
+        views.push(vec![open(&whole)]);
+        Some(views)
+    });
+    match seen {
         Some(views) => Ok(Below(views.into_iter().flatten().collect::<Result<_>>()?)),
         None => {
             let trees = unpacked(store, layers)?;
@@ -207,11 +254,23 @@ impl Tree {
     }
 }
 
-/// The directories of a stack's layers, base first, unpacking what is not there.
-fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
-    if let Some(snapshot) = store.snapshot(&layers.diff_ids) {
-        return Ok(snapshot.layers);
+/// The directories of a stack's layers, base first, unpacking what is not there; one of all of them where it cannot be
+/// unpacked layer by layer.
+pub(crate) fn unpacked(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
+    if let Some(trees) = copies::trees(store, &layers.diff_ids) {
+        return Ok(trees);
     }
+    if copies::are_known_to_be_needed() {
+        return Ok(vec![copies::whole(store, layers)?]);
+    }
+    match unpack(store, layers) {
+        // A file system that no overlay can write to may be one that takes no marks for what is removed.
+        Err(_) if copies::are_needed(store)? => Ok(vec![copies::whole(store, layers)?]),
+        outcome => outcome,
+    }
+}
+
+fn unpack(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
     // The unpacker speaks of images: a stack is one with nothing but layers.
     let nothing = Descriptor::of("", b"");
     let manifest = Manifest::new(nothing.clone(), layers.blobs.clone());

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hull_sys::mount;
+use rustix::fs::XattrFlags;
 
 use crate::error::{Error, Result};
 
@@ -16,6 +17,7 @@ pub(crate) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result
         mount::fsconfig_string(fd, "lowerdir+", lower.as_path()).map_err(said)?;
     }
     if let Some((upper, work)) = upper {
+        takes_marks(work)?;
         mount::fsconfig_string(fd, "upperdir", upper).map_err(said)?;
         mount::fsconfig_string(fd, "workdir", work).map_err(said)?;
         // The upper directory is synced by the store, or thrown away.
@@ -34,6 +36,13 @@ pub(crate) fn mount(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result
     }
     mount::fsconfig_create(fd).map_err(said)?;
     mount::fsmount(fd, 0).map_err(Error::system("mount overlay"))
+}
+
+/// A file system without extended attributes can be mounted, and fails later where a removed directory is made again.
+fn takes_marks(work: &Path) -> Result<()> {
+    let name = if crate::ids::in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    rustix::fs::setxattr(work, name, b"y", XattrFlags::empty())
+        .map_err(|errno| Error::io("set an overlay's attribute on", work)(errno.into()))
 }
 
 fn set(fd: BorrowedFd<'_>, option: &str, value: &str) -> Result<()> {

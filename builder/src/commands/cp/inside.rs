@@ -14,7 +14,6 @@ use crate::context::tree::Tree;
 use crate::directory::open_directory;
 use crate::pattern::ignore::Ignore;
 use crate::pattern::path::relative;
-use crate::snapshot::overlay;
 
 /// An open root, and a path below it.
 pub(super) struct Inside {
@@ -74,13 +73,12 @@ fn root(store: &Store, place: &Place) -> Result<(OwnedFd, Option<Lock>), Failure
     if place.rootfs().exists() && device(&place.rootfs())? != device(&place.dir)? {
         return Ok((open_directory(&place.rootfs())?, None));
     }
-    let (upper, work) = (place.dir.join("upper"), place.dir.join("work"));
     // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
+    let work = place.dir.join("work");
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
-    fs::create_dir_all(&work)?;
-    Ok((overlay::mount(&place.lowers(store)?, Some((&upper, &work)))?, Some(lock)))
+    Ok((place.merged(&place.lowers(store)?)?, Some(lock)))
 }
 
 #[derive(Debug, PartialEq, Eq)]

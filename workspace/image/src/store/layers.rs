@@ -6,6 +6,8 @@
 //! In a user namespace files belong to the ids that it stands for, those that it has not are lost, and so are devices. A
 //! tree is therefore used only where the same ids are: others, with more rights or fewer, have one of their own beside it,
 //! `layers/HEX.VIEW`.
+//!
+//! Where no overlay puts trees together, `layers/whole-HEX` has by chain id what all layers of a chain make.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -79,12 +81,34 @@ impl Store {
     }
 
     fn layer_path(&self, diff_id: &Digest, chain: Option<&Digest>, view: &str) -> PathBuf {
-        let mut name =
+        let name =
             chain.map_or_else(|| diff_id.encoded().to_owned(), |chain| format!("chain-{}", chain.encoded()));
-        if !view.is_empty() {
-            name = format!("{name}.{view}");
-        }
+        self.path_for(name, view)
+    }
+
+    fn path_for(&self, name: String, view: &str) -> PathBuf {
+        let name = if view.is_empty() { name } else { format!("{name}.{view}") };
         self.dir.join("layers").join(name)
+    }
+
+    fn whole_path(&self, chain: &Digest) -> PathBuf {
+        self.path_for(format!("whole-{}", chain.encoded()), &self.view)
+    }
+
+    /// Of the beginnings of a chain that somebody put there as one tree, by [`Store::adopt_whole`], the longest: how many
+    /// layers it has, and its directory.
+    pub fn whole(&self, diff_ids: &[Digest]) -> Option<(usize, PathBuf)> {
+        let mut chain: Option<Digest> = None;
+        let mut found = None;
+        for (index, id) in diff_ids.iter().enumerate() {
+            let next = chain.map_or_else(|| id.clone(), |chain| link(&chain, id));
+            let dir = self.whole_path(&next);
+            if own_record(&dir).is_some() {
+                found = Some((index + 1, dir.join("fs")));
+            }
+            chain = Some(next);
+        }
+        found
     }
 
     /// Bytes of the files of layer `index` of a chain, if it is unpacked, for whomever.
@@ -159,13 +183,17 @@ impl Store {
     ///
     /// `chain` is given when the content depends on the layers below. If the layer is there already, the tree is removed.
     /// Nothing is synced: see [`Store::settle`].
-    pub fn adopt_layer(
-        &self,
-        tree: &Path,
-        mut record: LayerRecord,
-        chain: Option<&Digest>,
-    ) -> Result<PathBuf> {
+    pub fn adopt_layer(&self, tree: &Path, record: LayerRecord, chain: Option<&Digest>) -> Result<PathBuf> {
         let target = self.layer_path(&record.diff_id, chain, &self.view);
+        self.adopt(tree, record, target)
+    }
+
+    /// The same for the tree of a whole chain, of which `record` tells the topmost layer; gives its directory.
+    pub fn adopt_whole(&self, tree: &Path, record: LayerRecord, chain: &Digest) -> Result<PathBuf> {
+        Ok(self.adopt(tree, record, self.whole_path(chain))?.join("fs"))
+    }
+
+    fn adopt(&self, tree: &Path, mut record: LayerRecord, target: PathBuf) -> Result<PathBuf> {
         record.boot = boot_id().to_owned();
         record.settled = false;
         let staging = self.temporary_path();
@@ -220,7 +248,8 @@ impl Store {
 pub fn layer_name(dir: &Path) -> Option<Digest> {
     let name = dir.file_name()?.to_str()?;
     let name = name.split_once('.').map_or(name, |(name, _)| name);
-    format!("sha256:{}", name.strip_prefix("chain-").unwrap_or(name)).parse().ok()
+    let bare = ["chain-", "whole-"].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
+    format!("sha256:{bare}").parse().ok()
 }
 
 /// For whom a layer's directory is, by its name.
@@ -285,7 +314,9 @@ mod tests {
             assert!(!rows[..index].contains(view), "{index}");
         }
         let digest = Digest::of(b"x");
-        for name in ["", "chain-"].map(|kind| format!("/s/layers/{kind}{}.{}", digest.encoded(), rows[0])) {
+        for name in
+            ["", "chain-", "whole-"].map(|kind| format!("/s/layers/{kind}{}.{}", digest.encoded(), rows[0]))
+        {
             assert_eq!(layer_name(Path::new(&name)), Some(digest.clone()));
             assert_eq!(view_of(Path::new(&name)), rows[0]);
         }

@@ -1,0 +1,104 @@
+//! Plain copies in place of overlays: for a store on a file system that overlayfs cannot write to (another overlay, one
+//! without extended attributes, many network file systems), and for a kernel without overlayfs.
+//!
+//! Each RUN, WORKDIR and ADD then works on a copy of everything below it, and what it leaves is kept as one tree
+//! ([`Store::adopt_whole`]). The layers are the same, byte by byte.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use hull_image::{Digest, LayerRecord, Store};
+use hull_layer::Extracted;
+
+use super::{Layers, Scratch, overlay, tell};
+use crate::directory::open_directory;
+use crate::error::{Error, Result, chain};
+use crate::host;
+
+static NEEDED: OnceLock<bool> = OnceLock::new();
+
+/// Whether this process has found out that overlays cannot be had.
+pub(crate) fn are_known_to_be_needed() -> bool {
+    NEEDED.get().is_some_and(|needed| *needed)
+}
+
+/// Finds out whether this store can have overlays, once; to be asked when one has failed. Says so on one line.
+pub(crate) fn are_needed(store: &Store) -> Result<bool> {
+    if let Some(known) = NEEDED.get() {
+        return Ok(*known);
+    }
+    let (scratch, lower) = (Scratch::make(store)?, Scratch::make(store)?);
+    let tried = overlay::mount(&[lower.upper()], Some((&scratch.upper(), &scratch.work())));
+    let needed = *NEEDED.get_or_init(|| tried.is_err());
+    if let Err(error) = tried {
+        eprintln!(
+            "hull-build: notice: files are copied for each step, there is no overlay here: {}",
+            chain(&error)
+        );
+    }
+    Ok(needed)
+}
+
+/// Copies what trees (base first) show together into an empty directory.
+pub(crate) fn copy(lowers: &[PathBuf], into: &Path) -> Result<()> {
+    let lowers = lowers.iter().rev().map(|tree| open_directory(tree)).collect::<Result<Vec<_>>>()?;
+    Ok(hull_layer::copy_merged(&lowers, open_directory(into)?.as_fd())?)
+}
+
+/// The trees that make up a chain, base first: one for each layer, or below them one of several layers at once. `None`
+/// where one is missing.
+pub(crate) fn trees(store: &Store, diff_ids: &[Digest]) -> Option<Vec<PathBuf>> {
+    if let Some(snapshot) = store.snapshot(diff_ids) {
+        return Some(snapshot.layers);
+    }
+    let (first, whole) = store.whole(diff_ids)?;
+    let (trees, missing) = above(store, diff_ids, first);
+    (missing == diff_ids.len()).then(|| [vec![whole], trees].concat())
+}
+
+/// The trees of single layers from `first` on, and which is the first that is missing.
+fn above(store: &Store, diff_ids: &[Digest], first: usize) -> (Vec<PathBuf>, usize) {
+    let of_layer = |index| store.layer_trees(&store.layer_dir(diff_ids, index));
+    let found: Vec<Vec<PathBuf>> = (first..diff_ids.len()).map_while(of_layer).collect();
+    let missing = first + found.len();
+    (found.into_iter().flatten().collect(), missing)
+}
+
+/// The tree of all layers of a stack, which is made if it is not there: of the trees that are, and of the archives.
+pub(crate) fn whole(store: &Store, layers: &Layers) -> Result<PathBuf> {
+    let ids = &layers.diff_ids;
+    let (Some(top), Some(chain)) = (ids.last(), layers.chain()) else {
+        return Err(Error::fact("a stack without layers has no tree"));
+    };
+    let _lock = store.lock(&format!("layer-{}", chain.encoded()))?;
+    let (first, below) = store.whole(ids).unzip();
+    if let (Some(tree), true) = (&below, first == Some(ids.len())) {
+        return Ok(tree.clone());
+    }
+    let (trees, missing) = above(store, ids, first.unwrap_or(0));
+    let scratch = Scratch::make(store)?;
+    copy(&below.into_iter().chain(trees).collect::<Vec<_>>(), &scratch.upper())?;
+    let done = apply(store, layers, missing, &scratch.upper())?;
+    let record = LayerRecord {
+        diff_id: top.clone(),
+        blob: layers.blobs.last().cloned(),
+        size: done.bytes,
+        entries: done.entries,
+        boot: String::new(),
+        settled: false,
+        on: None,
+    };
+    Ok(store.adopt_whole(&scratch.upper(), record, &chain)?)
+}
+
+/// Applies the archives from `first` on to a tree; tells of the last.
+fn apply(store: &Store, layers: &Layers, first: usize, to: &Path) -> Result<Extracted> {
+    let unpacker = host::unpacker(store);
+    let root = open_directory(to)?;
+    let done = unpacker
+        .apply_layers(&layers.blobs[first..], &layers.diff_ids[first..], root.as_fd())
+        .map_err(host::with_hint)?;
+    tell(unpacker.left_out());
+    Ok(done.into_iter().next_back().unwrap_or_default())
+}
