@@ -6,6 +6,7 @@
 mod explain;
 mod key_file;
 mod list;
+mod mounts;
 mod sweep;
 
 use std::fs;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 pub(crate) use explain::reasons;
+pub(crate) use mounts::CacheMount;
 
 use crate::error::{Error, Result};
 

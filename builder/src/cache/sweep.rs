@@ -56,7 +56,7 @@ impl Cache<'_> {
         Ok(records.flat_map(|record| [record.blob.digest, record.diff_id]).collect())
     }
 
-    fn names(&self, kind: &str) -> Result<Vec<String>> {
+    pub(super) fn names(&self, kind: &str) -> Result<Vec<String>> {
         let path = self.directory.join(kind);
         let entries = fs::read_dir(&path).map_err(Error::io("read", &path))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())

@@ -62,11 +62,12 @@ fn rows(store: &Store, exact: bool) -> hull_image::Result<Vec<Value>> {
         free += if record.is_some_and(|record| kept.contains(&record.diff_id)) { 0 } else { size };
     }
     let layers = row("Layers", count, bytes, free);
-    let mut part = |kind: &str, name: &str| {
+    let mut part = |kind: &str, name: &str, free: u64| {
         let dir = store.dir().join(name);
-        row(kind, fs::read_dir(&dir).map_or(0, Iterator::count), on_disk(&dir, &mut seen), 0)
+        row(kind, fs::read_dir(&dir).map_or(0, Iterator::count), on_disk(&dir, &mut seen), free)
     };
-    Ok(vec![blobs, layers, part("Containers", "containers"), part("Build Cache", "cache")])
+    let mounts = on_disk(&store.dir().join("cache/mounts"), &mut HashSet::new());
+    Ok(vec![blobs, layers, part("Containers", "containers", 0), part("Build Cache", "cache", mounts)])
 }
 
 /// Files with several names that were counted, by device and inode: layers share what is the same.

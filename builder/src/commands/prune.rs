@@ -1,7 +1,8 @@
-//! `prune`: remove images without a name (or without use), and everything nobody needs.
+//! `prune`: remove images without a name (or without use), and everything nobody needs: content, and caches of builds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -9,7 +10,7 @@ use clap::Args;
 use hull_image::{Digest, Store, Tagged, layer_name};
 
 use super::{Outcome, containers, df, images};
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheMount};
 use crate::dockerfile::mount::size;
 use crate::host;
 
@@ -49,10 +50,48 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     let kept = limits.kept(&store)?;
-    let freed = store.collect_garbage(&kept)?;
+    // No step that uses a cache mount may go on without it: first of all, as this is refused where others are at work.
+    let mounts = store.alone(|store| remove_mounts(store, &arguments.filter, &kept.mounts))?;
+    let freed = store.collect_garbage(&kept.content)?;
     let records = Cache::open(&store)?.sweep()?;
-    println!("Total reclaimed space: {}", host::size(freed.bytes + records));
+    println!("Total reclaimed space: {}", host::size(freed.bytes + mounts + records));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the cache mounts that are not to stay; gives the bytes that became free.
+fn remove_mounts(
+    store: &Store,
+    filters: &[String],
+    kept: &BTreeSet<PathBuf>,
+) -> Result<u64, Box<dyn std::error::Error>> {
+    let mut seen = HashSet::new();
+    let mut freed = 0;
+    for mount in Cache::open(store)?.mounts()? {
+        if !kept.contains(&mount.path) && mount_goes(&mount, filters)? {
+            freed += df::on_disk(&mount.path, &mut seen);
+            mount.remove()?;
+        }
+    }
+    Ok(freed)
+}
+
+/// A cache mount has a time but no labels.
+fn mount_goes(mount: &CacheMount, filters: &[String]) -> Result<bool, String> {
+    for filter in filters {
+        let goes = match filter.split_once('=') {
+            Some(("until", value)) => seconds(mount.used) < images::moment(value)?,
+            Some(("label!", _)) => true,
+            _ => false,
+        };
+        if !goes {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
 /// Bytes of content that no image needs and that stays all the same.
@@ -85,14 +124,13 @@ impl Limits {
     }
 
     /// What stays beside what images need: the newest first.
-    fn kept(&self, store: &Store) -> Result<BTreeSet<Digest>, Box<dyn std::error::Error>> {
+    fn kept(&self, store: &Store) -> Result<Kept, Box<dyn std::error::Error>> {
         if (self.keep, self.used, self.free) == (None, None, None) {
-            return Ok(BTreeSet::new());
+            return Ok(Kept::default());
         }
         let needed = store.reachable()?;
         let all = pieces(store)?;
-        let (must, mut may): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|piece| piece.digests.iter().any(|digest| needed.contains(digest)));
+        let (must, mut may): (Vec<_>, Vec<_>) = all.into_iter().partition(|piece| piece.is_needed(&needed));
         may.sort_by_key(|piece| std::cmp::Reverse(piece.time));
         let sum = |list: &[Piece]| list.iter().map(|piece| piece.size).sum();
         let disk = rustix::fs::statvfs(store.dir()).map_err(std::io::Error::from)?;
@@ -100,19 +138,44 @@ impl Limits {
         let fits = |piece: Piece| {
             let left = room.checked_sub(piece.size)?;
             room = left;
-            Some(piece.digests)
+            Some(piece.what)
         };
-        Ok(may.into_iter().map_while(fits).flatten().collect())
+        let mut kept = Kept::default();
+        may.into_iter().map_while(fits).for_each(|what| match what {
+            What::Content(digests) => kept.content.extend(digests),
+            What::Mount(path) => drop(kept.mounts.insert(path)),
+        });
+        Ok(kept)
     }
 }
 
-/// What goes or stays as one: a blob, or an unpacked layer with all that lie on it.
+/// What stays although no image needs it.
+#[derive(Default)]
+struct Kept {
+    content: BTreeSet<Digest>,
+    mounts: BTreeSet<PathBuf>,
+}
+
+/// What goes or stays as one.
 struct Piece {
-    /// When the newest of it was made.
+    /// When the newest of it was made, or last used.
     time: SystemTime,
     /// Bytes on the disk.
     size: u64,
-    digests: Vec<Digest>,
+    what: What,
+}
+
+enum What {
+    /// A blob, or an unpacked layer with all that lie on it.
+    Content(Vec<Digest>),
+    /// A cache mount.
+    Mount(PathBuf),
+}
+
+impl Piece {
+    fn is_needed(&self, needed: &BTreeSet<Digest>) -> bool {
+        matches!(&self.what, What::Content(digests) if digests.iter().any(|digest| needed.contains(digest)))
+    }
 }
 
 fn pieces(store: &Store) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
@@ -121,19 +184,24 @@ fn pieces(store: &Store) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
     for digest in store.blobs()? {
         let path = store.blob_path(&digest);
         let (time, size) = (fs::metadata(&path)?.modified()?, df::on_disk(&path, &mut seen));
-        all.push(Piece { time, size, digests: vec![digest] });
+        all.push(Piece { time, size, what: What::Content(vec![digest]) });
     }
-    let mut layers: BTreeMap<Digest, Piece> = BTreeMap::new();
+    let mut layers: BTreeMap<Digest, (SystemTime, u64, Vec<Digest>)> = BTreeMap::new();
     for (directory, record) in store.layers()? {
         let (Some(record), Some(digest)) = (record, layer_name(&directory)) else { continue };
         let time = fs::metadata(directory.join("layer.json"))?.modified()?;
         let below = record.on.unwrap_or_else(|| digest.clone());
-        let piece = layers.entry(below).or_insert(Piece { time, size: 0, digests: Vec::new() });
-        piece.time = piece.time.max(time);
-        piece.size += df::on_disk(&directory, &mut seen);
-        piece.digests.push(digest);
+        let (newest, size, digests) = layers.entry(below).or_insert((time, 0, Vec::new()));
+        *newest = time.max(*newest);
+        *size += df::on_disk(&directory, &mut seen);
+        digests.push(digest);
     }
-    all.extend(layers.into_values());
+    let layers = layers.into_values();
+    all.extend(layers.map(|(time, size, digests)| Piece { time, size, what: What::Content(digests) }));
+    for CacheMount { path, used } in Cache::open(store)?.mounts()? {
+        let size = df::on_disk(&path, &mut seen);
+        all.push(Piece { time: used, size, what: What::Mount(path) });
+    }
     Ok(all)
 }
 

@@ -14,6 +14,7 @@ use super::Execution;
 use super::keys::Selected;
 use super::relay::Relay;
 use super::step::missing_input;
+use crate::cache::CacheMount;
 use crate::context::content::{self, hex};
 use crate::context::select::{self, Wanted};
 use crate::directory::open_directory;
@@ -141,6 +142,7 @@ impl Execution<'_> {
         if !content.exists() {
             self.seed_cache(&directory, seed.as_ref(), *mode, *owner)?;
         }
+        CacheMount::touch(&directory)?;
         let place = open_directory(&content)?;
         let shown = at.join("cache");
         let attached = workspace::attach(place.as_fd(), true, &shown)?;

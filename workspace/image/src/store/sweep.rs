@@ -40,12 +40,23 @@ impl Store {
     /// # Errors
     /// Another process uses the store.
     pub fn collect_garbage(&mut self, extra: &BTreeSet<Digest>) -> Result<Freed> {
+        self.alone(|store| store.sweep(extra))
+    }
+
+    /// Does something while no other process uses the store.
+    ///
+    /// # Errors
+    /// Another process uses it, and what `act` says.
+    pub fn alone<T, E: From<Error>>(
+        &mut self,
+        act: impl FnOnce(&Self) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
         self.lease = None;
         self.whole.lock().expect("no thread panics with it").clear();
         let alone = Lock::try_exclusive(&self.lock_path("lease"))?;
         let outcome = match &alone {
-            Some(_) => self.sweep(extra),
-            None => Err(Error::Busy(self.dir.display().to_string())),
+            Some(_) => act(self),
+            None => Err(Error::Busy(self.dir.display().to_string()).into()),
         };
         drop(alone);
         self.lease = Some(Lock::shared(&self.lock_path("lease"))?);
