@@ -1,7 +1,8 @@
-//! What `prune` takes away beside images and content: cache mounts.
+//! What `prune` and `rmi` take away beside whole images: cache mounts, single platforms.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bed;
 mod making;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use bed::Bed;
 use hull_testkit::{Outcome, Scratch, call, gate, needs, place};
 
 use making::{LIMIT, build, builder, context};
@@ -97,4 +99,44 @@ fn a_cache_mount_that_a_step_uses_stays() {
     let place = place().expect("it is still there");
     fs::write(place.join("go"), "").unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_platform_is_taken_out_of_an_image_of_several() {
+    let bed = Bed::new();
+    let host = hull_image::Platform::host().to_string();
+    bed.image("lab/own:1");
+    let archive = bed.path("rootfs.tar").display().to_string();
+    for (platform, name) in [("linux/riscv64", "lab/riscv:1"), ("linux/s390x", "lab/s390x:1")] {
+        // Other files, so that it has a layer of its own.
+        fs::write(bed.path("rootfs/tmp/of"), platform).unwrap();
+        let made =
+            Command::new("tar").args(["-cf", &archive, "-C"]).arg(bed.path("rootfs")).arg(".").status();
+        assert!(made.unwrap().success());
+        bed.ok(&["import", "--platform", platform, &archive, name]);
+    }
+    bed.ok(&["manifest", "create", "lab/all:1", "lab/own:1", "lab/riscv:1", "lab/s390x:1"]);
+    let id = bed.ok(&["inspect", "-f", "{{.Id}}", "lab/own:1"]);
+    let blobs = || fs::read_dir(bed.path("store/blobs/sha256")).unwrap().count();
+    assert_eq!(blobs(), 10, "an index, and three times manifest, configuration and layer");
+    let said = bed.fails(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
+    assert!(said.contains("is the image lab/riscv:1, too"), "{said}");
+    bed.ok(&["rmi", "lab/riscv:1", "lab/s390x:1", "lab/own:1"]);
+    assert_eq!(blobs(), 10);
+    let said = bed.ok(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
+    assert!(said.starts_with("Deleted: sha256:"), "{said}");
+    assert_eq!(blobs(), 7);
+    assert_eq!(bed.ok(&["fsck"]), "0 problems\n");
+    assert_eq!(bed.ok(&["inspect", "-f", "{{.Id}}", "lab/all:1"]), id);
+    for (platform, why) in [("linux/riscv64", ""), ("linux/ppc64le", "platform linux/ppc64le")] {
+        assert!(bed.fails(&["rmi", "--platform", platform, "lab/all:1"]).contains(why));
+    }
+    // The last ones take the name with them.
+    bed.ok(&["rmi", "--platform", &format!("linux/s390x,{host}"), "lab/all:1"]);
+    assert_eq!((bed.ok(&["images", "-q"]).as_str(), blobs()), ("", 0));
+    bed.image("lab/own:1");
+    let said = bed.fails(&["rmi", "--platform", "linux/riscv64", "lab/own:1"]);
+    assert!(said.contains("not for linux/riscv64"), "{said}");
+    bed.ok(&["rmi", "--platform", &host, "lab/own:1"]);
+    assert_eq!(bed.ok(&["images", "-q"]), "");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Digest, Reference, Store, Tagged, layer_name};
+use hull_image::{Descriptor, Digest, Document, Image, Platform, Reference, Store, Tagged, layer_name};
 
 use super::{Outcome, containers};
 use crate::cache::Cache;
@@ -23,9 +23,9 @@ pub(crate) struct Arguments {
     /// Keep the content: only names go
     #[arg(long)]
     no_prune: bool,
-    /// Accepted: an image goes with all its platforms
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// Of an image for several platforms, remove only what is for this one; may be repeated
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<Platform>,
 }
 
 /// Removes images; every one that can be, and fails if any could not.
@@ -35,7 +35,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let spare = if arguments.no_prune { BTreeSet::new() } else { spare(&store)? };
     let mut code = ExitCode::SUCCESS;
     for name in &arguments.images {
-        match remove(&store, name, arguments.force) {
+        let removed = match arguments.platform.as_slice() {
+            [] => remove(&store, name, arguments.force),
+            platforms => remove_platforms(&mut store, name, platforms, arguments.force),
+        };
+        match removed {
             Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
             Err(_) if arguments.force && store.find(name).is_err() => {}
             Err(error) => {
@@ -74,6 +78,56 @@ fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<()
         Err(hull_image::Error::Busy(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Takes single platforms out of an image; it keeps its names as long as one is left.
+fn remove_platforms(
+    store: &mut Store,
+    name: &str,
+    platforms: &[Platform],
+    force: bool,
+) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    for platform in platforms {
+        let tagged = store.find(name).map_err(|e| e.to_string())?;
+        let image = store.image(&tagged.descriptor, Some(platform)).map_err(|e| e.to_string())?;
+        if image.config.platform().fit(platform).is_none() {
+            return Err(format!("the image is for {}, not for {platform}", image.config.platform()));
+        }
+        let others = others(store, &tagged, &image).map_err(|e| e.to_string())?;
+        if !others {
+            lines.extend(remove(store, name, force)?);
+            continue;
+        }
+        let users = containers::users_of(store, image.id().as_str())?;
+        if let (false, Some(user)) = (force, users.first()) {
+            return Err(format!("{platform} of the image is used by container {user}"));
+        }
+        let digest = &image.descriptor.digest;
+        let named = store.images().map_err(|e| e.to_string())?;
+        if let Some(other) = named.iter().find(|other| other.descriptor.digest == *digest) {
+            let name = other.reference.as_ref().map_or_else(|| digest.to_string(), Reference::familiar);
+            return Err(format!("{platform} of the image is the image {name}, too: remove that first"));
+        }
+        store.alone(|store| store.forget_manifest(digest)).map_err(|e| e.to_string())?;
+        lines.push(format!("Deleted: {digest}"));
+    }
+    Ok(lines)
+}
+
+/// Whether the store has more of an image than one platform's.
+fn others(store: &Store, tagged: &Tagged, image: &Image) -> hull_image::Result<bool> {
+    let index = match store.document(&tagged.descriptor)? {
+        Document::Index(index) => index,
+        Document::Manifest(_) => return Ok(false),
+    };
+    let is_other = |entry: &&Descriptor| entry.digest != image.descriptor.digest;
+    Ok(index.manifests.iter().filter(is_other).any(|entry| is_image(entry) && store.has_blob(entry)))
+}
+
+/// Attestations go with what they are about.
+fn is_image(entry: &Descriptor) -> bool {
+    !entry.platform.as_ref().is_some_and(Platform::is_unknown)
 }
 
 fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, String> {

@@ -63,6 +63,12 @@ impl Store {
         outcome
     }
 
+    /// Removes a manifest, of one platform say, that indexes name: they stay, as if it had never been fetched, and what
+    /// nobody else needs of it is garbage then. Within [`Store::alone`].
+    pub fn forget_manifest(&self, digest: &Digest) -> Result<()> {
+        remove(&self.blob_path(digest))
+    }
+
     /// Every digest that an image or a pin names: documents, layers, diff ids and chain ids; and of layers that those
     /// lie on, the diff id.
     pub fn reachable(&self) -> Result<BTreeSet<Digest>> {
