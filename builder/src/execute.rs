@@ -100,6 +100,7 @@ impl<'a> Execution<'a> {
 
     /// Carries everything out and gives the layers of the image; on failure, the step that failed first.
     pub(crate) fn run(&self) -> std::result::Result<Layers, (Option<StepId>, Error)> {
+        self.events.send(Event::Planned { steps: self.plan.steps.len() });
         let waiting = self.plan.steps.iter().enumerate().rev().map(|(id, step)| (id, step.needs())).collect();
         let schedule = (Mutex::new(Schedule { waiting, running: 0, failure: None }), Condvar::new());
         let threads = self.settings.jobs.clamp(1, 64).min(self.plan.steps.len());

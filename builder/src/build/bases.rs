@@ -7,6 +7,7 @@ use crate::commands::build::Arguments;
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::inputs::Base;
+use crate::progress::Style;
 use crate::registry;
 use crate::snapshot::Layers;
 
@@ -73,6 +74,10 @@ fn from_layout(store: &Store, place: &str, platform: &Platform) -> Result<Base> 
 /// An image that the store hasn't, or may have of old.
 fn pull(arguments: &Arguments, store: &Store, reference: &Reference, platform: &Platform) -> Result<Image> {
     let options = options::registry(arguments);
+    // It may take long, and no step has begun that would show it; rawjson is for programs.
+    if !arguments.quiet && !matches!(arguments.progress, Style::Quiet | Style::Rawjson) {
+        eprintln!("hull-build: pulling {}", reference.familiar());
+    }
     let pulled = registry::pull(store, reference, Some(platform), &options).map_err(|error| {
         let causes = super::with_causes(&error);
         Error::fact(format!(

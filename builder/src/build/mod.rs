@@ -184,7 +184,7 @@ fn carry_out(
             let code = if let Error::Command { code } = &error { *code } else { 1 };
             let told =
                 Diagnostic::new(step.span, format!("{}: {}", first_words(&step.text), with_causes(&error)));
-            text.complain(&told);
+            text.complain(&told.hint(what_to_try(&error).map(str::to_owned)));
             Ok(Err(ExitCode::from(u8::try_from(code.clamp(1, 255)).unwrap_or(1))))
         }
     }
@@ -207,6 +207,19 @@ fn again(
     )
     .map_err(alone)?;
     Ok(layers)
+}
+
+/// What a person can do about a command that failed, by its code as shells give it.
+fn what_to_try(error: &Error) -> Option<&'static str> {
+    let Error::Command { code } = error else { return None };
+    Some(match code {
+        126 => "126 means that the program may not be executed: chmod +x, or is it for another processor?",
+        127 => "127 means that a program was not found: is it installed in this stage, and in PATH?",
+        137 => "137 means that it was killed: by a lack of memory? --memory, and `dmesg` of the host, tell",
+        _ => {
+            "the steps before are kept: without this one, build -t NAME and run -it NAME sh show what it had"
+        }
+    })
 }
 
 fn first_words(text: &str) -> String {

@@ -38,11 +38,11 @@ impl<'a> Execution<'a> {
         let lock = self.alone(id, &name)?;
         // While this build waited, another one may have done it.
         if let Some(record) = self.cached(step, &name) {
-            self.events.send(Event::Done { step: id });
+            self.events.send(Event::Done { step: id, bytes: record.size });
             return Ok(below.with(record.diff_id, record.blob));
         }
         let (record, blob) = self.carry_out(id, (&key, &place), &below, selected)?;
-        self.events.send(Event::Done { step: id });
+        self.events.send(Event::Done { step: id, bytes: record.size });
         let layers = below.with(record.diff_id.clone(), record.blob.clone());
         let finished = Finished { step: id, blob, record, name, place, key, lock };
         later.send(finished).map_err(|_| Error::fact("nobody keeps what steps make"))?;

@@ -14,6 +14,8 @@ use crate::graph::StepId;
 /// Something happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
+    /// So many steps are to be done, or found in the cache.
+    Planned { steps: usize },
     /// A step with this title began.
     Started { step: StepId, title: String },
     /// A step was in the cache.
@@ -22,8 +24,8 @@ pub(crate) enum Event {
     Log { step: StepId, line: String },
     /// Why a step was not in the cache, or what else there is to say of it.
     Told { step: StepId, lines: Vec<String> },
-    /// A step is done.
-    Done { step: StepId },
+    /// A step is done, and its layer has files of so many bytes.
+    Done { step: StepId, bytes: u64 },
     /// A step failed.
     Failed { step: StepId, error: String },
     /// Something about the whole build.

@@ -18,9 +18,10 @@ pub(super) fn show(inbox: &Inbox) {
             Event::Cached { step, title } => eprintln!("#{0} {title}\n#{0} CACHED", step + 1),
             Event::Log { step, line } => eprintln!("#{} {} {line}", step + 1, since(step)),
             Event::Told { step, lines } => lines.iter().for_each(|line| eprintln!("#{} ? {line}", step + 1)),
-            Event::Done { step } => eprintln!("#{} DONE {}", step + 1, since(step)),
+            Event::Done { step, .. } => eprintln!("#{} DONE {}", step + 1, since(step)),
             Event::Failed { step, error } => eprintln!("#{} ERROR: {error}", step + 1),
             Event::Note(text) => eprintln!("{text}"),
+            Event::Planned { .. } => {}
         }
     }
 }
@@ -41,7 +42,10 @@ pub(super) fn show_json(inbox: &Inbox) {
             Event::Told { step, lines } => {
                 serde_json::json!({"event": "explained", "step": step + 1, "reasons": lines})
             }
-            Event::Done { step } => serde_json::json!({"event": "done", "step": step + 1}),
+            Event::Planned { steps } => serde_json::json!({"event": "planned", "steps": steps}),
+            Event::Done { step, bytes } => {
+                serde_json::json!({"event": "done", "step": step + 1, "bytes": bytes})
+            }
             Event::Failed { step, error } => {
                 serde_json::json!({"event": "failed", "step": step + 1, "error": error})
             }

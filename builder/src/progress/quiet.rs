@@ -10,12 +10,16 @@ pub(super) fn show(inbox: &Inbox) {
     for (_, event) in inbox {
         match event {
             Event::Log { step, line } => tails.entry(step).or_default().push(line),
-            Event::Done { step } => drop(tails.remove(&step)),
+            Event::Done { step, .. } => drop(tails.remove(&step)),
             Event::Failed { step, error } => {
                 let tail = tails.remove(&step).unwrap_or_default();
                 tail.told(&error).for_each(|line| eprintln!("{line}"));
             }
-            Event::Started { .. } | Event::Cached { .. } | Event::Told { .. } | Event::Note(_) => {}
+            Event::Planned { .. }
+            | Event::Started { .. }
+            | Event::Cached { .. }
+            | Event::Told { .. }
+            | Event::Note(_) => {}
         }
     }
 }

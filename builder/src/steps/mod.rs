@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod grow;
 pub(crate) mod lines;
 pub(crate) mod mode;
+mod output;
 pub(crate) mod place;
 pub(crate) mod run;
 pub(crate) mod sandbox;

@@ -1,7 +1,7 @@
 //! RUN: a command in a container of its own, on a snapshot of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::accounts::{Accounts, User};
+use super::output::read_lines;
 use super::sandbox::{Limits, Mount, Sandbox, Source};
 use super::stubs::Stubs;
 use super::sweep;
@@ -24,10 +25,6 @@ use crate::interrupt;
 use crate::snapshot::Snapshot;
 use crate::workspace::{self, Attached, Workspace};
 
-/// Most bytes of output that one step shows.
-const MOST_OUTPUT: usize = 64 << 20;
-/// Longest line of output that is shown whole, in bytes.
-const LONGEST_LINE: usize = 16 << 10;
 /// Longest call of the runtime that ends a container.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -270,36 +267,6 @@ fn write_config(bundle: &Path, sandbox: &Sandbox<'_>) -> Result<()> {
     let path = bundle.join("config.json");
     let mut file = fs::File::create_new(&path).map_err(Error::io("create", &path))?;
     file.write_all(sandbox.config().to_string().as_bytes()).map_err(Error::io("write", &path))
-}
-
-/// Passes output on line by line; what goes beyond the bounds is read and dropped.
-fn read_lines(output: impl Read, lines: &mut dyn FnMut(String)) -> Result<()> {
-    let mut reader = BufReader::with_capacity(64 << 10, output);
-    let (mut total, mut told) = (0, false);
-    loop {
-        let mut line = Vec::new();
-        let count = (&mut reader)
-            .take(LONGEST_LINE as u64)
-            .read_until(b'\n', &mut line)
-            .map_err(Error::io("read the output of", "the command"))?;
-        if count == 0 {
-            return Ok(());
-        }
-        total += count;
-        if total <= MOST_OUTPUT {
-            lines(printable(&line));
-        } else if !std::mem::replace(&mut told, true) {
-            lines(format!("[the output is longer than {MOST_OUTPUT} bytes: the rest is not shown]"));
-        }
-    }
-}
-
-/// A line without what would move the cursor or change the terminal's state, but with its colours' text.
-fn printable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\n', '\r']);
-    let last = text.rsplit('\r').next().unwrap_or(text);
-    last.chars().filter(|c| !c.is_control() || *c == '\t').collect()
 }
 
 /// An ordinary user without a range of ids, or with a short one, has none for the image's user.
