@@ -74,10 +74,15 @@ impl Docker {
     /// Runs a program in the daemon's network namespace, where its published ports are.
     #[track_caller]
     pub fn beside(&self, arguments: &[&str]) -> Outcome {
-        let pid = self.daemon_pid();
+        call(self.beside_command().args(arguments).stdin(Stdio::null()), Duration::from_secs(60))
+    }
+
+    /// The same for a program that is to go on; it is yet to be named.
+    #[must_use]
+    pub fn beside_command(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &pid, "-n", "--"]).args(arguments).stdin(Stdio::null());
-        call(&mut command, Duration::from_secs(60))
+        command.args(["-t", &self.daemon_pid(), "-n", "--"]);
+        command
     }
 
     /// `GET` or `POST` on the REST socket; the outcome's last line is the status code.

@@ -60,6 +60,23 @@ impl Builder {
         (archive, self.call(&["inspect", "-f", "{{.Id}}", IMAGE]).text().trim().to_owned())
     }
 
+    /// Builds the image, compressed in this way, for a registry: its name there, and the image's id.
+    fn built_for(&self, registry: &Registry, compression: &str) -> (String, String) {
+        let context = self.context("scratch");
+        let name = format!("127.0.0.1:{}/lab/{compression}:1", registry.port);
+        let context = context.display().to_string();
+        self.call(&["build", "-q", "--compression", compression, "-t", &name, &context]).done();
+        let id = self.call(&["inspect", "-f", "{{.Id}}", &name]).text().trim().to_owned();
+        (name, id)
+    }
+
+    /// The same, pushed there.
+    fn pushed(&self, registry: &Registry, compression: &str) -> (String, String) {
+        let built = self.built_for(registry, compression);
+        self.call(&["push", "-q", &built.0]).done();
+        built
+    }
+
     /// Runs the image under the runtime under test.
     fn runs(&self, name: &str) {
         let runtime = runtime::under_test();
@@ -83,6 +100,58 @@ fn podman_loads_and_runs_what_was_built() {
         podman.call(&[&options[..], &["--cgroups", "disabled", IMAGE]].concat()).text().trim(),
         PRINTS
     );
+}
+
+#[test]
+fn podman_pulls_and_runs_what_was_pushed() {
+    needs!(root(), program("podman"), program("docker-registry"), program("busybox"), gate::cgroup_v1());
+    let podman = Podman::start();
+    for compression in ["gzip", "zstd"] {
+        let builder = Builder::new();
+        let registry = Registry::start(builder.place.path());
+        let (name, id) = builder.pushed(&registry, compression);
+        podman.call(&["pull", "-q", "--tls-verify=false", &name]).done();
+        let inspected = podman.call(&["inspect", "-f", "sha256:{{.Id}}", "--type", "image", &name]);
+        assert_eq!(inspected.text().trim(), id, "{compression}");
+        let options = ["run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit"];
+        let outcome =
+            podman.call(&[&options[..], &["nproc=4096:4096", "--cgroups", "disabled", &name]].concat());
+        assert_eq!(outcome.text().trim(), PRINTS, "{compression}");
+    }
+}
+
+#[test]
+fn containerd_pulls_and_runs_what_was_pushed() {
+    needs!(root(), program("containerd"), program("ctr"), program("docker-registry"), program("busybox"));
+    let containerd = Containerd::start();
+    let runtime = runtime::under_test();
+    let runtime = runtime.to_str().expect("UTF-8");
+    for compression in ["gzip", "zstd"] {
+        let builder = Builder::new();
+        let registry = Registry::start(builder.place.path());
+        let (name, _) = builder.pushed(&registry, compression);
+        containerd.ctr(&["image", "pull", "--plain-http", &name]).done();
+        let outcome = containerd.ctr(&["run", "--rm", "--runc-binary", runtime, &name, &unique("pulled")]);
+        assert_eq!(outcome.text().trim(), PRINTS, "{compression}");
+    }
+}
+
+#[test]
+fn docker_pulls_and_runs_what_was_pushed() {
+    needs!(root(), program("dockerd"), program("docker"), program("docker-registry"), program("busybox"));
+    needs!(gate::cgroup_v1());
+    let (builder, docker) = (Builder::new(), Docker::start());
+    // The daemon has a network of its own: the registry is there, too.
+    let url = |port: u16| format!("http://127.0.0.1:{port}/v2/");
+    let up = |port| docker.beside(&["curl", "-fsS", &url(port)]).code == 0;
+    let registry = Registry::start_by(docker.beside_command(), builder.place.path(), up);
+    let (name, id) = builder.built_for(&registry, "gzip");
+    let store = format!("HULL_ROOT={}", builder.place.join("store").display());
+    let program = place::program("hull-build").display().to_string();
+    docker.beside(&["env", &store, &program, "push", "-q", &name]).done();
+    docker.call(&["pull", "-q", &name]).done();
+    assert_eq!(docker.call(&["inspect", "-f", "{{.Id}}", &name]).text().trim(), id);
+    assert_eq!(docker.call(&["run", "--rm", "--network", "none", &name]).text().trim(), PRINTS);
 }
 
 #[test]
@@ -123,6 +192,12 @@ struct Registry {
 
 impl Registry {
     fn start(scratch: &Path) -> Self {
+        let up = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        Self::start_by(Command::new("env"), scratch, up)
+    }
+
+    /// Started by a command that runs the one in its arguments; `up` tells whether it answers at a port.
+    fn start_by(mut command: Command, scratch: &Path, up: impl Fn(u16) -> bool) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("find a port");
         let port = free.local_addr().expect("the port has a number").port();
         drop(free);
@@ -132,11 +207,10 @@ impl Registry {
         );
         let file = scratch.join("registry.yml");
         fs::write(&file, text).expect("write the registry's configuration");
-        let mut command = Command::new(gate::find("docker-registry").expect("the registry is installed"));
+        command.arg(gate::find("docker-registry").expect("the registry is installed"));
         command.arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { child: command.spawn().expect("start the registry"), port };
-        let up = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-        assert!(eventually(LIMIT, up), "the registry does not come up");
+        assert!(eventually(LIMIT, || up(port)), "the registry does not come up");
         registry
     }
 }
@@ -176,7 +250,11 @@ fn what_buildah_built_is_pulled_built_upon_and_run() {
         )
         .expect("write a Dockerfile");
         let child = format!("127.0.0.1:{}/lab/upon-{format}:1", registry.port);
-        builder.call(&["build", "-q", "-t", &child, &upon.display().to_string()]).done();
+        // The base comes from the registry by itself.
+        builder.call(&["rmi", &name]).done();
+        let built = builder.call(&["build", "-t", &child, &upon.display().to_string()]);
+        built.done();
+        assert!(built.stderr.contains(&format!("pulling {name}\n")), "{}", built.stderr);
         builder.runs(&child);
         builder.call(&["push", "-q", &child]).done();
         buildah(&["pull", "-q", "--tls-verify=false", &format!("docker://{child}")]);
@@ -195,6 +273,23 @@ fn skopeo_and_umoci_take_what_was_built() {
     for kind in ["oci-archive", "docker-archive"] {
         skopeo(&["copy", "-q", &format!("{kind}:{archive}"), &target]).done();
     }
+    // A layout that a build writes is taken as it is, too.
+    let own = builder.place.join("own");
+    let output = format!("type=oci,tar=false,dest={}", own.display());
+    let context = builder.place.join("context").display().to_string();
+    builder.call(&["build", "-q", "-t", "lab/own:7", "-o", &output, &context]).done();
+    let inspected = skopeo(&["inspect", "--config", "--raw", &format!("oci:{}", own.display())]);
+    assert!(inspected.text().contains("KEY=value"));
+    let again = format!("dir:{}", builder.place.join("again").display());
+    skopeo(&["copy", "-q", "--preserve-digests", &format!("oci:{}", own.display()), &again]).done();
+    let index = fs::read_to_string(own.join("index.json")).expect("read the layout's index");
+    let tag =
+        index.split("org.opencontainers.image.ref.name\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let image = format!("{}:{}", own.display(), tag.expect("the layout names its image"));
+    let first = builder.place.join("first-bundle");
+    call(Command::new("umoci").args(["unpack", "--image", &image]).arg(&first), LIMIT).done();
+    let said = fs::read_to_string(first.join("rootfs/said"));
+    assert_eq!(said.expect("read a file of the image"), "from a RUN");
     let store = format!("oci:{}:{IMAGE}", builder.place.join("store").display());
     let config = skopeo(&["inspect", "--config", "--raw", &store]);
     assert!(config.text().contains("KEY=value"), "{id}");
