@@ -56,6 +56,11 @@ bench-builder *ARGS:
     cargo build --release --bin hull --bin hull-build --bin hull-builder-bench
     target/{{target}}/release/hull-builder-bench {{ARGS}}
 
+# build real images from package registries, look at them running, [--buildah] compare; needs the network, is not in CI
+real-builds *ARGS:
+    cargo build --release --bin hull --bin hull-build --bin hull-monitor
+    builder/tests/real/run.sh {{ARGS}}
+
 # the tests that take minutes or hours; SOAK_OUTAGE (s), SOAK_EXECS, SOAK_DEATHS and SOAK_ORPHANS change how long
 soak *ARGS:
     cargo build --workspace --bins
