@@ -169,7 +169,7 @@ impl Engine {
 
     /// Lets go of everything held for a process.
     pub(super) fn forget(&mut self, key: &Key) {
-        let Some(mut held) = self.held.remove(key) else { return };
+        let mut held = self.held.remove(key).unwrap_or_default();
         for id in std::mem::take(&mut held.flows) {
             self.end_flow(id);
         }
