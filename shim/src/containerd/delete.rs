@@ -13,14 +13,17 @@ use prost::Message;
 use crate::api::DeleteResponse;
 use crate::bundle::Bundle;
 use crate::clock::Clock;
-use crate::engine::unmount_tree;
+use crate::engine::unmount_until;
 use crate::runtime::{Runtime, Streams};
 use crate::task::Exit;
 
 use super::flags::Flags;
 
-/// containerd gives the whole action 5 seconds.
-const LIMIT: Duration = Duration::from_secs(4);
+/// containerd gives the whole action 5 seconds: so long the runtime may take ...
+const RUNTIME_LIMIT: Duration = Duration::from_millis(3500);
+/// ... and until then, since the start, the root may take to be unmounted. A server or a disk that does not answer must not
+/// cost the answer.
+const UNMOUNT_LIMIT: Duration = Duration::from_millis(4200);
 /// A shim that is there takes a connection at once.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// 128 + SIGKILL: how the container has ended as far as anybody can know.
@@ -28,12 +31,13 @@ const KILLED: u32 = 137;
 
 /// Removes what is left of the container and prints how it ended.
 pub fn delete(flags: &Flags) -> Result<(), String> {
+    let began = Instant::now();
     let bundle = Bundle::new(bundle_dir(flags)?);
     let runtime = Runtime::new(bundle.remembered(), &flags.namespace);
     let pid = bundle.pid("init.pid").unwrap_or(0);
-    remove(&runtime, &bundle, &flags.id);
+    remove(&runtime, &bundle, &flags.id, began + RUNTIME_LIMIT);
     // What cannot be unmounted is reported; the answer is given all the same.
-    if let Err(text) = unmount_tree(&bundle.file("rootfs")) {
+    if let Err(text) = unmount_until(&bundle.file("rootfs"), began + UNMOUNT_LIMIT) {
         eprintln!("{text}");
     }
     remove_stale_socket(&bundle);
@@ -65,12 +69,12 @@ fn remove_stale_socket(bundle: &Bundle) {
 }
 
 /// Runs `delete --force`; a runtime that hangs is killed, one that is missing changes nothing.
-fn remove(runtime: &Runtime, bundle: &Bundle, id: &str) {
+fn remove(runtime: &Runtime, bundle: &Bundle, id: &str, deadline: Instant) {
     let verb = Runtime::delete(id, true);
     match runtime.start(&bundle.file("log.json"), verb, &Streams::default()) {
         Ok(child) => {
             use std::os::fd::AsFd;
-            let ended = process::wait_until(child.pidfd.as_fd(), Instant::now() + LIMIT);
+            let ended = process::wait_until(child.pidfd.as_fd(), deadline);
             if !matches!(ended, Ok(Some(_))) {
                 // It is overdue; its container is left to the next attempt.
                 let _ = process::kill_group(child.pid, 9);

@@ -74,6 +74,13 @@ impl Connections {
     pub fn timeout(&self, call: Option<CallId>) -> Option<Duration> {
         self.timeouts.get(&call?).copied()
     }
+
+    /// So much of that time has gone by.
+    pub fn spend(&mut self, call: Option<CallId>, time: Duration) {
+        if let Some(left) = call.and_then(|call| self.timeouts.get_mut(&call)) {
+            *left = left.saturating_sub(time);
+        }
+    }
 }
 
 impl Engine {

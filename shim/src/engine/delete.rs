@@ -1,4 +1,4 @@
-//! Deleting: first the output is drained (within limits), then the runtime forgets the container, then the root goes.
+//! Deleting: first the output is drained (within limits), then the runtime forgets the container, then a helper unmounts the root.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use crate::runtime::Runtime;
 use crate::task::{Job, Key, Outcome, Ticket};
 use crate::ttrpc::Refusal;
 
+use super::root_job::Next;
 use super::{Engine, Patience, Timer};
 
 /// Between two looks.
@@ -53,24 +54,21 @@ impl Engine {
 
     /// The runtime has forgotten the container, or never knew it: the root goes.
     pub(super) fn runtime_deleted(&mut self, ticket: Ticket, deleted: Result<(), Refusal>) {
-        let deleted = match deleted {
-            Err(refusal) if refusal.text.contains("does not exist") => Ok(()),
-            other => other,
-        };
-        let unmounted = match self.sites.get(&ticket.key.container) {
-            Some(site) if deleted.is_ok() => site.unmount_root().map_err(Refusal::unknown),
-            _ => Ok(()),
-        };
-        match deleted.and(unmounted) {
-            Ok(()) => {
-                self.end(ticket, Outcome::Done);
-                // Another client may be about to make the pod's next container.
-                if self.pod.is_empty() && self.connections.len() <= 1 {
-                    // Before the answer: once that is out, nobody clears up after a shim that is killed.
-                    self.remove_socket();
-                }
+        match deleted {
+            Err(refusal) if !refusal.text.contains("does not exist") => {
+                self.end(ticket, Outcome::Failed(refusal));
             }
-            Err(refusal) => self.end(ticket, Outcome::Failed(refusal)),
+            _ => self.unmount_root(ticket, Next::Deleted),
+        }
+    }
+
+    /// Nothing is left of the container.
+    pub(super) fn root_is_gone(&mut self, ticket: Ticket) {
+        self.end(ticket, Outcome::Done);
+        // Another client may be about to make the pod's next container.
+        if self.pod.is_empty() && self.connections.len() <= 1 {
+            // Before the answer: once that is out, nobody clears up after a shim that is killed.
+            self.remove_socket();
         }
     }
 }

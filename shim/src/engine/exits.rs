@@ -57,6 +57,8 @@ impl Engine {
         match self.children.remove(&pid) {
             Some(Watched::Job(running)) => self.job_ended(pid, running, status.code()),
             Some(Watched::Process(key)) => self.process_ended(&key, exit),
+            Some(Watched::Root(job)) => self.root_job_ended(pid, *job, status.code()),
+            Some(Watched::LateMount(rootfs)) => self.late_mount_ended(&rootfs),
             Some(Watched::Helper) => self.timers.stop(&Timer::Job(pid)),
             None => self.unclaimed.keep(pid, exit),
         }

@@ -1,6 +1,7 @@
 //! The shim's one loop: waits, turns what happened into calls of the pure [`Pod`], and carries out its effects.
 
 mod connections;
+mod create;
 mod delete;
 mod events;
 mod exits;
@@ -9,6 +10,7 @@ mod jobs;
 mod methods;
 mod patience;
 mod publisher;
+mod root_job;
 mod rootfs;
 mod streams;
 mod timers;
@@ -36,7 +38,9 @@ use held::{Flow, Held};
 use jobs::Running;
 use patience::Patience;
 pub use publisher::Publisher;
-pub use rootfs::unmount_tree;
+use root_job::RootJob;
+pub use root_job::unmount_until;
+use rootfs::Mounts;
 use timers::{Timer, Timers};
 use token::Token;
 use unclaimed::Unclaimed;
@@ -81,8 +85,7 @@ struct Site {
     bundle: Bundle,
     runtime: Runtime,
     shares_pid_namespace: bool,
-    /// Some of its root's mounts are below the root.
-    mounts_below: bool,
+    mounts: Mounts,
     checkpoint: String,
     place: Option<Place>,
     oom: Option<(u32, OomWatch)>,
@@ -92,7 +95,10 @@ struct Site {
 #[derive(Debug)]
 enum Watched {
     Job(Box<Running>),
+    Root(Box<RootJob>),
     Process(Key),
+    /// What mounts this root, was killed and did not end.
+    LateMount(PathBuf),
     /// A logger, a kill that nobody waits for, or what a container left that is forgotten.
     Helper,
 }
@@ -128,7 +134,7 @@ impl Engine {
         let signals = signal::signal_fd(&set)?;
         process::set_child_subreaper(true)?;
         hull_sys::fd::set_nonblocking(setup.listener.as_fd(), true)?;
-        // Clients that come while a root is mounted or unmounted wait for their turn; past the queue they are refused.
+        // Clients that come at once wait for their turn; past the queue they are refused.
         rustix::net::listen(&setup.listener, BACKLOG).map_err(SysError::from_rustix("listen"))?;
         let poll = Epoll::new(64)?;
         poll.add(setup.listener.as_fd(), Token::Listener.into(), EventFlags::IN)?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hull_sys::errno::EAGAIN;
+use hull_sys::errno::{EAGAIN, ECONNRESET};
 use hull_sys::event::EventFlags;
 use hull_sys::io;
 use prost::Message;
@@ -162,7 +162,7 @@ impl Publisher {
 
     /// True once the answer to the event in flight has come, whatever it says: containerd has seen the event.
     fn receive(&mut self) -> hull_sys::Result<bool> {
-        let closed = || hull_sys::SysError::new("read", 104);
+        let closed = || hull_sys::SysError::new("read", ECONNRESET);
         let stream = self.stream.wrapping_sub(2);
         let Some((connection, decoder)) = &mut self.connection else { return Ok(false) };
         loop {

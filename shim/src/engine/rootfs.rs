@@ -1,5 +1,7 @@
 //! The mounts that a Create request asks for, under the bundle's `rootfs`.
 //!
+//! To be called in a helper (`root_job`): each of these calls may take for ever.
+//!
 //! They are made by path with mount(2): the path is in containerd's own 0700 state directory, and overlay options are
 //! longer than fsconfig(2) takes (256 bytes each). Below `rootfs` the names are the image's, and a link there may lead
 //! anywhere: such a target is looked up with `rootfs` as its root.
@@ -14,25 +16,41 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::api::Mount;
 
-use super::Site;
-
 /// Longest option string that mount(2) reads: a page with its end mark.
 const DATA_LIMIT: usize = 4095;
 /// Most mounts that may lie over each other on one directory.
 const STACKED_LIMIT: usize = 256;
 
-/// Makes the mounts in order on `rootfs`; takes back what it made when one fails.
-pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
-    for one in mounts {
-        if let Err(error) = mount_one(one, rootfs) {
-            let (source, target) = (&one.source, rootfs.join(inner(one)));
-            let text =
-                format!("failed to mount rootfs component: mount {source} on {}: {error}", target.display());
-            let left = unmount_tree(rootfs).err().map(|left| format!(" ({left})"));
-            return Err(text + &left.unwrap_or_default());
+/// What a request has mounted, and so what is to be unmounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounts {
+    /// Nothing: the root is somebody else's.
+    None,
+    /// On the root.
+    OnRoot,
+    /// Below it, too.
+    Below,
+}
+
+impl Mounts {
+    /// What these are.
+    pub fn of(mounts: &[Mount]) -> Self {
+        match mounts {
+            [] => Self::None,
+            mounts if mounts.iter().all(|mount| mount.target.is_empty()) => Self::OnRoot,
+            _ => Self::Below,
         }
     }
-    Ok(())
+}
+
+/// Makes the mounts in order on `rootfs`. What was made before one fails is there still.
+pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
+    mounts.iter().try_for_each(|one| {
+        mount_one(one, rootfs).map_err(|error| {
+            let (source, target) = (&one.source, rootfs.join(inner(one)));
+            format!("failed to mount rootfs component: mount {source} on {}: {error}", target.display())
+        })
+    })
 }
 
 /// The target as a path below `rootfs`.
@@ -169,16 +187,8 @@ fn shorten(data: &str) -> Result<(String, Option<PathBuf>), String> {
     Ok((data, Some(directory)))
 }
 
-impl Site {
-    /// Unmounts the container's root.
-    pub(super) fn unmount_root(&self) -> Result<(), String> {
-        let rootfs = self.bundle.file("rootfs");
-        if self.mounts_below { unmount_tree(&rootfs) } else { unmount_all(&rootfs) }
-    }
-}
-
 /// Unmounts everything on `rootfs`. A busy mount is detached: it goes when its last user does.
-fn unmount_all(rootfs: &Path) -> Result<(), String> {
+pub fn unmount_all(rootfs: &Path) -> Result<(), String> {
     for _ in 0..STACKED_LIMIT {
         match unmount(rootfs, UnmountFlags::NOFOLLOW) {
             Ok(()) => {}

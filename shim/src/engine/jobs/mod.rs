@@ -10,16 +10,15 @@ use hull_sys::errno::{EINVAL, ESRCH};
 use hull_sys::process::{self, Pid};
 use prost::Message;
 
-use crate::api::{CheckpointOptions, CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest};
-use crate::bundle::{Bundle, options_from, write_private};
+use crate::api::{CheckpointOptions, CheckpointTaskRequest, ExecProcessRequest};
+use crate::bundle::{Bundle, write_private};
 use crate::cgroup;
 use crate::io::Output;
 use crate::runtime::{Runtime, Streams, output_file, words};
 use crate::task::{Exit, Job, Key, Outcome, Stdio, Ticket};
 use crate::ttrpc::{Code, Refusal};
 
-use super::rootfs::mount_all;
-use super::{Engine, Site, Timer, Watched};
+use super::{Engine, Timer, Watched};
 
 /// The exit status of a process that could not be restored.
 const NEVER_WAS: u32 = 255;
@@ -31,7 +30,7 @@ const LOG_LIMIT: u64 = 1 << 20;
 /// A call of the runtime under way.
 #[derive(Debug)]
 pub struct Running {
-    ticket: Ticket,
+    pub(super) ticket: Ticket,
     log: PathBuf,
     /// The log's length at the start.
     log_from: u64,
@@ -39,14 +38,14 @@ pub struct Running {
     output: Option<OwnedFd>,
     pid_file: Option<PathBuf>,
     /// Streams that are put to work when it succeeds.
-    flows: Vec<(OwnedFd, Output)>,
+    pub(super) flows: Vec<(OwnedFd, Output)>,
     timed_out: bool,
     /// Since when it may name a process, if it will: see [`Unclaimed::begin`].
     ///
     /// [`Unclaimed::begin`]: super::unclaimed::Unclaimed::begin
     names: Option<u64>,
     /// It clears up after a failed creation, for which this is the answer.
-    clears_up: Option<Refusal>,
+    pub(super) clears_up: Option<Refusal>,
 }
 
 /// How far a job got at once.
@@ -79,11 +78,11 @@ impl Engine {
     pub(super) fn begin(&mut self, ticket: Ticket) {
         let key = ticket.key.clone();
         let begun = match &ticket.job {
-            Job::Create(request) => self.begin_create(&ticket, request),
             Job::Exec(request) => self.begin_exec(&ticket, request).into(),
             Job::Restore => self.begin_restore(&ticket).into(),
             Job::Signal { pid, signal } => Begun::Now(self.send_signal(&key, *pid, *signal)),
             Job::Stats => Begun::Now(self.statistics(&key)),
+            Job::Create(_) => return self.begin_create(ticket),
             Job::Drain | Job::Delete => return self.begin_drain(ticket),
             Job::Start => self.call(&ticket, words(&["start", &key.container])).into(),
             Job::Kill { signal, all } => {
@@ -111,60 +110,6 @@ impl Engine {
             let exit = Exit { status: NEVER_WAS, at: self.clock.now() };
             self.process_ended(&key, exit);
         }
-    }
-
-    fn begin_create(&mut self, ticket: &Ticket, request: &CreateTaskRequest) -> Begun {
-        let prepared = self.prepare_create(ticket, request);
-        match prepared {
-            Ok(begun) => begun,
-            Err(refusal) => {
-                let refusal = self.undo_create(&ticket.key, refusal);
-                Begun::Now(Outcome::Failed(refusal))
-            }
-        }
-    }
-
-    fn prepare_create(&mut self, ticket: &Ticket, request: &CreateTaskRequest) -> Result<Begun, Refusal> {
-        let failed =
-            |error: std::io::Error| Refusal::unknown(format!("create container {}: {error}", request.id));
-        let invalid = |text: &str| Refusal::new(Code::InvalidArgument, text);
-        if !is_name(&request.id) || !request.bundle.starts_with('/') {
-            return Err(invalid("a container needs a name and an absolute bundle path"));
-        }
-        let options = options_from(request.options.as_ref()).map_err(failed)?;
-        let bundle = Bundle::new(&request.bundle);
-        let config = bundle.config().map_err(failed)?;
-        bundle.remember(&options).map_err(failed)?;
-        let site = Site {
-            bundle: bundle.clone(),
-            runtime: Runtime::new(options, &self.setup.namespace),
-            shares_pid_namespace: config.shares_pid_namespace(),
-            mounts_below: request.rootfs.iter().any(|mount| !mount.target.is_empty()),
-            checkpoint: request.checkpoint.clone(),
-            place: None,
-            oom: None,
-        };
-        self.sites.insert(request.id.clone(), site);
-        mount_all(&request.rootfs, &bundle.file("rootfs")).map_err(Refusal::unknown)?;
-        let stdio = Stdio {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
-        let mut ends = self
-            .open_streams(&ticket.key, &stdio)
-            .map_err(|error| Refusal::unknown(format!("failed to create init process I/O: {error}")))?;
-        if !request.checkpoint.is_empty() {
-            self.held.entry(ticket.key.clone()).or_default().ends = Some(ends);
-            return Ok(Begun::Now(Outcome::Pid(0)));
-        }
-        let runtime = self.runtime_of(&ticket.key)?;
-        let verb = runtime.create(&bundle.dir, &ends.streams(), &request.id);
-        let mut running = self.running(ticket, None, Some(bundle.file("init.pid")))?;
-        running.flows = std::mem::take(&mut ends.flows);
-        self.launch(running, verb, &ends.streams())?;
-        Ok(Begun::Later)
     }
 
     fn begin_exec(&mut self, ticket: &Ticket, request: &ExecProcessRequest) -> Result<(), Refusal> {
@@ -260,7 +205,7 @@ impl Engine {
         self.launch(running, verb, &Streams { fds, console: None })
     }
 
-    fn running(
+    pub(super) fn running(
         &self,
         ticket: &Ticket,
         output: Option<OwnedFd>,
@@ -290,7 +235,7 @@ impl Engine {
         }
     }
 
-    fn launch(
+    pub(super) fn launch(
         &mut self,
         mut running: Running,
         verb: Vec<String>,
@@ -358,7 +303,7 @@ impl Engine {
 }
 
 /// Names become file names in the bundle.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
     !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && name.bytes().all(allowed)
 }
@@ -380,8 +325,8 @@ fn prefix(job: &Job) -> &'static str {
     }
 }
 
-/// How long a runtime call may take; hooks and images take their time.
-fn limit(job: &Job) -> Duration {
+/// How long a runtime call, or what a helper does for it, may take; hooks and images take their time.
+pub(super) fn limit(job: &Job) -> Duration {
     Duration::from_secs(match job {
         Job::Create(_) | Job::Start | Job::Restore | Job::Checkpoint(_) => 300,
         Job::Exec(_) | Job::Delete => 120,

@@ -6,12 +6,11 @@ use std::time::Duration;
 use hull_sys::process::{self, Pid};
 
 use crate::bundle::read_pid;
-use crate::cgroup::{OomWatch, Place};
-use crate::runtime::{Runtime, Streams, outcome_text, plain_text, read_output};
-use crate::task::{Job, Key, Outcome};
+use crate::runtime::{outcome_text, plain_text, read_output};
+use crate::task::{Job, Outcome};
 use crate::ttrpc::{Code, Refusal};
 
-use super::super::{Engine, Timer, Token, Watched};
+use super::super::{Engine, Timer, Watched};
 use super::{Running, prefix};
 
 const KILL: i32 = 9;
@@ -22,17 +21,22 @@ const SIGNALLED: i32 = 128;
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// A runtime call takes too long: it is killed with what it started, and fails.
+    /// A runtime call, or a helper, takes too long: it is killed with what it started, and fails.
     pub(in crate::engine) fn job_overdue(&mut self, pid: i32) {
         let again = match self.children.get_mut(&pid) {
             Some(Watched::Job(running)) if running.timed_out => return self.leave_behind(pid),
+            Some(Watched::Root(job)) if job.timed_out => return self.leave_behind(pid),
             Some(Watched::Job(running)) => {
                 running.timed_out = true;
                 true
             }
+            Some(Watched::Root(job)) => {
+                job.timed_out = true;
+                true
+            }
             // Nobody waits for it.
             Some(Watched::Helper) => false,
-            Some(Watched::Process(_)) | None => return,
+            Some(Watched::Process(_) | Watched::LateMount(_)) | None => return,
         };
         // It may have ended just now; then it is reaped next.
         let _ = process::kill_group(Pid::from_raw(pid), KILL);
@@ -45,8 +49,10 @@ impl Engine {
     /// A runtime was killed and does not end. It will do nothing any more beyond the system call that it is in: its call has
     /// failed, and it is reaped whenever it ends.
     fn leave_behind(&mut self, pid: i32) {
-        if let Some(Watched::Job(running)) = self.children.insert(pid, Watched::Helper) {
-            self.job_ended(pid, running, SIGNALLED + KILL);
+        match self.children.insert(pid, Watched::Helper) {
+            Some(Watched::Job(running)) => self.job_ended(pid, running, SIGNALLED + KILL),
+            Some(Watched::Root(job)) => self.leave_root_job_behind(pid, *job, SIGNALLED + KILL),
+            _ => {}
         }
     }
 
@@ -64,8 +70,7 @@ impl Engine {
     fn take_result(&mut self, mut running: Box<Running>, status: i32) {
         let key = running.ticket.key.clone();
         if let Some(refusal) = running.clears_up.take() {
-            let refusal = self.undo_create(&key, refusal);
-            return self.end(running.ticket, Outcome::Failed(refusal));
+            return self.refuse_create(running.ticket, refusal);
         }
         let output = running.output.as_ref().map(read_output).unwrap_or_default();
         if status == 0 && !running.timed_out {
@@ -73,11 +78,10 @@ impl Engine {
         }
         let refusal = self.refusal(&running, status, &output);
         match running.ticket.job {
-            Job::Create(_) if running.timed_out || status > SIGNALLED => self.clear_up(running, refusal),
-            Job::Create(_) => {
-                let refusal = self.undo_create(&key, refusal);
-                self.end(running.ticket, Outcome::Failed(refusal));
+            Job::Create(_) if running.timed_out || status > SIGNALLED => {
+                self.create_cut_off(running, refusal);
             }
+            Job::Create(_) => self.refuse_create(running.ticket, refusal),
             Job::Exec(_) => {
                 remove_files(&self.exec_files(&running));
                 self.forget(&key);
@@ -94,7 +98,7 @@ impl Engine {
             Job::Create(_) | Job::Restore | Job::Exec(_) => match self.process_born(&mut running) {
                 Ok(pid) => Outcome::Pid(pid),
                 Err(refusal) if matches!(running.ticket.job, Job::Create(_)) => {
-                    return self.clear_up(running, refusal);
+                    return self.create_cut_off(running, refusal);
                 }
                 Err(refusal) => Outcome::Failed(refusal),
             },
@@ -146,51 +150,6 @@ impl Engine {
         };
         let spec = bundle.file(&format!("exec-{}.json", key.exec));
         [spec].into_iter().chain(running.pid_file.clone()).collect()
-    }
-
-    fn watch_cgroup(&mut self, container: &str, pid: u32) {
-        let id = self.fresh_id();
-        let Ok(place) = Place::of(pid) else { return };
-        let watch = OomWatch::new(&place).ok();
-        if let Some((signal, flags)) = watch.as_ref().and_then(OomWatch::signal) {
-            // Without it the look at the end is the only one.
-            let _ = self.poll.add(signal, Token::Oom(id).into(), flags);
-        }
-        let again = watch.as_ref().and_then(OomWatch::look_again);
-        if let Some(site) = self.sites.get_mut(container) {
-            site.place = Some(place);
-            site.oom = watch.map(|watch| (id, watch));
-        }
-        if let Some(span) = again {
-            // The first look took a signal that came before the kill.
-            self.timers.set(Timer::Oom(id), span);
-        }
-    }
-
-    /// A creation that was cut off may have left anything: the runtime is told to remove it.
-    fn clear_up(&mut self, running: Box<Running>, refusal: Refusal) {
-        let key = running.ticket.key.clone();
-        let verb = Runtime::delete(&key.container, true);
-        let started = self.running(&running.ticket, None, None).and_then(|mut clearing| {
-            clearing.clears_up = Some(refusal.clone());
-            self.launch(clearing, verb, &Streams::default())
-        });
-        if started.is_err() {
-            let refusal = self.undo_create(&key, refusal);
-            self.end(running.ticket, Outcome::Failed(refusal));
-        }
-    }
-
-    /// Takes back what a creation did before it failed.
-    pub(super) fn undo_create(&mut self, key: &Key, mut refusal: Refusal) -> Refusal {
-        if let Some(site) = self.sites.get(&key.container)
-            && let Err(left) = site.unmount_root()
-        {
-            refusal.text = format!("{} ({left})", refusal.text);
-        }
-        self.forget(key);
-        self.sites.remove(&key.container);
-        refusal
     }
 
     fn refusal(&self, running: &Running, status: i32, output: &[u8]) -> Refusal {
