@@ -135,7 +135,7 @@ impl Engine {
     pub(super) fn init_ended(&mut self, container: String, await_execs: bool) {
         if let Some(site) = self.sites.get(&container).filter(|site| site.shares_pid_namespace) {
             let verb = Runtime::kill(&container, 9, true);
-            match site.runtime.start(&site.bundle.file("log.json"), verb, &Streams::default()) {
+            match site.runtime.start(&site.bundle.file("log-kill.json"), verb, &Streams::default()) {
                 Ok(child) => {
                     let pid = child.pid.as_raw();
                     self.children.insert(pid, Watched::Helper);

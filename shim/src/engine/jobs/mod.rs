@@ -211,7 +211,7 @@ impl Engine {
         output: Option<OwnedFd>,
         pid_file: Option<PathBuf>,
     ) -> Result<Running, Refusal> {
-        let log = self.bundle_of(&ticket.key)?.file("log.json");
+        let log = self.bundle_of(&ticket.key)?.file(&log_name(ticket));
         if let Some(stale) = pid_file.as_ref().filter(|_| ticket.key.is_init()) {
             // An exec's goes with it. Mostly there is none; one that cannot be removed shows when the runtime cannot write it either.
             let _ = std::fs::remove_file(stale);
@@ -222,7 +222,7 @@ impl Engine {
         Ok(Running { ticket, log, log_from, output, pid_file, flows, timed_out, names, clears_up })
     }
 
-    /// The length of a runtime's log. A long one is begun anew when nobody writes to it: warnings of many execs add up.
+    /// The length of a runtime's log. A long one is begun anew when nobody writes to it: warnings of many calls add up.
     fn log_length(&self, log: &Path) -> u64 {
         let length = std::fs::metadata(log).map_or(0, |found| found.len());
         let writes = |watched: &Watched| matches!(watched, Watched::Job(running) if running.log == log);
@@ -306,6 +306,16 @@ impl Engine {
 pub(super) fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
     !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+/// The runtime's log. Calls for one process take turns, those for others run beside them: in a log that both write to, one
+/// would find the other's error.
+fn log_name(ticket: &Ticket) -> String {
+    match &ticket.job {
+        Job::Ps => "log-ps.json".to_owned(),
+        _ if ticket.key.is_init() => "log.json".to_owned(),
+        _ => format!("exec-{}.log", ticket.key.exec),
+    }
 }
 
 fn prefix(job: &Job) -> &'static str {

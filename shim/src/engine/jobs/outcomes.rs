@@ -149,7 +149,7 @@ impl Engine {
             return Vec::new();
         };
         let spec = bundle.file(&format!("exec-{}.json", key.exec));
-        [spec].into_iter().chain(running.pid_file.clone()).collect()
+        [spec, running.log.clone()].into_iter().chain(running.pid_file.clone()).collect()
     }
 
     fn refusal(&self, running: &Running, status: i32, output: &[u8]) -> Refusal {
