@@ -62,6 +62,10 @@ fn exec_that_hangs_ends_with_its_container_and_is_nothing_to_the_next_of_that_na
     let mut shim = Shim::start_with(our_shim(), sleeper(), scripted(&tools, &script));
     shim.run();
     let shim_pid = shim.pid();
+    // The shim takes no other container after its last one while only one client is there.
+    let mut other = Client::connect(&shim.address);
+    let named = shim.named("");
+    other.call(SERVICE, "State", &named).unwrap();
     let request = shim.exec_request("e", "exit 3");
     shim.call("Exec", &request).unwrap();
     let named = shim.named("e");

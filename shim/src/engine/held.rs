@@ -177,6 +177,7 @@ impl Engine {
             self.consoles.remove(&id);
         }
         if key.is_init() {
+            self.end_jobs_of(&key.container);
             self.sites.remove(&key.container);
             for watched in self.children.values_mut() {
                 // Its end is not that of a process of the next container of this name.

@@ -12,5 +12,5 @@ mod tests;
 
 pub use container::Container;
 pub use effect::{Call, CallId, Effect, Event, Job, Key, Outcome, Ticket};
-pub use pod::Pod;
+pub use pod::{Pod, no_container};
 pub use process::{Exit, Process, State, Stdio};

@@ -492,6 +492,7 @@ impl Pod {
     }
 }
 
-fn no_container() -> Refusal {
+/// There is no container of this id.
+pub fn no_container() -> Refusal {
     Refusal::not_found("container not created: not found")
 }

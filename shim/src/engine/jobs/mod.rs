@@ -15,7 +15,7 @@ use crate::bundle::{Bundle, write_private};
 use crate::cgroup;
 use crate::io::Output;
 use crate::runtime::{Runtime, Streams, output_file, words};
-use crate::task::{Exit, Job, Key, Outcome, Stdio, Ticket};
+use crate::task::{Exit, Job, Key, Outcome, Stdio, Ticket, no_container};
 use crate::ttrpc::{Code, Refusal};
 
 use super::{Engine, Timer, Watched};
@@ -291,14 +291,12 @@ impl Engine {
 
     pub(super) fn runtime_of(&self, key: &Key) -> Result<Runtime, Refusal> {
         let site = self.sites.get(&key.container);
-        site.map(|site| site.runtime.clone())
-            .ok_or_else(|| Refusal::not_found("container not created: not found"))
+        site.map(|site| site.runtime.clone()).ok_or_else(no_container)
     }
 
     pub(super) fn bundle_of(&self, key: &Key) -> Result<Bundle, Refusal> {
         let site = self.sites.get(&key.container);
-        site.map(|site| site.bundle.clone())
-            .ok_or_else(|| Refusal::not_found("container not created: not found"))
+        site.map(|site| site.bundle.clone()).ok_or_else(no_container)
     }
 }
 

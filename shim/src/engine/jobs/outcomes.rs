@@ -7,7 +7,7 @@ use hull_sys::process::{self, Pid};
 
 use crate::bundle::read_pid;
 use crate::runtime::{outcome_text, plain_text, read_output};
-use crate::task::{Job, Outcome};
+use crate::task::{Job, Outcome, no_container};
 use crate::ttrpc::{Code, Refusal};
 
 use super::super::{Engine, Timer, Watched};
@@ -53,6 +53,26 @@ impl Engine {
             Some(Watched::Job(running)) => self.job_ended(pid, running, SIGNALLED + KILL),
             Some(Watched::Root(job)) => self.leave_root_job_behind(pid, *job, SIGNALLED + KILL),
             _ => {}
+        }
+    }
+
+    /// A container is gone: a runtime call for it that is under way (an exec, a list) has nothing to do any more. Left alone
+    /// its end would be taken for that of a call for the next container of this name.
+    pub(in crate::engine) fn end_jobs_of(&mut self, container: &str) {
+        let is_its =
+            |watched: &Watched| matches!(watched, Watched::Job(job) if job.ticket.key.container == container);
+        let pids: Vec<i32> =
+            self.children.iter().filter(|(_, watched)| is_its(watched)).map(|(pid, _)| *pid).collect();
+        for pid in pids {
+            // Not reaped yet, so the number is its own still.
+            let _ = process::kill_group(Pid::from_raw(pid), KILL);
+            let Some(Watched::Job(running)) = self.children.insert(pid, Watched::Helper) else { continue };
+            self.timers.stop(&Timer::Job(pid));
+            remove_files(&self.exec_files(&running));
+            if let Some(call) = running.names {
+                self.unclaimed.end(call);
+            }
+            self.end(running.ticket, Outcome::Failed(no_container()));
         }
     }
 
