@@ -56,13 +56,13 @@ impl<'fd> Program<'fd> {
         let parked = parked(&places)?;
         let path = c_string(self.path.as_os_str().as_bytes())?;
         let args = self.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_>>()?;
-        let (args, env) = (CStrings::new(args), CStrings::new(self.environment()?));
+        let (args, mut env) = (CStrings::new(args), self.environment()?);
         let directory =
             self.directory.as_ref().map(|dir| c_string(dir.as_os_str().as_bytes())).transpose()?;
         let parent = process::effective_pid();
         background::compete();
         process::spawn_program(|| {
-            let failed = || -> Result<Infallible> {
+            let mut failed = || -> Result<Infallible> {
                 signal::reset_dispositions()?;
                 signal::unblock_all()?;
                 process::setsid()?;
@@ -80,8 +80,8 @@ impl<'fd> Program<'fd> {
                 for ((source, number), parked) in places.iter().zip(&parked) {
                     fd::dup_onto(parked.as_ref().map_or(*source, AsFd::as_fd), *number)?;
                 }
-                let with_pid = self.pid_variable.map(|name| with_own_pid(&env, name)).transpose()?;
-                Err(process::execve(&path, &args, with_pid.as_ref().unwrap_or(&env)))
+                env.set_number(process::effective_pid().as_raw());
+                Err(process::execve(&path, &args, &env))
             };
             // Without a channel of its own the failure shows as the code a shell gives for it.
             match failed() {
@@ -101,20 +101,20 @@ impl<'fd> Program<'fd> {
         nulls.chain(self.fds.iter().copied()).collect()
     }
 
-    fn environment(&self) -> Result<Vec<CString>> {
-        let own = own_environment().filter(|pair| !pair.starts_with(b"NOTIFY_SOCKET="));
+    fn environment(&self) -> Result<CStrings> {
+        let own_pid = self.pid_variable.map(|name| format!("{name}="));
+        let is_ours = |pair: &[u8]| {
+            pair.starts_with(b"NOTIFY_SOCKET=")
+                || own_pid.as_ref().is_some_and(|prefix| pair.starts_with(prefix.as_bytes()))
+        };
+        let own = own_environment().filter(|pair| !is_ours(pair));
         let more = self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
-        own.chain(more).map(|pair| CString::new(pair).map_err(|_| SysError::new("execve", EINVAL))).collect()
+        let pairs = own.chain(more).map(|pair| c_string(&pair)).collect::<Result<_>>()?;
+        Ok(match own_pid {
+            Some(prefix) => CStrings::with_number(pairs, &prefix),
+            None => CStrings::new(pairs),
+        })
     }
-}
-
-/// The variables with the caller's process id in `name`. What it allocates in a child that borrows our memory stays ours;
-/// no more than one program of a process is started so.
-fn with_own_pid(env: &CStrings, name: &str) -> Result<CStrings> {
-    let (own, pid) = (format!("{name}="), process::effective_pid().as_raw());
-    let others = env.strings().iter().filter(|pair| !pair.as_bytes().starts_with(own.as_bytes()));
-    let pair = c_string(format!("{own}{pid}").as_bytes())?;
-    Ok(CStrings::new(others.cloned().chain([pair]).collect()))
 }
 
 /// Our own variables, of whatever bytes they are.

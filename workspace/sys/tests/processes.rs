@@ -202,6 +202,22 @@ fn a_program_gets_its_arguments_and_environment_by_path_and_by_fd() {
 }
 
 #[test]
+fn program_is_given_its_own_number() {
+    let argv = strings(&["sh", "-c", "test \"$OWN$OTHER\" = \"$$ other\""]);
+    let mut envp = CStrings::with_number(vec![c"OTHER= other".to_owned()], "OWN=");
+    // A longer one leaves nothing of itself.
+    envp.set_number(i32::MIN);
+    for _ in 0..2 {
+        let child = process::spawn_program(|| {
+            envp.set_number(process::effective_pid().as_raw());
+            process::execve(c"/bin/sh", &argv, &envp);
+            process::exit_now(1)
+        });
+        assert_eq!(process::wait(child.unwrap().pidfd.as_fd()).unwrap(), WaitStatus::Exited(0));
+    }
+}
+
+#[test]
 fn orphans_come_to_the_subreaper_and_die_with_their_parent_when_they_asked_to() {
     needs!(gate::alone());
     process::set_child_subreaper(true).unwrap();
