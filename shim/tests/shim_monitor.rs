@@ -260,7 +260,8 @@ fn second_who_runs_a_container_that_is_being_started_takes_nothing_from_the_firs
     delete(&bundle);
 }
 
-/// Runs the container and attaches a person with 4 MB of input; the file has what is shown.
+/// Runs the container, which reads nothing before there is a file `/go`, and attaches a person with 4 MB of input. It is made
+/// once that input has filled all that there is to fill; the other file has what is shown.
 fn attached_with_much_input(bundle: &Bundle) -> (std::process::Child, PathBuf) {
     let (dir, program) = (bundle.path().to_string_lossy(), runtime::under_test());
     by_hand(&["run", "--runtime", &program.to_string_lossy(), "-i", "--bundle", &dir, &bundle.id]).done();
@@ -268,30 +269,7 @@ fn attached_with_much_input(bundle: &Bundle) -> (std::process::Child, PathBuf) {
     fs::write(&input, vec![b'x'; 4_000_000]).unwrap();
     let mut attach = Command::new(place::program("hull-monitor"));
     attach.args(["attach", &bundle.id]).stdin(fs::File::open(input).unwrap());
-    (attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap(), output)
-}
-
-#[test]
-fn attached_person_whose_input_waits_still_gets_the_output() {
-    needs!(root());
-    // It reads nothing before all of its output, more than fits anywhere, is read.
-    let bundle = Bundle::shell("sleep 1; head -c 8000000 /dev/zero; cat > /dev/null; exit 3");
-    let (mut attach, output) = attached_with_much_input(&bundle);
-    assert_eq!(attach.wait().unwrap().code(), Some(3));
-    assert_eq!(by_hand(&["wait", &bundle.id]).code, 3);
-    // Some of it came before anybody was attached.
-    assert!(fs::metadata(output).unwrap().len() > 4_000_000, "the client was dropped");
-    by_hand(&["rm", &bundle.id]).done();
-    delete(&bundle);
-}
-
-#[test]
-fn attached_person_whose_input_nobody_reads_gets_the_last_output_and_the_code() {
-    needs!(root());
-    let bundle =
-        Bundle::shell("while [ ! -e /go ]; do sleep 0.05; done; head -c 100000 /dev/zero; echo last; exit 3");
-    let (mut attach, output) = attached_with_much_input(&bundle);
-    // Its input has filled all that there is to fill when it is read no further.
+    let attach = attach.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
     let read_so_far = || {
         let info = fs::read_to_string(format!("/proc/{}/fdinfo/0", attach.id())).unwrap_or_default();
         info.lines().find_map(|line| line.strip_prefix("pos:\t")?.parse::<u64>().ok()).unwrap_or(0)
@@ -303,6 +281,30 @@ fn attached_person_whose_input_nobody_reads_gets_the_last_output_and_the_code() 
         std::mem::replace(&mut before, now) == now && now > 0
     }));
     fs::write(bundle.root().join("go"), "").unwrap();
+    (attach, output)
+}
+
+#[test]
+fn attached_person_whose_input_waits_still_gets_the_output() {
+    needs!(root());
+    // It reads nothing before all of its output, more than fits anywhere, is read.
+    let bundle = Bundle::shell(
+        "while [ ! -e /go ]; do sleep 0.05; done; head -c 8000000 /dev/zero; cat > /dev/null; exit 3",
+    );
+    let (mut attach, output) = attached_with_much_input(&bundle);
+    assert_eq!(attach.wait().unwrap().code(), Some(3));
+    assert_eq!(by_hand(&["wait", &bundle.id]).code, 3);
+    assert_eq!(fs::metadata(output).unwrap().len(), 8_000_000, "the client was dropped");
+    by_hand(&["rm", &bundle.id]).done();
+    delete(&bundle);
+}
+
+#[test]
+fn attached_person_whose_input_nobody_reads_gets_the_last_output_and_the_code() {
+    needs!(root());
+    let bundle =
+        Bundle::shell("while [ ! -e /go ]; do sleep 0.05; done; head -c 100000 /dev/zero; echo last; exit 3");
+    let (mut attach, output) = attached_with_much_input(&bundle);
     assert_eq!(attach.wait().unwrap().code(), Some(3));
     let shown = fs::read(output).unwrap();
     assert_eq!((shown.len(), shown.ends_with(b"last\n")), (100_005, true));
