@@ -1,20 +1,19 @@
 //! For people: `run`, `attach`, `logs`, `wait`, `rm`. What they need to find each other is in one directory a container.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hull_sys::errno::{EAGAIN, ECONNRESET, EPIPE};
 use hull_sys::event::{self, WatchFlags};
 use hull_sys::fs::is_in_place;
-use hull_sys::{CWD, fd, poll, signal, socket, tty};
+use hull_sys::{CWD, poll};
 
 use super::args::Args;
-use super::attach::{INPUT, MESSAGE};
+use super::person::{self, Left};
 use super::start;
 
 const USAGE: &str = "usage: hull-monitor run [--runtime FILE] [--bundle DIR] [--log FILE] [-t] [-i] ID
@@ -267,102 +266,10 @@ fn forget(words: &[String]) -> Result<u8, String> {
 fn attach(words: &[String]) -> Result<u8, String> {
     let id = one_id(words)?;
     let home = existing(id)?;
-    let text = |error: hull_sys::SysError| format!("attach to {id}: {error}");
-    let directory = fs::File::open(home.join("bundle")).map_err(|error| format!("open bundle: {error}"))?;
-    let connection = socket::connect_seqpacket_at(directory.as_fd(), "attach").map_err(text)?;
-    let stdin = std::io::stdin();
-    let terminal = tty::is_tty(stdin.as_fd());
-    let raw = if terminal { Some(tty::raw_mode(stdin.as_fd()).map_err(text)?) } else { None };
-    if terminal {
-        send_size(&home);
+    match person::attach(&home).map_err(|error| format!("attach to {id}: {error}"))? {
+        Left::Keys => Ok(0),
+        Left::Signal(signal) => Ok(u8::try_from(128 + signal).unwrap_or(FAILURE)),
+        // The exit file is there before the connection ends; a monitor that was killed leaves none.
+        Left::Ended => Ok(exit_code(&home).map_or(FAILURE, |code| u8::try_from(code).unwrap_or(u8::MAX))),
     }
-    let detached = copy(&connection, terminal).map_err(|error| format!("attach to {id}: {error}"))?;
-    drop(raw);
-    if detached {
-        // What the container shows stays on its own line.
-        println!();
-        return Ok(0);
-    }
-    // The exit file is there before the connection ends; a monitor that was killed leaves none.
-    Ok(exit_code(&home).map_or(FAILURE, |code| u8::try_from(code).unwrap_or(u8::MAX)))
-}
-
-fn send_size(home: &Path) {
-    if let Ok(size) = tty::window_size(std::io::stdin().as_fd())
-        && let Ok(mut fifo) = fs::File::options().write(true).open(home.join("bundle/ctl"))
-    {
-        // Without a size the terminal keeps the one it has.
-        let _ = fifo.write_all(format!("1 {} {}\n", size.rows, size.columns).as_bytes());
-    }
-}
-
-/// Copies both ways; true when the keys were pressed.
-///
-/// What the monitor does not take yet is kept, and output read meanwhile: it may be waiting for that.
-fn copy(connection: &std::os::fd::OwnedFd, terminal: bool) -> Result<bool, std::io::Error> {
-    use rustix::event::{PollFd, PollFlags};
-    // A closed output ends the copy by an error, not this process by a signal.
-    let _ = signal::block(&signal::SignalSet::empty().with(13));
-    fd::set_nonblocking(connection.as_fd(), true)?;
-    let stdin = std::io::stdin();
-    let (mut input_open, mut last, mut unsent) = (true, 0, Vec::new());
-    loop {
-        let room = if unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-        let wanted = PollFd::new(connection, PollFlags::IN | room);
-        let mut both = vec![wanted, PollFd::new(&stdin, PollFlags::IN)];
-        both.truncate(if input_open && unsent.is_empty() { 2 } else { 1 });
-        rustix::event::poll(&mut both, None)?;
-        if both.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
-            let mut bytes = vec![0; INPUT / 4];
-            let got = stdin.lock().read(&mut bytes)?;
-            let keys: Vec<u8> = std::iter::once(last).chain(bytes[..got].iter().copied()).collect();
-            if terminal && keys.windows(2).any(|pair| pair == [16, 17]) {
-                return Ok(true);
-            }
-            last = *keys.last().unwrap_or(&0);
-            bytes.truncate(got);
-            unsent = bytes;
-            if got == 0 {
-                input_open = false;
-                rustix::net::shutdown(connection, rustix::net::Shutdown::Write)?;
-            }
-        }
-        send_kept(connection, &mut unsent)?;
-        if both[0].revents().intersects(!PollFlags::OUT) && !print_message(connection)? {
-            return Ok(false);
-        }
-    }
-}
-
-/// Sends what is kept, which is one message, if there is room for it.
-fn send_kept(connection: &std::os::fd::OwnedFd, unsent: &mut Vec<u8>) -> Result<(), std::io::Error> {
-    if unsent.is_empty() {
-        return Ok(());
-    }
-    match hull_sys::io::write(connection.as_fd(), unsent) {
-        Ok(_) => unsent.clear(),
-        Err(error) if error.is(EAGAIN) => {}
-        // The container has ended without it; what it said last is still to be read.
-        Err(error) if error.is(EPIPE) || error.is(ECONNRESET) => unsent.clear(),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
-}
-
-/// Prints a message to the stream that it came from; false when there will be no more.
-fn print_message(connection: &std::os::fd::OwnedFd) -> Result<bool, std::io::Error> {
-    let mut message = [0; MESSAGE + 1];
-    match hull_sys::io::read(connection.as_fd(), &mut message) {
-        Err(error) if error.is(EAGAIN) => {}
-        // Told once, before what is in the queue: some of our input was not read.
-        Err(error) if error.is(ECONNRESET) => {}
-        Ok(0) | Err(_) => return Ok(false),
-        Ok(got) if message[0] == 3 => std::io::stderr().write_all(&message[1..got])?,
-        Ok(got) => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&message[1..got])?;
-            out.flush()?;
-        }
-    }
-    Ok(true)
 }

@@ -11,6 +11,7 @@ mod journal;
 mod log;
 mod notify;
 mod oom_score;
+mod person;
 mod rotation;
 mod start;
 mod sync;
