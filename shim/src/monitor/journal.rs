@@ -1,9 +1,12 @@
 //! The journal as a log driver: its native protocol over a datagram socket.
 
-use std::io::Error;
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hull_sys::poll;
 
 use super::args::Args;
 use super::log::Source;
@@ -13,12 +16,15 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 const PART: usize = 16 << 10;
 /// Bytes that may wait for the journal; as many as the kernel lets us have.
 const WAITING: usize = 8 << 20;
-/// For so long a journal that takes nothing holds up the container's output; less than what a client has.
+/// For so long a journal that takes too little holds up what was read at once; less than what a client has.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The journal, and what each entry says of the container.
 #[derive(Debug)]
 pub struct Journal {
+    path: PathBuf,
+    patience: Duration,
+    /// It does not block.
     socket: UnixDatagram,
     fields: Vec<u8>,
     partial_flag: bool,
@@ -34,21 +40,18 @@ impl Journal {
     }
 
     fn connect(path: &Path, patience: Duration, fields: Vec<u8>, partial_flag: bool) -> Result<Self, Error> {
-        let socket = UnixDatagram::unbound()?;
-        // With the kernel's own size it only waits sooner.
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, WAITING);
-        socket.set_write_timeout(Some(patience))?;
-        socket.connect(path)?;
-        Ok(Self { socket, fields, partial_flag, lost: 0 })
+        let (path, socket) = (path.to_owned(), connected(path)?);
+        Ok(Self { path, patience, socket, fields, partial_flag, lost: 0 })
     }
 
     /// Logs what was read at once from one stream; `entry` is room to work in.
     pub fn write(&mut self, entry: &mut Vec<u8>, source: Source, bytes: &[u8]) {
+        let mut deadline = None;
         for line in journal_parts(bytes) {
             journal_entry(entry, &self.fields, self.partial_flag, source, line);
             self.tell_of_losses();
-            if self.lost > 0 || self.socket.send(entry).is_err() {
-                self.lose();
+            if self.lost > 0 || self.send_until(entry, &mut deadline).is_err() {
+                self.lost += 1;
             }
         }
     }
@@ -61,16 +64,52 @@ impl Journal {
         let text = format!("<4>{} lines were lost: the journal did not take them\n", self.lost);
         let mut entry = Vec::new();
         journal_entry(&mut entry, &self.fields, self.partial_flag, Source::Stderr, text.as_bytes());
-        if self.socket.send(&entry).is_ok() && self.socket.set_nonblocking(false).is_ok() {
+        if self.send(&entry).is_ok() {
             self.lost = 0;
         }
     }
 
-    fn lose(&mut self) {
-        self.lost += 1;
-        // It fails for no socket; then each entry is waited for.
-        let _ = self.socket.set_nonblocking(true);
+    /// Sends an entry, and waits for room if there is none, until the deadline; it is set when it is first needed.
+    fn send_until(&mut self, entry: &[u8], deadline: &mut Option<Instant>) -> Result<(), Error> {
+        loop {
+            match self.send(entry) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
+                    if Instant::now() >= until || !poll::wait_writable(self.socket.as_fd(), Some(until))? {
+                        return Err(error);
+                    }
+                }
+                sent => return sent,
+            }
+        }
     }
+
+    /// Sends an entry if there is room. A journal that was started anew may have another socket.
+    fn send(&mut self, entry: &[u8]) -> Result<(), Error> {
+        match self.socket.send(entry) {
+            Err(error) if is_gone(&error) => {
+                self.socket = connected(&self.path)?;
+                self.socket.send(entry).map(drop)
+            }
+            sent => sent.map(drop),
+        }
+    }
+}
+
+fn connected(path: &Path) -> Result<UnixDatagram, Error> {
+    let socket = UnixDatagram::unbound()?;
+    // With the kernel's own size it only waits sooner.
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, WAITING);
+    socket.set_nonblocking(true)?;
+    socket.connect(path)?;
+    Ok(socket)
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::NotConnected
+    )
 }
 
 /// What is the same in each entry.
@@ -178,6 +217,49 @@ mod tests {
         journal.write(&mut Vec::new(), Source::Stdout, b"next\n");
         assert_eq!(message(&listener), format!("{lost} lines were lost: the journal did not take them"));
         assert_eq!((message(&listener), journal.lost), ("next".to_owned(), 0));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn journal_that_takes_a_little_now_and_then_holds_up_no_more_than_one_that_is_stuck() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (listener, path) = listen("trickle");
+        let mut journal = Journal::connect(&path, Duration::from_millis(30), Vec::new(), true).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(10));
+                    message(&listener);
+                }
+            });
+            journal.write(&mut Vec::new(), Source::Stdout, lines(0..20_000).as_bytes());
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(journal.lost > 0, "each line was waited for");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn journal_that_was_started_anew_is_found() {
+        let (listener, path) = listen("anew");
+        let mut journal = Journal::connect(&path, PATIENCE, Vec::new(), true).unwrap();
+        let mut write = |text: &str| journal.write(&mut Vec::new(), Source::Stdout, text.as_bytes());
+        write("before\n");
+        assert_eq!(message(&listener), "before");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        write("one\ntwo\n");
+        let (listener, path) = listen("anew");
+        write("after\n");
+        assert_eq!(message(&listener), "2 lines were lost: the journal did not take them");
+        assert_eq!(message(&listener), "after");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        // Nothing is lost where the new one is there by then.
+        let (listener, path) = listen("anew");
+        write("at once\n");
+        assert_eq!(message(&listener), "at once");
         std::fs::remove_file(path).unwrap();
     }
 
