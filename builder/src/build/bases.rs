@@ -1,6 +1,6 @@
 //! The images that a Dockerfile names.
 
-use hull_image::{Descriptor, Image, Platform, Reference, Store, annotation};
+use hull_image::{Descriptor, Image, ImageConfig, Platform, Reference, Store, annotation};
 
 use super::options;
 use crate::commands::build::Arguments;
@@ -31,6 +31,13 @@ pub(crate) fn find(
     };
     let layers = Layers::of(&image);
     Ok(Base { name: reference.to_string(), digest: image.descriptor.digest, config: image.config, layers })
+}
+
+/// The configuration of an image that the store has.
+pub(crate) fn stored(options: &graph::Options, store: &Store, name: &str) -> Option<ImageConfig> {
+    let wanted = options.images.get(name).map_or(name, String::as_str);
+    let descriptor = store.resolve(&wanted.parse().ok()?).ok()??;
+    Some(store.image(&descriptor, Some(&platform(&options.platform))).ok()?.config)
 }
 
 /// An image of somebody else's layout: `DIRECTORY[:TAG][@DIGEST]`, the only one without either.

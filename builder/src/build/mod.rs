@@ -55,7 +55,7 @@ pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<
     }
 }
 
-/// `--check`: the findings of the parser, and of the resolver where no image is needed.
+/// `--check`: the findings of the parser and of the resolver. No image is fetched for it.
 fn check(
     arguments: &Arguments,
     text: &Source,
@@ -67,16 +67,39 @@ fn check(
         warnings
             .extend(lint::check_ignored(file, &ignore).into_iter().filter(|warning| policy.wants(warning)));
     }
-    let options = options::graph(arguments, options::epoch(arguments)?)?;
-    match graph::resolve(file, &options, &graph::Bases::new()) {
-        Ok(Resolved::Plan(plan)) => warnings.extend(plan.warnings),
-        Ok(Resolved::NeedsImages(_)) => {}
+    match resolve_offline(file, options::graph(arguments, options::epoch(arguments)?)?) {
+        Ok(found) => warnings.extend(found),
         Err(error) => return Ok(text.complain(&error)),
     }
     warnings.sort_by_key(|warning| warning.span.first);
     text.warn(&warnings);
     println!("Check complete, {} warnings have been found!", warnings.len());
     Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+}
+
+/// The resolver's findings, with the images that the store has; others may set anything.
+fn resolve_offline(
+    file: &Dockerfile,
+    mut options: graph::Options,
+) -> std::result::Result<Vec<Diagnostic>, Diagnostic> {
+    let store = host::open_store().ok();
+    let mut bases = graph::Bases::new();
+    loop {
+        let images = match graph::resolve(file, &options, &bases)? {
+            Resolved::Plan(plan) => return Ok(plan.warnings),
+            Resolved::NeedsImages(images) => images,
+        };
+        for (name, _) in images {
+            let known = store.as_ref().and_then(|store| bases::stored(&options, store, &name));
+            if known.is_none() {
+                eprintln!(
+                    "hull-build: notice: {name} is not in the store: variables that it may set are not checked"
+                );
+                options.unknown.insert(name.clone());
+            }
+            bases.insert(name, known.unwrap_or_else(|| graph::blank(&options.platform)));
+        }
+    }
 }
 
 fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Result<ExitCode> {

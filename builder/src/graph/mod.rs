@@ -19,7 +19,7 @@ use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::mount::Sharing;
 
 pub(crate) use platform::native_platform;
-pub(crate) use resolve::{Bases, resolve};
+pub(crate) use resolve::{Bases, blank, resolve};
 pub(crate) use stage::DEFAULT_PATH;
 
 /// What the command line says about the build's meaning.
@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) unset_env: Vec<String>,
     /// `--unsetlabel`.
     pub(crate) unset_labels: Vec<String>,
+    /// Images of which nothing is known, when a file is only checked: they may set any variable.
+    pub(crate) unknown: BTreeSet<String>,
 }
 
 /// Number of a step.

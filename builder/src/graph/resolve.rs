@@ -301,13 +301,13 @@ impl Context<'_> {
                 state.cmd_set = false;
                 Ok(state)
             }
-            Meaning::Scratch => Ok(State::begin(Root::Scratch, None, self.empty())),
+            Meaning::Scratch => Ok(State::begin(Root::Scratch, None, blank(&self.options.platform))),
             Meaning::Image => {
                 let config = self.bases[from].clone();
                 Ok(State::begin(Root::Image(from.clone()), Some(from.clone()), config))
             }
             // Its files come by a COPY of their own.
-            Meaning::Directory => Ok(State::begin(Root::Scratch, None, self.empty())),
+            Meaning::Directory => Ok(State::begin(Root::Scratch, None, blank(&self.options.platform))),
         }
     }
 
@@ -324,15 +324,16 @@ impl Context<'_> {
             Diagnostic::new(self.file.stages[index].span, text).at(from).rule("InvalidBaseImagePlatform")
         })
     }
+}
 
-    fn empty(&self) -> ImageConfig {
-        let (os, architecture, variant) = platform::parts(&self.options.platform);
-        ImageConfig {
-            os: os.into(),
-            architecture: architecture.into(),
-            variant: (!variant.is_empty()).then(|| variant.into()),
-            ..ImageConfig::default()
-        }
+/// The configuration of an image for this platform that has nothing.
+pub(crate) fn blank(platform: &str) -> ImageConfig {
+    let (os, architecture, variant) = platform::parts(platform);
+    ImageConfig {
+        os: os.into(),
+        architecture: architecture.into(),
+        variant: (!variant.is_empty()).then(|| variant.into()),
+        ..ImageConfig::default()
     }
 }
 

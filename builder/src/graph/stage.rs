@@ -89,7 +89,8 @@ impl Reading<'_> {
         let lookup = |name: &str| state.variable(name);
         let expanded =
             arguments::expand(self.lexer, text, &lookup).map_err(|e| Diagnostic::new(span, e).at(text))?;
-        for name in &expanded.undefined {
+        let may_be_set = state.base.as_ref().is_some_and(|base| self.options.unknown.contains(base));
+        for name in expanded.undefined.iter().filter(|_| !may_be_set) {
             let warning = Diagnostic::new(span, format!("usage of undefined variable '${name}'"));
             self.warnings.push(warning.at(format!("${name}")).rule("UndefinedVar"));
         }
