@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hull_sys::signal::signal_name;
 
 use crate::error::{Error, chain};
 use crate::host;
-use crate::{commands, interrupt, rootless};
+use crate::{commands, interrupt, rootless, spelling};
 
 /// Builds OCI images from Dockerfiles and keeps them, without a daemon.
 #[derive(Parser)]
@@ -21,11 +22,21 @@ struct Cli {
     #[arg(long, global = true, value_name = "BYTES")]
     layer_limit: Option<String>,
     #[command(subcommand)]
-    command: Command,
+    command: Named,
 }
 
+/// A command by its short name, or by the name it has in a group.
 #[derive(Subcommand)]
-enum Command {
+enum Named {
+    #[command(flatten)]
+    Plain(Command),
+    #[command(flatten)]
+    Grouped(Box<commands::Group>),
+}
+
+/// What is to be done.
+#[derive(Subcommand)]
+pub(crate) enum Command {
     /// Check a Dockerfile and build it into an image
     Build(Box<commands::build::Arguments>),
     #[command(flatten)]
@@ -42,20 +53,36 @@ impl Command {
     }
 }
 
+impl Cli {
+    /// Reads the process's arguments.
+    fn read() -> Result<Self, clap::Error> {
+        let matches = match spelling::as_docker(Self::command()).try_get_matches() {
+            // The help shows flags as people write them, without a value.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => Self::command().try_get_matches(),
+            other => other,
+        }?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
 /// Parses the process's arguments, runs the command and prints its error chain once.
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(usage) => usage.exit(),
     };
+    let command = match cli.command {
+        Named::Plain(command) => command,
+        Named::Grouped(group) => group.plain(),
+    };
     host::set_store_dir(cli.root);
     let limit = host::set_layer_limit(cli.layer_limit.as_deref());
-    let carry_out = || match &cli.command {
+    let carry_out = || match &command {
         Command::Build(arguments) => commands::build::run(arguments),
         Command::Image(command) => commands::run(command),
     };
-    let inside = if cli.command.writes_layers() { rootless::enter() } else { Ok(None) };
-    let inside = match (&cli.command, inside) {
+    let inside = if command.writes_layers() { rootless::enter() } else { Ok(None) };
+    let inside = match (&command, inside) {
         // Nothing of images needs it: their layers are not unpacked then.
         (Command::Image(_), Err(Error::NoNamespace(_))) => Ok(None),
         (_, inside) => inside,

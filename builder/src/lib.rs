@@ -31,6 +31,7 @@ mod registry;
 mod rootless;
 mod secrets;
 mod snapshot;
+mod spelling;
 mod steps;
 mod workspace;
 

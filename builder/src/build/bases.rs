@@ -2,7 +2,7 @@
 
 use hull_image::{Descriptor, Image, ImageConfig, Platform, Reference, Store, annotation};
 
-use super::options;
+use super::options::{self, Pull};
 use crate::commands::build::Arguments;
 use crate::error::{Error, Result};
 use crate::graph;
@@ -24,9 +24,17 @@ pub(crate) fn find(
         return from_layout(store, place, &platform);
     }
     let reference: Reference = wanted.parse()?;
-    let known = if arguments.accepted.pull { None } else { store.resolve(&reference)? };
+    let policy = options::pull(arguments)?;
+    let known = if policy == Pull::Always { None } else { store.resolve(&reference)? };
     let image = match known {
         Some(descriptor) => store.image(&descriptor, Some(&platform))?,
+        None if policy == Pull::Never => {
+            let text = format!(
+                "the image {} is not in the store, and --pull=never was asked for",
+                reference.familiar()
+            );
+            return Err(Error::fact(text));
+        }
         None => pull(arguments, store, &reference, &platform)?,
     };
     let layers = Layers::of(&image);
@@ -80,7 +88,7 @@ fn from_layout(store: &Store, place: &str, platform: &Platform) -> Result<Base> 
 
 /// An image that the store hasn't, or may have of old.
 fn pull(arguments: &Arguments, store: &Store, reference: &Reference, platform: &Platform) -> Result<Image> {
-    let options = options::registry(arguments);
+    let options = options::registry(arguments)?;
     // It may take long, and no step has begun that would show it; rawjson is for programs.
     if !arguments.quiet && !matches!(arguments.progress, Style::Quiet | Style::Rawjson) {
         eprintln!("hull-build: pulling {}", reference.familiar());

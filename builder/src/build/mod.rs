@@ -36,6 +36,8 @@ use source::Source;
 /// Builds as the command line says.
 pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
     options::refuse_nonsense(arguments)?;
+    options::registry(arguments)?;
+    options::pull(arguments)?;
     output::check(arguments)?;
     let text = source::read(arguments)?;
     let file = match dockerfile::parse(&text.dockerfile) {

@@ -15,6 +15,7 @@ use crate::graph;
 use crate::pack::Packing;
 use crate::registry;
 use crate::secrets::{Granted, SecretSource};
+use crate::spelling::truth;
 use crate::steps::run::{Runner, Volume};
 use crate::steps::sandbox::{self, Limits};
 use crate::workspace::Workspace;
@@ -46,22 +47,34 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
 }
 
 /// How registries are spoken to.
-pub(crate) fn registry(arguments: &Arguments) -> registry::Options {
-    let accepted = &arguments.accepted;
-    let credential = accepted.creds.as_ref().map(|text| {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        registry::Credential::Password {
-            user: user.to_owned(),
-            password: registry::Secret::new(password.to_owned()),
-        }
-    });
-    let retries = accepted.retry.unwrap_or(registry::Options::default().retries);
-    registry::Options {
-        tls_verify: accepted.tls_verify.as_deref() != Some("false"),
-        auth_file: accepted.authfile.clone(),
-        credential,
-        retries,
-        ..registry::Options::default()
+pub(crate) fn registry(arguments: &Arguments) -> Result<registry::Options> {
+    arguments.registry.options().map_err(Error::fact)
+}
+
+/// When a registry is asked for a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pull {
+    /// Also when the store has it.
+    Always,
+    /// When the store has not.
+    Missing,
+    /// Not at all.
+    Never,
+}
+
+/// `--pull`, a flag of Docker's and a policy of podman's.
+pub(crate) fn pull(arguments: &Arguments) -> Result<Pull> {
+    match arguments.accepted.pull.as_deref() {
+        Some("always" | "newer" | "ifnewer") => Ok(Pull::Always),
+        None | Some("missing" | "ifmissing") => Ok(Pull::Missing),
+        Some("never") => Ok(Pull::Never),
+        Some(word) => match truth(word) {
+            Ok(true) => Ok(Pull::Always),
+            Ok(false) => Ok(Pull::Missing),
+            Err(_) => {
+                Err(Error::fact(format!("--pull {word} is not known: always, newer, missing or never")))
+            }
+        },
     }
 }
 
@@ -114,6 +127,9 @@ pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options>
         match granted {
             "network.host" => options.allow_host_network = true,
             "security.insecure" => options.allow_insecure = true,
+            // Grants of buildx to its daemon, which would reach files and agents of the client: here there is none.
+            "ssh" => {}
+            files if files == "fs" || files.starts_with("fs.") || files.starts_with("fs=") => {}
             other => return Err(Error::fact(format!("unknown entitlement \"{other}\""))),
         }
     }
@@ -122,13 +138,15 @@ pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options>
 }
 
 fn check_platform(arguments: &Arguments, native: &str) -> Result<()> {
-    let Some(platform) = &arguments.platform else { return Ok(()) };
-    let same = platform == native
-        || *platform == native.replace("amd64", "x86_64")
-        || Some(platform.as_str()) == native.strip_prefix("linux/");
-    match same || (native == "linux/arm64" && platform == "linux/arm64/v8") {
-        true => Ok(()),
-        false => Err(Error::fact(format!(
+    let is_native = |platform: &str| {
+        platform == native
+            || platform == native.replace("amd64", "x86_64")
+            || Some(platform) == native.strip_prefix("linux/")
+            || (native == "linux/arm64" && platform == "linux/arm64/v8")
+    };
+    match arguments.platform.iter().find(|platform| !is_native(platform)) {
+        None => Ok(()),
+        Some(platform) => Err(Error::fact(format!(
             "platform {platform} can't be built here: only {native} can, there is no emulation"
         ))),
     }
@@ -279,8 +297,15 @@ pub(crate) fn runner<'a>(arguments: &Arguments, workspace: &'a Workspace) -> Res
     };
     let host = |given: &String| {
         let pair = given.split_once('=').or_else(|| given.split_once(':'));
-        let pair = pair.ok_or_else(|| Error::fact(format!("--add-host \"{given}\" must be NAME:ADDRESS")))?;
-        Ok((pair.0.to_owned(), pair.1.trim_matches(['[', ']']).to_owned()))
+        let wrong = || Error::fact(format!("--add-host \"{given}\" must be NAME:ADDRESS"));
+        let (name, address) = pair.ok_or_else(wrong)?;
+        let address = match address.trim_matches(['[', ']']) {
+            // Steps have the host's network: there it is this machine.
+            "host-gateway" => "127.0.0.1",
+            address => address,
+        };
+        address.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
+        Ok((name.to_owned(), address.to_owned()))
     };
     let limits = limits(&arguments.limits)?;
     Ok(Runner {

@@ -76,7 +76,7 @@ pub(crate) fn ahead(arguments: &Arguments) -> Option<registry::Ahead> {
     let names = pushed.chain(tags).next()?;
     let first = names.first().or(arguments.tag.first())?;
     // A name that is none is told of when the image gets it.
-    Some(registry::Ahead::new(first.parse().ok()?, options::registry(arguments)))
+    Some(registry::Ahead::new(first.parse().ok()?, options::registry(arguments).ok()?))
 }
 
 /// Writes everything that the command line asks for, and tells the image's id.
@@ -201,7 +201,7 @@ fn push(
     (names, ahead): (&[String], Option<&registry::Ahead>),
 ) -> Result<()> {
     let given = names.iter().map(|name| name.parse()).collect::<std::result::Result<Vec<Reference>, _>>()?;
-    let options = options::registry(arguments);
+    let options = options::registry(arguments)?;
     let image = store.image(&built.manifest, None)?;
     for target in if given.is_empty() { &built.names } else { &given } {
         let from = pull::sources(store, &image, target);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Outcome;
+use super::registry_options::RegistryArguments;
 use crate::progress::Style;
 
 /// What `build` takes.
@@ -33,8 +34,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) annotation: Vec<String>,
     /// Platform to build for: only this machine's
-    #[arg(long)]
-    pub(crate) platform: Option<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
     /// type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH, or a PATH
     #[arg(short, long)]
     pub(crate) output: Vec<String>,
@@ -123,6 +124,8 @@ pub(crate) struct Arguments {
     pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) accepted: AcceptedArguments,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArguments,
     /// The context: a directory, a URL of an archive or a git repository, or - for a tar archive on standard input
     pub(crate) context: Option<PathBuf>,
 }
@@ -176,8 +179,6 @@ pub(crate) struct AcceptedArguments {
     force_rm: bool,
     #[arg(long, hide = true)]
     compress: bool,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    disable_content_trust: Option<String>,
     #[arg(long, hide = true)]
     isolation: Option<String>,
     #[arg(long, hide = true)]
@@ -190,8 +191,6 @@ pub(crate) struct AcceptedArguments {
     skip_unused_stages: Option<String>,
     #[arg(short = 'D', long, hide = true)]
     debug: bool,
-    #[arg(long, hide = true)]
-    pub(crate) retry: Option<u32>,
     #[arg(long, hide = true)]
     policy: Vec<String>,
     /// Not done yet: said in one line
@@ -214,15 +213,9 @@ pub(crate) struct AcceptedArguments {
     /// Push the image under its names
     #[arg(long)]
     pub(crate) push: bool,
-    /// Ask the registry for images that the store has
-    #[arg(long)]
-    pub(crate) pull: bool,
-    #[arg(long, hide = true)]
-    pub(crate) authfile: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    pub(crate) creds: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) tls_verify: Option<String>,
+    /// Ask the registry for images that the store has; or always, newer, missing, never
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) pull: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) format: Option<String>,
 }

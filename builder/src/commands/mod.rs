@@ -10,6 +10,7 @@ mod diff;
 mod exec;
 mod export;
 mod fsck;
+mod grouped;
 mod history;
 mod images;
 mod import;
@@ -40,6 +41,8 @@ mod unpack;
 pub(crate) mod whole_file;
 
 use clap::Subcommand;
+
+pub(crate) use grouped::Group;
 
 /// What a command returns: its exit code, or the error that ended it.
 pub(crate) type Outcome = Result<std::process::ExitCode, Box<dyn std::error::Error>>;
@@ -84,6 +87,7 @@ pub(crate) enum ImageCommand {
     /// Show what a detached container wrote
     Logs(logs::Arguments),
     /// Make and change indexes of several platforms
+    #[command(alias = "imagetools")]
     Manifest(manifest::Arguments),
     /// What a runtime calls to connect a container
     #[command(hide = true)]

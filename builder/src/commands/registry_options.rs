@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::registry::{Credential, Options, Secret};
+use crate::spelling::truth;
 
 /// How to reach a registry.
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct RegistryArguments {
     /// Check certificates (=false: do not)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth)]
     tls_verify: Option<bool>,
     /// Speak plain HTTP to a registry that is not on this machine
     #[arg(long)]
@@ -32,7 +33,7 @@ pub(crate) struct RegistryArguments {
     #[arg(long, value_name = "[REGISTRY=]URL")]
     registry_mirror: Vec<String>,
     /// Accepted: there is no content trust
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth)]
     disable_content_trust: Option<bool>,
 }
 

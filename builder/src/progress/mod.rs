@@ -44,6 +44,7 @@ pub(crate) enum Style {
     /// One JSON object a line.
     Rawjson,
     /// Nothing but the image id; of a step that fails its last lines.
+    #[value(alias = "none")]
     Quiet,
 }
 
