@@ -2,57 +2,21 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bed;
+mod distribution;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD as PLAIN, BASE64_URL_SAFE_NO_PAD as URL_SAFE};
 use bed::{Bed, program};
+use distribution::Real;
 use hull_testkit::{gate, needs};
 use serde_json::{Value, json};
-
-/// Debian's registry on a port of its own, killed at the end.
-struct Real {
-    child: Child,
-    port: u16,
-}
-
-impl Real {
-    fn start(bed: &Bed) -> Option<Self> {
-        Self::with(bed, "")
-    }
-
-    /// With a part of its configuration that says who may use it.
-    fn with(bed: &Bed, auth: &str) -> Option<Self> {
-        let program = program("docker-registry")?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
-            bed.path("registry").display()
-        );
-        fs::write(bed.path("registry.yml"), config).unwrap();
-        let mut command = Command::new(program);
-        command.arg("serve").arg(bed.path("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-        let real = Self { child: command.spawn().unwrap(), port };
-        let up = |_| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        };
-        assert!((0..500).any(up), "the registry comes up");
-        Some(real)
-    }
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        let _ = self.child.kill().and_then(|()| self.child.wait());
-    }
-}
 
 #[test]
 fn a_real_registry_takes_mounts_and_gives_back() {

@@ -14,6 +14,9 @@ pub(crate) struct RegistryArguments {
     /// Check certificates (=false: do not)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth)]
     tls_verify: Option<bool>,
+    /// Directory with certificates (*.crt) to trust and our own (*.cert with *.key); may be repeated
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Vec<PathBuf>,
     /// Speak plain HTTP to a registry that is not on this machine
     #[arg(long)]
     plain_http: bool,
@@ -50,6 +53,7 @@ impl RegistryArguments {
         });
         Ok(Options {
             tls_verify: self.tls_verify.unwrap_or(true),
+            certificates: self.cert_dir.clone(),
             plain_http: self.plain_http,
             retries: self.retry.unwrap_or(default.retries),
             pause: self.retry_delay.as_deref().map_or(Ok(default.pause), delay)?,

@@ -1,20 +1,8 @@
-//! Where a registry is: scheme, host, trust.
+//! Where a registry is: scheme, host, port.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
-use std::sync::Arc;
-
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::{Error, Options, Result};
-
-/// Files with the certificates that a system trusts; the first that is there counts, `SSL_CERT_FILE` before all.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Scheme, host and port: what a credential belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,40 +116,6 @@ pub(crate) fn mirrors(registry: &str, options: &Options) -> Result<Vec<Endpoint>
         }
     }
     Ok(found)
-}
-
-/// Trust for a host: the system's certificates, and those in its folder below `certs.d`.
-pub(crate) fn tls(host: &str, options: &Options) -> Result<TlsConfig> {
-    let mut certificates = Vec::new();
-    let own = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let bundle = own.into_iter().chain(BUNDLES.map(Into::into)).find(|path| path.is_file());
-    if let Some(path) = bundle {
-        certificates.extend(read_certificates(&path)?);
-    }
-    for root in ["/etc/hull/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"] {
-        let Ok(entries) = std::fs::read_dir(Path::new(root).join(host)) else { continue };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.extension().is_some_and(|extension| extension == "crt") {
-                certificates.extend(read_certificates(&path)?);
-            }
-        }
-    }
-    let roots = match certificates.is_empty() {
-        true => RootCerts::WebPki,
-        false => RootCerts::Specific(Arc::new(certificates)),
-    };
-    Ok(TlsConfig::builder().root_certs(roots).disable_verification(!options.tls_verify).build())
-}
-
-/// The certificates in a file; entries that are none are passed over, as every other reader of such bundles does.
-fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Error::Rule(format!("read certificates {}: {e}", path.display())))?;
-    let certificate = |item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    };
-    Ok(parse_pem(&bytes).filter_map(certificate).collect())
 }
 
 /// A URL as it may be shown: without user and query.

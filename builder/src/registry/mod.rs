@@ -12,6 +12,7 @@ mod endpoint;
 mod error;
 mod pull;
 mod push;
+mod trust;
 mod upload;
 mod wire;
 
@@ -31,6 +32,8 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// Check certificates.
     pub(crate) tls_verify: bool,
+    /// Directories with certificates, beside those of the host in `certs.d`.
+    pub(crate) certificates: Vec<std::path::PathBuf>,
     /// Speak plain HTTP, credentials included.
     pub(crate) plain_http: bool,
     /// How often a request is tried again.
@@ -49,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             tls_verify: true,
+            certificates: Vec::new(),
             plain_http: false,
             retries: 4,
             pause: Duration::from_millis(300),

@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hull_image::Growing;
 use ureq::http::{self, HeaderMap};
 use ureq::{Agent, SendBody};
 
-use super::endpoint::{self, Origin, redacted};
-use super::{Error, Options, Result, Secret};
+use super::endpoint::{Origin, redacted};
+use super::{Error, Options, Result, Secret, trust};
 
 const MAX_REDIRECTS: usize = 5;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -141,28 +142,29 @@ impl Answer {
 
 /// Sends requests, without deciding who asks.
 pub(crate) struct Wire {
-    agent: Agent,
+    home: Origin,
+    /// A client for each origin that was spoken to: none is shown what belongs to another.
+    agents: Mutex<Vec<(Origin, Agent)>>,
     options: Options,
 }
 
 impl Wire {
-    /// A client that trusts what the host of `origin` needs.
-    pub(crate) fn new(origin: &Origin, options: &Options) -> Result<Self> {
-        let host = format!("{}:{}", origin.host, origin.port);
-        let folder = if matches!(origin.port, 80 | 443) { &origin.host } else { &host };
-        let mut config = Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .tls_config(endpoint::tls(folder, options)?)
-            .user_agent(concat!("hull-build/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(STALL))
-            .timeout_per_read(Some(STALL))
-            .timeout_per_write(Some(STALL));
-        if origin.is_loopback() {
-            config = config.proxy(None);
+    /// A client for the registry at `home`, and for wherever that leads.
+    pub(crate) fn new(home: &Origin, options: &Options) -> Result<Self> {
+        let agents = Mutex::new(vec![(home.clone(), agent(home, home, options)?)]);
+        Ok(Self { home: home.clone(), agents, options: options.clone() })
+    }
+
+    /// The client for the origin of a URL.
+    fn agent(&self, url: &str) -> Result<Agent> {
+        let origin = Origin::of(url)?;
+        let mut agents = self.agents.lock().expect("no thread panics with it");
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| *known == origin) {
+            return Ok(agent.clone());
         }
-        Ok(Self { agent: config.build().into(), options: options.clone() })
+        let agent = agent(&origin, &self.home, &self.options)?;
+        agents.push((origin, agent.clone()));
+        Ok(agent)
     }
 
     /// Sends a request whose refusal is an error.
@@ -226,9 +228,10 @@ impl Wire {
         }
         let mut source = request.body.reader()?;
         let refuse = |e: http::Error| Error::Rule(format!("{}: {e}", redacted(url)));
+        let agent = self.agent(url)?;
         let outcome = match sends {
-            true => self.agent.run(builder.body(SendBody::from_reader(&mut source)).map_err(refuse)?),
-            false => self.agent.run(builder.body(()).map_err(refuse)?),
+            true => agent.run(builder.body(SendBody::from_reader(&mut source)).map_err(refuse)?),
+            false => agent.run(builder.body(()).map_err(refuse)?),
         };
         let failed = |source| Error::Unreachable {
             method: request.method,
@@ -259,6 +262,23 @@ impl Wire {
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
+}
+
+/// A client that trusts what this origin, to which the registry at `home` led, needs; redirects are followed here, not by it.
+fn agent(origin: &Origin, home: &Origin, options: &Options) -> Result<Agent> {
+    let mut config = Agent::config_builder()
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .tls_config(trust::tls(origin, home, options)?)
+        .user_agent(concat!("hull-build/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(STALL))
+        .timeout_per_read(Some(STALL))
+        .timeout_per_write(Some(STALL));
+    if origin.is_loopback() {
+        config = config.proxy(None);
+    }
+    Ok(config.build().into())
 }
 
 /// Errors that trying again cannot mend: a host without an address, a certificate that is not trusted.
