@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use bed::{Bed, program};
+use bed::{Bed, program, runtime};
 use serde_json::Value;
 
 #[test]
@@ -235,16 +235,6 @@ fn an_unpacked_bundle_has_the_specifications_conversion() {
     assert!(bed.fails(&["unpack", "lab/a:1", &bundle]).contains("not empty"));
 }
 
-/// The runtime that containers are tried with: `HULL_TEST_RUNTIME`, else runc.
-fn runtime() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        hull_testkit::gate::skipped("needs root");
-        return None;
-    }
-    let given = std::env::var("HULL_TEST_RUNTIME").ok();
-    given.or_else(|| program("runc").map(|path| path.display().to_string()))
-}
-
 #[test]
 fn a_container_runs_with_its_images_user_volume_and_code() {
     let Some(runtime) = runtime() else { return };
@@ -319,9 +309,6 @@ fn changes_of_a_container_are_told_and_become_an_image() {
 #[test]
 fn a_detached_container_is_seen_heard_entered_and_stopped() {
     let Some(runtime) = runtime() else { return };
-    if program("conmon").is_none() {
-        return;
-    }
     let bed = Bed::new();
     bed.image("lab/a:1");
     let script = "echo out; echo err >&2; while :; do sleep 0.1; done";
@@ -358,9 +345,6 @@ fn a_detached_container_is_seen_heard_entered_and_stopped() {
 #[test]
 fn an_ended_container_starts_again_with_its_files() {
     let Some(runtime) = runtime() else { return };
-    if program("conmon").is_none() {
-        return;
-    }
     let bed = Bed::new();
     bed.image("lab/a:1");
     let script = "echo run >> /count; while :; do sleep 0.1; done";
@@ -394,7 +378,7 @@ fn an_ended_container_starts_again_with_its_files() {
 #[test]
 fn a_published_port_is_served_once_and_no_rule_is_left() {
     let Some(runtime) = runtime() else { return };
-    for name in ["conmon", "iptables-save", "ip", "busybox"] {
+    for name in ["iptables-save", "ip", "busybox"] {
         if program(name).is_none() {
             return;
         }

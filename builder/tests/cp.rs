@@ -10,16 +10,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use bed::{Bed, program};
+use bed::{Bed, runtime};
 
 /// A store with a container that has ended after a script; none where no container can run.
 fn ended(script: &str, more: &[&str]) -> Option<(Bed, String)> {
-    if !rustix::process::geteuid().is_root() {
-        hull_testkit::gate::skipped("needs root");
-        return None;
-    }
-    let given = std::env::var("HULL_TEST_RUNTIME").ok();
-    let runtime = given.or_else(|| program("runc").map(|path| path.display().to_string()))?;
+    let runtime = runtime()?;
     let bed = Bed::new();
     bed.image("lab/a:1");
     let first = ["run", "--name", "c", "--network", "none", "--runtime", &runtime];
@@ -242,9 +237,6 @@ fn a_running_container_that_swaps_links_moves_no_copy_out() {
     fs::write(outside.path().join("f"), "host").unwrap();
     let away = outside.path().display();
     let Some((bed, runtime)) = ended(":", &[]) else { return };
-    if program("conmon").is_none() {
-        return;
-    }
     bed.ok(&["rm", "c"]);
     let script = format!(
         "busybox mkdir /real; echo mine > /real/f; busybox ln -s {away} /link; busybox mv /real /d; while :; do busybox mv /d /real; busybox mv /link /d; busybox mv /d /link; busybox mv /real /d; done"

@@ -150,7 +150,7 @@ pub(crate) fn config(root: &str, image: &ImageConfig, user: &User, wishes: &Wish
 }
 
 /// The primary group is one of the others too, or files that shut a group out would be open to it (CVE-2022-36109).
-fn groups(user: &User) -> Vec<u32> {
+pub(crate) fn groups(user: &User) -> Vec<u32> {
     let mut groups = vec![user.gid];
     groups.extend(user.groups.iter().filter(|group| **group != user.gid));
     groups

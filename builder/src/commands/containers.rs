@@ -11,7 +11,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
 use hull_image::{Lock, Store};
 use hull_layer::Change;
@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::network;
 use super::record::{Container, unmount};
 use crate::directory::open_directory;
+use crate::error::chain;
 use crate::host;
 use crate::snapshot::{copies, overlay};
 
@@ -67,7 +68,7 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Place>, Failure> {
         let Ok(container) = serde_json::from_slice::<Container>(&bytes) else { continue };
         found.push(Place { container, dir, runtime_root: store.dir().join("run") });
     }
-    found.sort_by_key(|place| place.container.created);
+    found.sort_by_key(|place| (place.container.created, place.container.created_nanos));
     Ok(found)
 }
 
@@ -84,6 +85,23 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Place, Failure> {
         0 => Err(format!("no container {text}").into()),
         count => Err(format!("{count} containers begin with {text}").into()),
     }
+}
+
+/// Does something to each of several containers and prints the names of those it was done to; what fails with one is told,
+/// and the others have their turn.
+pub(crate) fn each(verb: &str, names: &[String], act: impl Fn(&str) -> Result<bool, Failure>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match act(name) {
+            Ok(true) => println!("{name}"),
+            Ok(false) => {}
+            Err(error) => {
+                eprintln!("hull-build: {verb} {name}: {}", chain(error.as_ref()));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 /// Names of the containers made from the image with this id.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Outcome, containers};
+use super::{Outcome, containers, images};
 use crate::host;
 
 /// Arguments of `logs`.
@@ -21,6 +21,12 @@ pub(crate) struct Arguments {
     /// Only so many lines from the end, or all
     #[arg(short = 'n', long, default_value = "all")]
     tail: String,
+    /// Only lines since then: RFC 3339, seconds since 1970, or a span before now such as 10m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only lines before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
     /// Show the time of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -36,12 +42,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             format!("logs: {} ran in the foreground: its output is not kept", place.container.name).into()
         );
     };
+    let moment = |text: &Option<String>| text.as_deref().map(images::moment).transpose();
+    let (since, until) = (moment(&arguments.since)?, moment(&arguments.until)?);
+    let fits = |line: &[u8]| {
+        let time = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let time = std::str::from_utf8(time).ok().and_then(host::parse_rfc3339).unwrap_or_default();
+        since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+    };
     let mut reader = BufReader::new(file);
     let skip = match arguments.tail.as_str() {
         "all" => 0,
         text => {
             let wanted: usize = text.parse().map_err(|_| format!("logs: --tail {text} is no number"))?;
-            let count = (&mut reader).lines().count();
+            let count =
+                (&mut reader).split(b'\n').filter(|line| line.as_ref().is_ok_and(|line| fits(line))).count();
             reader.seek(SeekFrom::Start(0))?;
             count.saturating_sub(wanted)
         }
@@ -51,10 +65,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     loop {
         let count = reader.read_until(b'\n', &mut line)?;
         if line.ends_with(b"\n") {
-            if number >= skip {
-                show(&line, arguments.timestamps)?;
+            if fits(&line) {
+                if number >= skip {
+                    show(&line, arguments.timestamps)?;
+                }
+                number += 1;
             }
-            number += 1;
             line.clear();
         } else if count == 0 {
             if !arguments.follow || !place.status()?.is_alive() {

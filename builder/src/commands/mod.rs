@@ -7,6 +7,7 @@ mod containers;
 mod cp;
 mod df;
 mod diff;
+mod environment;
 mod exec;
 mod export;
 mod fsck;

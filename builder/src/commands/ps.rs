@@ -21,6 +21,12 @@ pub(crate) struct Arguments {
     /// A template for each container, `table TEMPLATE`, or json
     #[arg(long)]
     format: Option<String>,
+    /// The newest N, ended or not
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// The newest one, ended or not
+    #[arg(short, long)]
+    latest: bool,
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
@@ -33,10 +39,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
     let mut rows = Vec::new();
+    let most = if arguments.latest { Some(1) } else { arguments.last };
+    let any = arguments.all || most.is_some() || arguments.filter.iter().any(|f| f.starts_with("status="));
     for place in containers::all(&store)?.iter().rev() {
+        if most.is_some_and(|most| rows.len() >= most) {
+            break;
+        }
         let status = place.status()?;
-        let shown =
-            arguments.all || status.is_alive() || arguments.filter.iter().any(|f| f.starts_with("status="));
+        let shown = any || status.is_alive();
         if shown && fits(place, &status, &arguments.filter)? {
             rows.push(object(place, &status, arguments.no_trunc));
         }

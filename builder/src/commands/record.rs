@@ -23,6 +23,9 @@ pub(crate) struct Container {
     pub(crate) diff_ids: Vec<Digest>,
     /// Seconds since 1970.
     pub(crate) created: i64,
+    /// Nanoseconds of that second: of two made in one, `ps` shows the newer one first.
+    #[serde(default)]
+    pub(crate) created_nanos: u32,
     /// What runs in it.
     pub(crate) command: Vec<String>,
     /// The runtime's path.

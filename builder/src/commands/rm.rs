@@ -25,21 +25,20 @@ pub(crate) struct Arguments {
 /// Removes each one.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
-    for name in &arguments.containers {
+    Ok(containers::each("rm", &arguments.containers, |name| {
         let place = match containers::find(&store, name) {
-            Err(_) if arguments.force => continue,
+            Err(_) if arguments.force => return Ok(false),
             other => other?,
         };
         if place.status()?.is_alive() {
             if !arguments.force {
-                return Err(format!("rm: {name} is running: stop it, or use --force").into());
+                return Err("it is running: stop it, or use --force".into());
             }
             stop::stop(&place, "KILL", Duration::from_secs(10))?;
         }
         place.remove(&store)?;
-        println!("{name}");
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(true)
+    }))
 }
 
 /// Arguments of what a monitor calls when its container has ended.

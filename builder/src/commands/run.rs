@@ -1,6 +1,7 @@
 //! `run`: a container of an image, in the foreground or under a monitor.
 
 mod launch;
+mod signals;
 mod wishes;
 
 use std::fs;
@@ -8,8 +9,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use hull_image::{Image, Lock, Reference, Store, Tagged, chain_id};
 
 use super::containers::{self, Place};
@@ -23,14 +25,19 @@ use crate::host;
 use crate::registry;
 use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
-pub(crate) use launch::hold;
 use launch::{background, foreground};
+pub(crate) use launch::{complaint, hold, refusal_code};
 use wishes::{binds, wishes};
 
 type Failure = Box<dyn std::error::Error>;
 
 /// Arguments of `run`.
 #[derive(Args)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_value_name = "IMAGE [COMMAND]...",
+    subcommand_help_heading = "Image"
+)]
 pub(crate) struct Arguments {
     /// Keep standard input open
     #[arg(short, long)]
@@ -100,11 +107,30 @@ pub(crate) struct Arguments {
     runtime: String,
     #[command(flatten)]
     registry: RegistryArguments,
-    /// Name or id of the image
-    image: String,
-    /// Command and arguments instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    #[command(subcommand)]
+    words: Words,
+}
+
+/// What follows the flags is no flag of ours, however it is spelt: to the parser it is a command of somebody else.
+#[derive(Subcommand)]
+enum Words {
+    /// Name or id of the image; then command and arguments instead of the image's
+    #[command(external_subcommand)]
+    Image(Vec<String>),
+}
+
+impl Arguments {
+    /// The image's name.
+    fn image(&self) -> &str {
+        let Words::Image(words) = &self.words;
+        &words[0]
+    }
+
+    /// The command of the command line.
+    fn command(&self) -> &[String] {
+        let Words::Image(words) = &self.words;
+        &words[1..]
+    }
 }
 
 /// Runs the container and ends with its code; what goes wrong before it runs has Docker's code 125.
@@ -120,7 +146,7 @@ fn start(arguments: &Arguments) -> Outcome {
     // Before the image is there: files of layers unpacked by an ordinary user would all be the user's own.
     host::needs_root("mount a container's root file system")?;
     let store = host::open_store()?;
-    let (_, image) = obtain(&store, &arguments.image, &arguments.pull, &arguments.registry)?;
+    let (_, image) = obtain(&store, arguments.image(), &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
         .ok_or_else(|| format!("run: there is no runtime {}", arguments.runtime))?;
     let (place, lock) = make(&store, arguments, &image, runtime)?;
@@ -187,14 +213,16 @@ fn make(
         network::check_ports(&arguments.publish, &published(&others)?)?;
     }
     let network = network::choose(arguments.network.as_deref());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let container = Container {
         id: id.clone(),
         name,
-        image: arguments.image.clone(),
+        image: arguments.image().to_owned(),
         image_id: image.id().to_string(),
         manifest: image.descriptor.digest.clone(),
         diff_ids: image.config.rootfs.diff_ids.clone(),
-        created: host::now(),
+        created: now.as_secs().cast_signed(),
+        created_nanos: now.subsec_nanos(),
         command: Vec::new(),
         runtime,
         stop_signal: image.config.config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),

@@ -1,7 +1,6 @@
 //! `start`: an ended container runs again, with the files that it has, under a monitor.
 
 use std::fs;
-use std::process::ExitCode;
 
 use clap::Args;
 
@@ -21,11 +20,7 @@ pub(crate) struct Arguments {
 
 /// Starts each one; one that runs is no error.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    for name in &arguments.containers {
-        start(name).map_err(|reason| format!("start {name}: {reason}"))?;
-        println!("{name}");
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(containers::each("start", &arguments.containers, |name| start(name).map(|()| true)))
 }
 
 fn start(name: &str) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,5 @@
 //! `stop`: ask containers to end, and make them.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -16,7 +15,7 @@ pub(crate) struct Arguments {
     #[arg(required = true)]
     containers: Vec<String>,
     /// Seconds before the container is killed
-    #[arg(short, long, default_value_t = 10)]
+    #[arg(short, long, alias = "timeout", default_value_t = 10)]
     time: u64,
     /// Another signal than the image's
     #[arg(short, long)]
@@ -26,13 +25,12 @@ pub(crate) struct Arguments {
 /// Stops each one.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
-    for name in &arguments.containers {
+    Ok(containers::each("stop", &arguments.containers, |name| {
         let place = containers::find(&store, name)?;
         let signal = arguments.signal.as_deref().unwrap_or(&place.container.stop_signal);
         stop(&place, signal, Duration::from_secs(arguments.time))?;
-        println!("{name}");
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(true)
+    }))
 }
 
 /// Signals, waits, kills; an ended container is no error.
@@ -45,7 +43,11 @@ pub(crate) fn stop(
         return Ok(());
     }
     let id = &place.container.id;
-    place.ask(&["kill", id, signal])?;
+    let asked = place.ask(&["kill", id, signal])?;
+    if !asked.status.success() && place.status()?.is_alive() {
+        let said = String::from_utf8_lossy(&asked.stderr).trim().to_owned();
+        return Err(format!("{} cannot be sent {signal}: {said}", place.container.name).into());
+    }
     if wait(place, patience)? {
         return Ok(());
     }

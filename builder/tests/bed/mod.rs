@@ -102,3 +102,12 @@ pub fn program(name: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// The runtime that containers are tried with, `HULL_TEST_RUNTIME` or this project's; none where no container can run.
+pub fn runtime() -> Option<String> {
+    if !rustix::process::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
+        hull_testkit::gate::skipped("needs root and busybox");
+        return None;
+    }
+    Some(hull_testkit::runtime::under_test().display().to_string())
+}

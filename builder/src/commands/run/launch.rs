@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::containers::{self, Place};
-use super::Arguments;
+use super::{Arguments, signals};
 use crate::host;
 
 type Failure = Box<dyn std::error::Error>;
@@ -27,10 +27,13 @@ pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
     if !arguments.interactive && !arguments.tty {
         command.stdin(Stdio::null());
     }
-    let status = command.status().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    let mut child =
+        command.spawn().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    signals::pass_on(&child)?;
+    let status = child.wait()?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     // The runtime has told its error on our standard error, and the code 1 is also the container's to use.
-    let code = complaint(place).filter(|_| code == 1).map_or(code, |said| refusal_code(&said));
+    let code = complaint(Path::new(&log)).filter(|_| code == 1).map_or(code, |said| refusal_code(&said));
     // Whoever has removed the container by force meanwhile has no use for the note, nor a place for it.
     drop(fs::write(place.exits().join(&place.container.id), code.to_string()));
     place.clean_up(&host::open_store()?)?;
@@ -66,7 +69,7 @@ pub(crate) fn hold(place: &Place) -> Result<(), String> {
     if !status.map_err(|e| format!("start {}: {e}", monitor.display()))?.success() {
         return Err("the monitor could not be started".into());
     }
-    let said = |reason: String| complaint(place).unwrap_or(reason);
+    let said = |reason: String| complaint(Path::new(&runtime_log(place))).unwrap_or(reason);
     created(reader).map_err(said)?;
     let output = place.ask(&["start", &place.container.id]).map_err(|e| e.to_string())?;
     match output.status.success() {
@@ -79,15 +82,15 @@ fn runtime_log(place: &Place) -> String {
     place.dir.join("runtime.log").display().to_string()
 }
 
-/// The last error that the runtime noted.
-fn complaint(place: &Place) -> Option<String> {
-    let text = fs::read_to_string(runtime_log(place)).ok()?;
+/// The last error that the runtime noted in a log.
+pub(crate) fn complaint(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
     let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
     (last["level"] == "error").then(|| last["msg"].as_str().map(str::to_owned))?
 }
 
 /// The code that Docker ends with: 127 where there is no such program, 126 where it cannot be run, else 125.
-fn refusal_code(said: &str) -> i32 {
+pub(crate) fn refusal_code(said: &str) -> i32 {
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     match has(&["exec", "executable"]) {
         true if has(&["no such file", "not found", "No such file"]) => 127,

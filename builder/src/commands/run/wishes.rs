@@ -9,7 +9,7 @@ use hull_image::{Image, Store};
 use hull_layer::{Change, Extractor, TarWriter, TimeRule, extract, list, pack, read_entry};
 
 use super::super::containers::Place;
-use super::super::network;
+use super::super::{environment, network};
 use super::Arguments;
 use crate::bundle::{Bind, Wishes};
 use crate::directory::open_directory;
@@ -31,8 +31,8 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
     }
     Ok(Wishes {
         entrypoint: arguments.entrypoint.clone(),
-        command: arguments.command.clone(),
-        env: environment(arguments)?,
+        command: arguments.command().to_vec(),
+        env: environment::read(&arguments.env_file, &arguments.env)?,
         workdir: arguments.workdir.clone(),
         terminal: arguments.tty,
         read_only: arguments.read_only,
@@ -46,22 +46,6 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
         cgroup: format!("/hull-build-{id}"),
         annotations,
     })
-}
-
-fn environment(arguments: &Arguments) -> Result<Vec<String>, Failure> {
-    let mut env = Vec::new();
-    for path in &arguments.env_file {
-        let text = fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        env.extend(lines.map(str::to_owned));
-    }
-    env.extend(arguments.env.iter().cloned());
-    // A key alone takes this process's value; without one it is left out.
-    let full = |entry: String| match entry.contains('=') {
-        true => Some(entry),
-        false => std::env::var(&entry).ok().map(|value| format!("{entry}={value}")),
-    };
-    Ok(env.into_iter().filter_map(full).collect())
 }
 
 /// Bytes with Docker's units.
