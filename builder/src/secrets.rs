@@ -1,9 +1,11 @@
 //! Secrets and agents that the command line grants to steps.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
 
@@ -39,13 +41,23 @@ impl SecretSource {
                 })
             }
             Self::File(path) => {
-                let meta = fs::metadata(path).map_err(Error::io("look at the secret", path))?;
-                if !meta.is_file() || meta.size() > MAX_SECRET {
-                    let text =
-                        format!("the secret \"{id}\" must be a regular file of at most {MAX_SECRET} bytes");
-                    return Err(Error::fact(text));
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let opened = rustix::fs::open(path, flags, Mode::empty());
+                let file =
+                    opened.map_err(|e| Error::io("open the secret", path)(e.into())).map(File::from)?;
+                let refuse = || {
+                    Error::fact(format!(
+                        "the secret \"{id}\" must be a regular file of at most {MAX_SECRET} bytes"
+                    ))
+                };
+                // Looked at when it is open: its name may come to mean something else.
+                if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+                    return Err(refuse());
                 }
-                fs::read(path).map_err(Error::io("read the secret", path))
+                let mut value = Vec::new();
+                let read = file.take(MAX_SECRET + 1).read_to_end(&mut value);
+                read.map_err(Error::io("read the secret", path))?;
+                if value.len() as u64 > MAX_SECRET { Err(refuse()) } else { Ok(value) }
             }
         }
     }

@@ -361,6 +361,37 @@ fn outputs_hold_the_image() {
 }
 
 #[test]
+fn files_tell_the_id_and_what_was_built_and_replace_links_not_what_they_lead_to() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("told");
+    let context = context(&scratch, "c", "LABEL a=b\n");
+    let place = |name: &str| scratch.join(name).display().to_string();
+    fs::write(scratch.join("other"), "another's").unwrap();
+    symlink("other", scratch.join("id")).unwrap();
+    let flags = [
+        "-q",
+        "-t",
+        "one",
+        "-t",
+        "lab/two:2",
+        "--iidfile",
+        &place("id"),
+        "--metadata-file",
+        &place("metadata"),
+    ];
+    let id = build(&scratch.join("s"), &context, &flags).text().to_owned();
+    assert_eq!(fs::read_to_string(scratch.join("id")).unwrap(), id);
+    assert_eq!(fs::read_to_string(scratch.join("other")).unwrap(), "another's");
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs::read(scratch.join("metadata")).unwrap()).unwrap();
+    assert_eq!(told["containerimage.config.digest"], id);
+    assert_eq!(told["containerimage.digest"], told["containerimage.descriptor"]["digest"]);
+    assert_eq!(told["image.name"], "docker.io/library/one:latest,docker.io/lab/two:2");
+    let blob = told["containerimage.digest"].as_str().unwrap().trim_start_matches("sha256:");
+    assert!(fs::read_to_string(scratch.join("s/blobs/sha256").join(blob)).unwrap().contains(&id));
+}
+
+#[test]
 fn removing_an_image_takes_nothing_from_the_cache() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("rmi");

@@ -264,3 +264,40 @@ fn what_no_image_needs_is_kept_up_to_a_size() {
     assert_eq!([count("cache/steps"), count("cache/blocks"), count("cache/last")], [0; 3]);
     build(&store, &context, &[]).done();
 }
+
+#[test]
+fn attributes_of_files_are_in_the_layer_and_in_the_key() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("attributes");
+    let context = context(&scratch, "c", "COPY f /f\n");
+    let store = scratch.join("s");
+    let file = context.join("f");
+    fs::write(&file, "x").unwrap();
+    // cap_net_raw, as setcap(8) writes it, and what a person notes; others' are none of an image's business.
+    let capability = *b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let set = |name: &str, value: &[u8]| {
+        rustix::fs::setxattr(&file, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set("security.capability", &capability);
+    set("trusted.note", b"mine");
+    let has = |name: &str| {
+        let store = hull_image::Store::open(&store).unwrap();
+        let tagged = store.find("x").unwrap();
+        let image = store.image(&tagged.descriptor, None).unwrap();
+        let root = scratch.join(place::unique("root"));
+        fs::create_dir(&root).unwrap();
+        let fd = fs::File::open(&root).unwrap();
+        hull_layer::Unpacker::new(&store).apply(&image, std::os::fd::AsFd::as_fd(&fd)).unwrap();
+        let mut value = [0; 100];
+        let found = rustix::fs::getxattr(root.join("f"), name, &mut value[..]);
+        found.ok().map(|length| value[..length].to_vec())
+    };
+    for note in ["first", "other"] {
+        set("user.note", note.as_bytes());
+        let outcome = build(&store, &context, &["-t", "x"]);
+        assert_eq!(outcome.stderr.matches("CACHED").count(), if note == "first" { 0 } else { 2 }, "{note}");
+        assert_eq!(has("user.note").as_deref(), Some(note.as_bytes()));
+        assert_eq!(has("security.capability").as_deref(), Some(&capability[..]));
+        assert_eq!(has("trusted.note"), None);
+    }
+}

@@ -18,7 +18,7 @@ use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
 use making::steps_of;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir /d\nWORKDIR /w\n";
+const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir -m 1777 /d\nUSER 7:8\nWORKDIR /home/own\nRUN echo mine > f && echo x > /d/y\nUSER 0\nRUN test \"$(stat -c %u:%g /home/own)$(stat -c %u:%g /d/y)\" = 7:87:8\nWORKDIR /w\n";
 
 fn builder(store: &Path) -> Command {
     let mut command = Command::new(place::program("hull-build"));
