@@ -398,7 +398,17 @@ fn a_published_port_is_served_once_and_no_rule_is_left() {
             for try in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://$address:8080/seed && break; sleep 0.2; done; echo
         done
         "$0" ps --format '{{.Ports}}'
-        "$0" stop -t 0 web >/dev/null
+        "$0" run -d --runtime "$1" --network bridge -p 80 -p 127.0.0.1:81-82:81-82/udp --name any lab/a:1 busybox httpd -f -p 80 -h /data >/dev/null
+        "$0" ps --format '{{.Ports}}' | sed -n 's/^0.0.0.0:\([0-9]*\)->80.tcp, /\1 /p' | {
+            read port rest
+            for try in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://127.0.0.1:$port/seed && break; sleep 0.2; done; echo
+            echo "$rest"
+            "$0" stop -t 0 any web >/dev/null
+            for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -q)" ] && break; sleep 0.2; done
+            "$0" run --rm -d --runtime "$1" --network bridge -p $port:80 --name taker lab/a:1 sleep 100 >/dev/null
+            "$0" start any 2>&1 | sed "s/$port/PORT/"
+        }
+        "$0" stop -t 0 taker >/dev/null; "$0" rm any >/dev/null
         for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -aq)" ] && break; sleep 0.2; done
         for try in 1 2 3; do
             id=$("$0" run -d --runtime "$1" --network bridge --name gone lab/a:1 sleep 100)
@@ -413,7 +423,9 @@ fn a_published_port_is_served_once_and_no_rule_is_left() {
     unshare.envs(command.arg("x").get_envs().filter_map(|(key, value)| Some((key, value?))));
     let output = unshare.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let expected = "hull-build: port 8080:80 is published by container web\nseed\nseed\n0.0.0.0:8080->80/tcp\nreleased\nreleased\nreleased\n0\n";
+    let expected = "hull-build: port 8080:80/tcp is published by container web\nseed\nseed\n0.0.0.0:8080->80/tcp\n\
+        seed\n127.0.0.1:81->81/udp, 127.0.0.1:82->82/udp\n\
+        hull-build: start any: port PORT:80/tcp is published by container taker\nreleased\nreleased\nreleased\n0\n";
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -425,7 +437,7 @@ fn what_cannot_run_ends_with_dockers_codes() {
     for (arguments, code, said) in [
         (&["--pull", "never", "none"][..], 125, "no such image"),
         (&["-v", "x", "lab/a:1"], 125, "is not SOURCE:DESTINATION"),
-        (&["-p", "80", "lab/a:1"], 125, "is not [ADDRESS:]HOST:CONTAINER"),
+        (&["-p", "80:x", "lab/a:1"], 125, "is not [ADDRESS:][HOST:]CONTAINER"),
         (&["-m", "0", "lab/a:1"], 125, "out of range"),
         (&["-u", "nobody", "lab/a:1"], 125, "nobody"),
         (&["lab/a:1", "/none"], 127, "/none"),

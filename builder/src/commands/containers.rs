@@ -19,6 +19,7 @@ use hull_sys::mount::{self, MountAttr};
 use serde_json::Value;
 
 use super::network;
+use super::ports::{self, Port};
 use super::record::{Container, unmount};
 use crate::directory::open_directory;
 use crate::error::chain;
@@ -69,6 +70,17 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Place>, Failure> {
         found.push(Place { container, dir, runtime_root: store.dir().join("run") });
     }
     found.sort_by_key(|place| (place.container.created, place.container.created_nanos));
+    Ok(found)
+}
+
+/// The ports that living ones publish, with their names.
+pub(crate) fn published(all: &[Place]) -> Result<Vec<(String, Vec<Port>)>, Failure> {
+    let mut found = Vec::new();
+    for place in all.iter().filter(|place| !place.container.ports.is_empty()) {
+        if place.status()?.is_alive() {
+            found.push((place.container.name.clone(), ports::read(&place.container.ports)?));
+        }
+    }
     Ok(found)
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,6 +11,7 @@ use hull_sys::mount;
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::ports::Port;
 use super::record::{Container, unmount};
 use crate::bundle::Bind;
 use crate::host;
@@ -183,7 +183,10 @@ struct List {
 
 /// A network's name, version and plug-ins: our own bridge, or a list below `/etc/cni/net.d`.
 fn configuration(network: &str, ports: &[String]) -> Result<List, Failure> {
-    let mappings = ports.iter().map(|text| mapping(text)).collect::<Result<Vec<Value>, String>>()?;
+    let mappings = ports
+        .iter()
+        .map(|text| Port::read(text).map(|port| port.mapping()))
+        .collect::<Result<Vec<Value>, String>>()?;
     if network == "bridge" {
         let mut plugins = vec![json!({
             "type": "bridge", "bridge": "hull0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
@@ -218,60 +221,6 @@ fn with_ports(mut plugins: Vec<Value>, mappings: &[Value]) -> Vec<Value> {
         plugin["runtimeConfig"] = json!({"portMappings": mappings});
     }
     plugins
-}
-
-/// Makes sure that nobody has the host's side of these ports: neither another container nor a process of the host.
-pub(crate) fn check_ports(ports: &[String], others: &[(String, Vec<String>)]) -> Result<(), Failure> {
-    for text in ports {
-        let wanted = mapping(text)?;
-        let taken = |other: &&String| mapping(other).is_ok_and(|other| collide(&wanted, &other));
-        if let Some((name, _)) = others.iter().find(|(_, ports)| ports.iter().any(|port| taken(&port))) {
-            return Err(format!("port {text} is published by container {name}").into());
-        }
-        let address = wanted["hostIP"].as_str().unwrap_or("0.0.0.0");
-        let place = (address, wanted["hostPort"].as_u64().unwrap_or(0) as u16);
-        let bound = match wanted["protocol"].as_str() {
-            Some("tcp") => TcpListener::bind(place).map(drop),
-            Some("udp") => UdpSocket::bind(place).map(drop),
-            _ => Ok(()),
-        };
-        bound.map_err(|e| format!("port {text} cannot be published: {e}"))?;
-    }
-    Ok(())
-}
-
-/// True when two mappings want the same port of the same address.
-fn collide(one: &Value, other: &Value) -> bool {
-    let everywhere = |port: &Value| port["hostIP"].as_str().is_none_or(|ip| matches!(ip, "0.0.0.0" | "::"));
-    one["hostPort"] == other["hostPort"]
-        && one["protocol"] == other["protocol"]
-        && (one["hostIP"] == other["hostIP"] || everywhere(one) || everywhere(other))
-}
-
-/// A published port as Docker shows it; what is none is shown as it is.
-pub(crate) fn shown_port(text: &str) -> String {
-    let Ok(port) = mapping(text) else { return text.to_owned() };
-    let address = port["hostIP"].as_str().unwrap_or("0.0.0.0");
-    let word = |key: &str| port[key].to_string().replace('"', "");
-    format!("{address}:{}->{}/{}", word("hostPort"), word("containerPort"), word("protocol"))
-}
-
-/// `[ADDRESS:]HOST:CONTAINER[/PROTOCOL]`.
-fn mapping(text: &str) -> Result<Value, String> {
-    let refuse = || format!("port {text:?} is not [ADDRESS:]HOST:CONTAINER[/tcp|udp]");
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let parts: Vec<&str> = ports.rsplitn(3, ':').collect();
-    let [container, host, address @ ..] = parts.as_slice() else { return Err(refuse()) };
-    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(refuse);
-    if !matches!(protocol, "tcp" | "udp" | "sctp") {
-        return Err(refuse());
-    }
-    let mut mapping =
-        json!({"hostPort": number(host)?, "containerPort": number(container)?, "protocol": protocol});
-    if let [address] = address {
-        mapping["hostIP"] = json!(address.trim_matches(['[', ']']));
-    }
-    Ok(mapping)
 }
 
 fn plugin(name: &str) -> Option<PathBuf> {
@@ -315,37 +264,6 @@ fn call(config: &Value, verb: &str, id: &str, namespace: &str) -> Result<Value, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ports_are_published_with_address_and_protocol() {
-        assert_eq!(
-            mapping("80:8080").unwrap(),
-            json!({"hostPort": 80, "containerPort": 8080, "protocol": "tcp"})
-        );
-        assert_eq!(shown_port("80:8080"), "0.0.0.0:80->8080/tcp");
-        assert_eq!(mapping("127.0.0.1:53:5353/udp").unwrap()["hostIP"], "127.0.0.1");
-        assert_eq!(mapping("[::1]:1:2").unwrap()["hostIP"], "::1");
-        for bad in ["80", "", "a:b", "0:1", "1:2/x", "70000:1", ":"] {
-            assert!(mapping(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_published_once() {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let wanted = |text: &str, others: &[&str]| {
-            let others = others.iter().map(|text| (*text).to_owned()).collect();
-            check_ports(&[text.replace('P', &port.to_string())], &[("c".to_owned(), others)])
-        };
-        assert!(wanted("127.0.0.1:P:80", &[]).unwrap_err().to_string().contains("in use"));
-        drop(holder);
-        wanted("127.0.0.1:P:80", &["127.0.0.2:80:80"]).unwrap();
-        let taken = format!("{port}:1");
-        let error = wanted("127.0.0.1:P:80", &[&taken]).unwrap_err().to_string();
-        assert!(error.contains("published by container c"), "{error}");
-        wanted("127.0.0.1:P:80", &[&format!("{port}:1/udp")]).unwrap();
-    }
 
     #[test]
     fn plugins_are_never_found_outside_their_directories() {

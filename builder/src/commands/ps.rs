@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::containers::{self, Place, Status};
-use super::{Outcome, network, table};
+use super::{Outcome, ports, table};
 use crate::host;
 
 /// Arguments of `ps`.
@@ -113,7 +113,7 @@ fn object(place: &Place, status: &Status, full: bool) -> Value {
         "RunningFor": format!("{age} ago"),
         "Status": shown,
         "State": word(status),
-        "Ports": container.ports.iter().map(|port| network::shown_port(port)).collect::<Vec<_>>().join(", "),
+        "Ports": ports::shown(&container.ports),
         "Names": container.name,
         "Networks": container.network,
     })

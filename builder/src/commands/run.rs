@@ -17,7 +17,7 @@ use hull_image::{Image, Lock, Reference, Store, Tagged, chain_id};
 use super::containers::{self, Place};
 use super::record::Container;
 use super::registry_options::RegistryArguments;
-use super::{Outcome, network, pull};
+use super::{Outcome, network, ports, pull};
 use crate::bundle;
 use crate::directory::open_directory;
 use crate::error::chain;
@@ -69,9 +69,12 @@ pub(crate) struct Arguments {
     /// USER[:GROUP], names or numbers
     #[arg(short, long)]
     user: Option<String>,
-    /// [ADDRESS:]HOST:CONTAINER[/PROTOCOL]
+    /// [ADDRESS:][HOST:]CONTAINER[/PROTOCOL], ports or ranges; without HOST a free one
     #[arg(short, long, value_name = "HOST:CONTAINER")]
     publish: Vec<String>,
+    /// Publish each port that the image exposes, at a free one of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// Another entry point; empty for none
     #[arg(long)]
     entrypoint: Option<String>,
@@ -209,9 +212,7 @@ fn make(
     if others.iter().any(|other| other.container.name == name) {
         return Err(format!("run: the name {name} is in use").into());
     }
-    if !arguments.publish.is_empty() {
-        network::check_ports(&arguments.publish, &published(&others)?)?;
-    }
+    let ports = publish(arguments, image, &others)?;
     let network = network::choose(arguments.network.as_deref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let container = Container {
@@ -228,7 +229,7 @@ fn make(
         stop_signal: image.config.config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
         remove: arguments.rm,
         network,
-        ports: arguments.publish.clone(),
+        ports,
         run: 0,
     };
     let dir = containers::dir(store).join(&id);
@@ -247,15 +248,17 @@ fn make(
     Ok((place, lock))
 }
 
-/// The ports that living containers publish.
-fn published(all: &[Place]) -> Result<Vec<(String, Vec<String>)>, Failure> {
-    let mut found = Vec::new();
-    for place in all.iter().filter(|place| !place.container.ports.is_empty()) {
-        if place.status()?.is_alive() {
-            found.push((place.container.name.clone(), place.container.ports.clone()));
-        }
+/// The ports of the host that the container gets.
+fn publish(arguments: &Arguments, image: &Image, others: &[Place]) -> Result<Vec<String>, Failure> {
+    let exposed: Vec<&str> = match arguments.publish_all {
+        true => image.config.config.exposed_ports.keys().map(String::as_str).collect(),
+        false => Vec::new(),
+    };
+    if arguments.publish.is_empty() && exposed.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(found)
+    let given = ports::publish(&arguments.publish, &exposed, &containers::published(others)?)?;
+    Ok(given.iter().map(ToString::to_string).collect())
 }
 
 /// Unpacks, mounts, and writes the configuration.

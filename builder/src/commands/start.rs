@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::containers::{self, Place};
+use super::ports;
 use super::record::unmount;
 use super::run::hold;
 use crate::host;
@@ -30,6 +31,10 @@ fn start(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut place = containers::find(&store, name)?;
     if place.status()?.is_alive() {
         return Ok(());
+    }
+    if !place.container.ports.is_empty() {
+        let own = ports::read(&place.container.ports)?;
+        ports::claim(&own, &containers::published(&containers::all(&store)?)?)?;
     }
     make_ready(&store, &mut place)?;
     // A long-lived container must not keep garbage collection from the store: its image is pinned.
