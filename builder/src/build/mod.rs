@@ -247,8 +247,14 @@ fn what_to_try(error: &Error) -> Option<&'static str> {
     })
 }
 
+/// What a step does, short; the excerpt below it has the whole.
 fn first_words(text: &str) -> String {
-    text.split_whitespace().take(6).collect::<Vec<_>>().join(" ")
+    const MOST: usize = 6;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.len() > MOST {
+        true => format!("{} …", words[..MOST].join(" ")),
+        false => words.join(" "),
+    }
 }
 
 /// An error with all its causes.

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::audit::Audit;
 use crate::cache::Cache;
+use crate::cache::explain::cut;
 use crate::context::tree::Tree;
 use crate::directory::open_directory;
 use crate::error::Result;
@@ -69,8 +70,7 @@ pub(super) fn layers(store: &Store, cache: &Cache<'_>, plan: &Plan, layers: &Lay
     let base = layers.blobs.len().saturating_sub(made.len());
     let hidden = hidden(store, cache, layers)?;
     let line = |((blob, hidden), by): ((&hull_image::Descriptor, &u64), &&str)| {
-        let text: String = by.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
-        let line = format!("layer of {} bytes: {text}", blob.size);
+        let line = format!("layer of {} bytes: {}", blob.size, cut(by));
         match hidden {
             0 => line,
             _ => format!("{line} ({hidden} bytes of its files are hidden by later layers)"),

@@ -43,11 +43,17 @@ fn shown(value: &str) -> String {
         };
     let text: Vec<String> =
         value.split(' ').map(|word| short(word.strip_prefix("sha256:").unwrap_or(word))).collect();
-    let text = text.join(" ");
-    match text.chars().count() > 80 {
-        true => format!("{}…", text.chars().take(80).collect::<String>()),
-        false => text,
+    cut(&text.join(" "))
+}
+
+/// The beginning of a text on one line, with a mark where more follows.
+pub(crate) fn cut(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A key names what a step begins with by its layers, not by how they came to be: a step that is done again and makes
 //! the same bytes changes no key above it. Times never count; secrets and proxies count by declaration, not by value.
 
-mod explain;
+pub(crate) mod explain;
 mod key_file;
 mod list;
 mod mounts;
