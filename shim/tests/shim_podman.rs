@@ -96,6 +96,7 @@ fn podman_runs_execs_logs_and_stops() {
     assert_eq!(podman.call(&["exec", &name, "sh", "-c", "echo in; exit 4"]).code, 4);
     let missing = podman.call(&["exec", &name, "nosuchprogram"]);
     assert_eq!(missing.code, 127, "{missing:?}");
+    assert_eq!(missing.stderr.matches("executable file not found").count(), 1, "{missing:?}");
     podman.call(&["stop", "-t", "20", &name]).done();
     assert_eq!(podman.call(&["wait", &name]).text(), "3");
     assert_eq!(podman.call(&["logs", &name]).text(), "hello\nbye");

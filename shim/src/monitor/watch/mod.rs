@@ -105,7 +105,7 @@ pub struct Watch<'a> {
     oom_look: Option<Instant>,
     runtime: Option<i32>,
     runtime_ended: Option<i32>,
-    /// What came on standard error while the runtime ran: its words, if it fails.
+    /// What came on standard error while the runtime ran: its words, if it fails; else the container's.
     words: Vec<u8>,
     pid: Option<i32>,
     unclaimed: BTreeMap<i32, i32>,
@@ -198,7 +198,8 @@ impl<'a> Watch<'a> {
         // What the runtime said lies in the pipe still.
         self.read_output(1);
         if self.runtime_ended != Some(0) {
-            let words = String::from_utf8_lossy(&self.words).trim_end().to_owned();
+            let words = &self.words[..self.words.len().min(WORDS_LIMIT)];
+            let words = String::from_utf8_lossy(words).trim_end().to_owned();
             let status = self.runtime_ended.unwrap_or(1);
             return Err(if words.is_empty() {
                 format!("runtime failed with exit code {status}")
@@ -206,7 +207,7 @@ impl<'a> Watch<'a> {
                 words
             });
         }
-        self.words = Vec::new();
+        self.pass_words_on();
         if self.args.terminal {
             // It was the runtime's standard error, not the container's.
             self.outputs[1] = None;
@@ -403,21 +404,45 @@ impl<'a> Watch<'a> {
             // Best effort: with the kernel's size it only takes more turns.
             let _ = rustix::pipe::fcntl_setpipe_size(output, GROWN_PIPE);
         }
-        let bytes = &self.buffer[..got];
-        if self.pid.is_none() && index == 1 {
-            let room = WORDS_LIMIT.saturating_sub(self.words.len());
-            self.words.extend_from_slice(&bytes[..got.min(room)]);
-            if self.args.terminal {
-                return true;
-            }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if index == 1 && self.pid.is_none() {
+            self.keep_words(&buffer[..got]);
+        } else {
+            self.pass_on_output(source, &buffer[..got]);
         }
+        if got >= STEP / 4 {
+            // An idle monitor keeps no buffer; one that is busy keeps it.
+            buffer.clear();
+            self.buffer = buffer;
+        }
+        true
+    }
+
+    /// Keeps what comes on standard error while the runtime runs. If the runtime fails, the caller tells that, and whoever is
+    /// attached must not read it twice. A runtime must not wait for us: what is longer than its words is passed on.
+    fn keep_words(&mut self, bytes: &[u8]) {
+        let had_room = self.words.len() < WORDS_LIMIT;
+        if had_room {
+            self.words.extend_from_slice(bytes);
+        }
+        if self.args.terminal || self.words.len() < WORDS_LIMIT {
+            return;
+        }
+        let words = if had_room { self.words.clone() } else { bytes.to_vec() };
+        self.pass_on_output(Source::Stderr, &words);
+    }
+
+    /// The runtime has succeeded: what it left on standard error is the container's, or nobody's where that is a terminal.
+    fn pass_words_on(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        if !self.args.terminal && words.len() < WORDS_LIMIT {
+            self.pass_on_output(Source::Stderr, &words);
+        }
+    }
+
+    fn pass_on_output(&mut self, source: Source, bytes: &[u8]) {
         self.logs.write(source, bytes);
         self.clients.values_mut().for_each(|client| client.send(source, bytes));
-        if got < STEP / 4 {
-            // An idle monitor keeps no buffer; one that is busy keeps it.
-            self.buffer = Vec::new();
-        }
         self.settle_clients();
-        true
     }
 }
