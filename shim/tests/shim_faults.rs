@@ -132,6 +132,32 @@ fn shim_killed_after_its_last_delete_leaves_no_socket() {
 }
 
 #[test]
+fn shim_that_was_stopped_while_it_was_taken_for_dead_ends_itself() {
+    needs!(root());
+    let signal = |pid: u32, signal| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    let mut shim = Shim::start(Bundle::new(&["sleep", "1000"]));
+    let pid = shim.pid();
+    shim.run();
+    signal(pid, rustix::process::Signal::STOP);
+    let answer = shim.delete_action();
+    let exit = DeleteResponse::decode(answer.stdout.as_slice()).unwrap().exit_status;
+    assert_eq!((answer.status.success(), exit), (true, 137), "{answer:?}");
+    let state = Path::new(&shim.options.root).join("testkit").join(&shim.bundle.id);
+    assert!(!state.exists(), "the runtime still knows the container");
+    // As containerd does after it.
+    fs::remove_dir_all(shim.bundle.path()).unwrap();
+    signal(pid, rustix::process::Signal::CONT);
+    let socket = shim.socket();
+    shim.mark_ended();
+    drop(shim);
+    assert!(eventually(2 * LIMIT, || !Path::new(&format!("/proc/{pid}/exe")).exists()), "nobody needs it");
+    assert!(!socket.exists());
+}
+
+#[test]
 fn runtime_that_dies_half_way_leaves_no_container() {
     needs!(root());
     let tools = Scratch::new("tools");

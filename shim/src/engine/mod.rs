@@ -264,11 +264,17 @@ impl Engine {
     }
 
     fn leave_if_idle(&mut self) {
-        if self.pod.is_empty() && self.connections.is_empty() {
+        if self.connections.is_empty() && (self.pod.is_empty() || self.is_forgotten()) {
             self.leaving = Some(Instant::now());
         } else {
             self.timers.set(Timer::Idle, IDLE_LIMIT);
         }
+    }
+
+    /// A shim that is stopped (SIGSTOP, a debugger) while containerd starts anew is taken for dead: the delete action removes
+    /// its containers, and containerd their bundles. Nobody will ask for them again when it goes on.
+    fn is_forgotten(&self) -> bool {
+        self.pod.has_ended() && self.sites.values().all(|site| !site.bundle.dir.exists())
     }
 
     fn warn(&self, text: impl std::fmt::Display) {

@@ -7,6 +7,11 @@ use crate::task::process::{Exit, Process, State};
 use super::Pod;
 
 impl Pod {
+    /// True when the end of every container has been told.
+    pub fn has_ended(&self) -> bool {
+        self.containers.values().all(|container| container.init.exit.is_some())
+    }
+
     /// Takes the end of a process. While its `output_moves` nobody hears of it.
     pub fn exited(&mut self, key: &Key, exit: Exit, output_moves: bool) -> Vec<Effect> {
         let Some(process) = self.process(key).filter(|process| process.exit.is_none()) else {
