@@ -222,10 +222,11 @@ impl DetachKeys {
     fn take(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut for_container = Vec::with_capacity(bytes.len() + 1);
         for &byte in bytes {
-            if self.begun && byte == Self::SECOND {
+            let before = self.rest();
+            if byte == Self::SECOND && !before.is_empty() {
                 return (for_container, true);
             }
-            for_container.extend(self.rest());
+            for_container.extend(before);
             self.begun = byte == Self::FIRST;
             for_container.extend((!self.begun).then_some(byte));
         }
