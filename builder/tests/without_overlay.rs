@@ -6,6 +6,7 @@
 mod making;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -171,4 +172,40 @@ fn pull_script(plain: &Path) -> String {
            sh -c 'busybox ls -d gone d/e d 2>/dev/null || true'",
         plain = plain.display()
     )
+}
+
+#[test]
+fn an_ordinary_user_builds_on_copies_with_and_without_a_range_of_ids() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("unshare"));
+    needs!(gate::program("newuidmap"), gate::program("setpriv"));
+    let scratch = Scratch::new("copied-rootless");
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Programs may lie where others can't look: the user gets copies.
+    for program in [place::program("hull-build"), runtime::under_test()] {
+        fs::copy(&program, scratch.join(program.file_name().unwrap())).unwrap();
+    }
+    let of_root = "RUN busybox mkdir -p /d/e && echo x > /d/e/f && echo y > /gone\nRUN busybox rm -r /d /gone && busybox mkdir /d\n";
+    let of_others =
+        "RUN busybox mkdir /h && busybox chown 1000:1000 /h /bin\nUSER 1000\nRUN echo mine > /h/f\n";
+    let mount = FILE_SYSTEMS[0].1;
+    for (ranges, steps) in
+        [("nobody:500000:65536", format!("{of_root}{of_others}")), ("", of_root.to_owned())]
+    {
+        let context = context(&scratch, "c", &steps);
+        let wanted = build(&scratch.join("plain"), &context, &["-q"]);
+        let runtime = runtime::under_test();
+        let runtime = runtime.file_name().unwrap().display();
+        let script = format!(
+            "echo '{ranges}' > ranges; for f in /etc/subuid /etc/subgid; do mount --bind ranges $f; done; \
+             mkdir -p m/store; chown 65534:65534 m/store; export HOME=$HULL_ROOT HULL_BUILD_RUNTIME=$PWD/{runtime}; \
+             B='setpriv --reuid=65534 --regid=65534 --clear-groups ./hull-build'; \
+             $B build -q -t x c; $B build -q --no-cache c; $B prune -a -f >&2"
+        );
+        let made = on(mount, &scratch, &script);
+        assert_eq!(made.text().lines().collect::<Vec<_>>(), [wanted.text(); 2], "{ranges}: {}", made.stderr);
+        assert_eq!(made.stderr.matches(NOTICE).count(), 2, "{ranges}: {}", made.stderr);
+        for directory in ["l", "u", "w"] {
+            fs::remove_dir_all(scratch.join(directory)).unwrap();
+        }
+    }
 }
