@@ -233,6 +233,10 @@ fn an_unpacked_bundle_has_the_specifications_conversion() {
     assert_eq!(config["annotations"]["k"], "v");
     assert_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
     assert!(bed.fails(&["unpack", "lab/a:1", &bundle]).contains("not empty"));
+    bed.ok(&["import", &bed.path("rootfs.tar").display().to_string(), "lab/bare:1"]);
+    let nothing = bed.path("nothing");
+    let said = bed.fails(&["unpack", "lab/bare:1", &nothing.display().to_string()]);
+    assert!(said.contains("neither entry point nor command") && !nothing.exists(), "{said}");
 }
 
 #[test]

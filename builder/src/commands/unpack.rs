@@ -47,6 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let store = host::open_store()?;
     let (_, image) = host::find_image(&store, &arguments.image, arguments.platform.as_ref())?;
+    // Nothing is made that would have to be taken away again.
+    bundle::arguments(&image.config.config, &Wishes::default())?;
     let root = arguments.bundle.join("rootfs");
     fs::create_dir_all(&arguments.bundle)?;
     if fs::read_dir(&arguments.bundle)?.next().is_some() {
