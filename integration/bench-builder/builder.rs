@@ -45,7 +45,7 @@ pub fn all(scratch: &Path, peers: bool) -> Vec<Builder> {
 
 impl Builder {
     /// The command with the store named; through `env`, as the measuring process passes only words on.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("/usr/bin/env");
         let store = self.store.display();
         if self.is_hull {
@@ -60,15 +60,25 @@ impl Builder {
         command
     }
 
-    /// Loads an archive under a name.
-    pub fn load(&self, archive: &Path, name: &str) {
+    /// The same builder with another store.
+    pub fn with_store(&self, store: PathBuf) -> Self {
+        Self { name: self.name, is_hull: self.is_hull, program: self.program.clone(), store }
+    }
+
+    /// The call that loads an archive.
+    pub fn loading(&self, archive: &Path) -> Command {
         let mut command = self.command();
         if self.is_hull {
             command.arg("load").arg("-i").arg(archive);
         } else {
             command.args(["pull", "-q"]).arg(format!("docker-archive:{}", archive.display()));
         }
-        let loaded = call(&mut command, LIMIT);
+        command
+    }
+
+    /// Loads an archive under a name.
+    pub fn load(&self, archive: &Path, name: &str) {
+        let loaded = call(&mut self.loading(archive), LIMIT);
         loaded.done();
         if !self.is_hull {
             call(self.command().args(["tag", loaded.text(), &format!("localhost/{name}")]), LIMIT).done();

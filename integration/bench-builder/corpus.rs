@@ -130,7 +130,7 @@ pub fn base(scratch: &Path, builders: &[Builder]) {
 fn nothing(_: &Path) {}
 
 /// `count` files of up to `size` bytes of text, a hundred a directory.
-fn files(at: &Path, count: u32, size: u32) {
+pub fn files(at: &Path, count: u32, size: u32) {
     let mut seed = count;
     for number in 0..count {
         let directory = at.join(format!("d{}", number / 100));

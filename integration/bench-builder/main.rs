@@ -2,8 +2,9 @@
 //!
 //! `just bench-builder [--alone] [CASE...]`, `--alone` without buildah. Every case is built cold (nothing cached), warm
 //! (nothing changed, best of three) and after an edit of one small file, the largest one pushed, too, after and while it
-//! is built; all contexts are made here, none needs a network. Processor time is that of the builder and of all that it
-//! started, RUN's own work included. Never run in CI: a number means something only on a quiet machine.
+//! is built. The case `unpack` is an image of 890 MB that becomes files, beside tar and gzip. All contexts are made here,
+//! none needs a network. Processor time is that of the builder and of all that it started, RUN's own work included. Never
+//! run in CI: a number means something only on a quiet machine.
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -11,6 +12,7 @@ mod corpus;
 #[expect(dead_code, reason = "the other comparison uses the rest")]
 #[path = "../bench/measure.rs"]
 mod measure;
+mod unpack;
 
 use std::env;
 use std::path::Path;
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
     let builders = builder::all(scratch.path(), flags.is_empty());
     corpus::base(scratch.path(), &builders);
     println!("{:14} {:5} {}", "case", "phase", builder::heading(&builders));
+    // First of all, as file systems make new files slowly while they remember many that were just removed.
+    if names.is_empty() || names.iter().any(|name| name == unpack::NAME) {
+        unpack::compare(scratch.path(), &builders);
+    }
     let wanted = |case: &Case| names.is_empty() || names.iter().any(|name| name == case.name);
     for case in corpus::CASES.iter().filter(|case| wanted(case)) {
         let context = scratch.join(case.name);
