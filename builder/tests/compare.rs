@@ -42,7 +42,7 @@ const DIFFERENT: [(&str, &[&str], &str); 14] = [
     ("arg-stage-inherits", &["o"], "a stage has the ARGs of the stage that it begins with"),
     ("config-expose", &["setting ExposedPorts"], "a range of ports is each of its ports"),
     ("config-shell-form", &["setting Cmd"], "CMD in shell form is for the SHELL before it"),
-    ("config-volume", &["a"], "VOLUME makes no directory: the engine does"),
+    ("config-volume", &["a", "b c"], "VOLUME makes no directory: the engine does"),
     ("copy-chmod-octal", &["s"], "--chmod is for the copied directory too"),
     ("ignore-hides-from-bind-mounts", &["o"], "the context of a mount is that of COPY"),
     (
