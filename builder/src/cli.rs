@@ -58,11 +58,15 @@ impl Cli {
     fn read() -> Result<Self, clap::Error> {
         let matches = match spelling::as_docker(Self::command()).try_get_matches() {
             // The help shows flags as people write them, without a value.
-            Err(error) if error.kind() == ErrorKind::DisplayHelp => Self::command().try_get_matches(),
+            Err(error) if is_help(error.kind()) => Self::command().try_get_matches(),
             other => other,
         }?;
         Self::from_arg_matches(&matches)
     }
+}
+
+const fn is_help(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
 /// Parses the process's arguments, runs the command and prints its error chain once.

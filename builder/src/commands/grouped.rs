@@ -28,83 +28,83 @@ pub(crate) enum Group {
 /// `image ...`.
 #[derive(Subcommand)]
 pub(crate) enum OnImages {
-    /// build
+    /// Check a Dockerfile and build it into an image
     Build(Box<build::Arguments>),
-    /// history
+    /// Show how an image came to be
     History(history::Arguments),
-    /// import
+    /// Make an image of an archive of files
     Import(import::Arguments),
-    /// inspect
+    /// Show everything known of images
     Inspect(inspect::Arguments),
-    /// load
+    /// Take images from an archive or directory
     Load(load::Arguments),
-    /// images
+    /// List images
     #[command(alias = "list")]
     Ls(images::Arguments),
-    /// prune
+    /// Remove what nobody needs
     Prune(prune::Arguments),
-    /// pull
+    /// Take an image from a registry
     Pull(pull::Arguments),
-    /// push
+    /// Send an image to a registry
     Push(push::Arguments),
-    /// rmi
+    /// Remove images
     #[command(alias = "remove")]
     Rm(rmi::Arguments),
-    /// save
+    /// Write images as an archive
     Save(save::Arguments),
-    /// tag
+    /// Give an image one more name
     Tag(tag::Arguments),
 }
 
 /// `container ...`.
 #[derive(Subcommand)]
 pub(crate) enum OnContainers {
-    /// commit
+    /// Make an image of a container's changes
     Commit(commit::Arguments),
-    /// cp
+    /// Copy files between a container and the host
     Cp(cp::Arguments),
-    /// diff
+    /// Show what a container changed
     Diff(diff::Arguments),
-    /// exec
+    /// Run one more process in a container
     Exec(exec::Arguments),
-    /// export
+    /// Write a container's files as an archive
     Export(export::Arguments),
-    /// logs
+    /// Show what a detached container wrote
     Logs(logs::Arguments),
-    /// ps
+    /// List containers
     #[command(alias = "list", alias = "ps")]
     Ls(ps::Arguments),
-    /// rm
+    /// Remove containers
     #[command(alias = "remove")]
     Rm(rm::Arguments),
-    /// run
+    /// Run a container of an image
     Run(Box<run::Arguments>),
-    /// start
+    /// Run ended containers again
     Start(start::Arguments),
-    /// stop
+    /// End containers
     Stop(stop::Arguments),
 }
 
 /// `system ...`.
 #[derive(Subcommand)]
 pub(crate) enum OnStore {
-    /// df
+    /// Show what takes space
     Df(df::Arguments),
-    /// prune
+    /// Remove what nobody needs
     Prune(prune::Arguments),
 }
 
 /// `builder ...` and `buildx ...`.
 #[derive(Subcommand)]
 pub(crate) enum OnBuilds {
-    /// build
+    /// Check a Dockerfile and build it into an image
     #[command(alias = "b")]
     Build(Box<build::Arguments>),
-    /// df
+    /// Show what takes space
     Du(df::Arguments),
-    /// manifest
+    /// Make and change indexes of several platforms
     Imagetools(Box<manifest::Arguments>),
-    /// prune
+    /// Remove what nobody needs
     Prune(prune::Arguments),
 }
 
