@@ -19,6 +19,17 @@ struct Yard {
     runtime: String,
 }
 
+impl Drop for Yard {
+    /// Of a test that fails no container goes on.
+    fn drop(&mut self) {
+        let left = self.bed.run(&["ps", "-aq", "--no-trunc"]).stdout;
+        let left = String::from_utf8(left).unwrap_or_default();
+        for id in left.lines() {
+            drop(self.bed.run(&["rm", "-f", id]));
+        }
+    }
+}
+
 impl Yard {
     fn new() -> Option<Self> {
         let runtime = runtime()?;

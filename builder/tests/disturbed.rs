@@ -229,7 +229,8 @@ fn an_ordinary_user_builds_the_same_bytes() {
     let script = "cd $1 && chown -R 65534:65534 store context && for f in /etc/subuid /etc/subgid; do mount --bind $2 $f; done; \
                   export HULL_ROOT=$1/store HULL_BUILD_RUNTIME=$1/hull; shift 2; \
                   as='setpriv --reuid=65534 --regid=65534 --clear-groups'; \
-                  $as ./hull-build build -q -t x context && $as ./hull-build fsck >&2 && $as ./hull-build rmi x >&2 && \
+                  find context -exec touch -d '1 hour ago' {} +; umask 077; export TZ=Pacific/Kiritimati LANG=tr_TR.UTF-8; \
+                  $as ./hull-build build -q --jobs 1 -t x context && $as ./hull-build fsck >&2 && $as ./hull-build rmi x >&2 && \
                   $as ./hull-build prune -a -f >&2 && ls store/layers/sha256 2>/dev/null | wc -l";
     let run = |ranges: &Path| {
         let mut command = Command::new("unshare");
