@@ -10,6 +10,7 @@ use hull_testkit::call::{Outcome, PATIENCE, eventually};
 use hull_testkit::gate::Gate;
 use hull_testkit::runtime::{cgroup_dir, ours, peek};
 use hull_testkit::{Bundle, Runtime, Scratch, gate, needs};
+use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 const TREE: &str = "/sys/fs/cgroup";
@@ -325,6 +326,32 @@ fn a_limit_that_version_2_has_no_word_for_is_refused() {
         assert!(outcome.stderr.contains(field), "{outcome:?}");
         assert!(!file(&bundle, "", "").exists());
     }
+}
+
+/// The file that kills is written, and nobody is stopped to be signalled one by one.
+#[test]
+fn all_processes_are_killed_by_one_write_on_version_2() {
+    needs!(gate::root(), gate::program("busybox"), pure_v2(), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("sleep 1000 & sleep 1000 & wait").with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let container = runtime.start(&bundle);
+    let members = || peek(file(&bundle, "", "cgroup.procs")).lines().count();
+    assert!(eventually(PATIENCE, || members() == 3));
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("watch files");
+    let [kill, _freeze] = ["cgroup.kill", "cgroup.freeze"].map(|name| {
+        inotify::add_watch(&watch, file(&bundle, "", name), inotify::WatchFlags::MODIFY)
+            .expect("watch a file")
+    });
+    container.call("kill", &["--all", "KILL"]).done();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut written = inotify::Reader::new(&watch, &mut buffer);
+    assert_eq!(written.next().expect("a file was written").wd(), kill);
+    assert!(written.next().is_err(), "another file was written");
+    assert!(eventually(PATIENCE, || members() == 0));
+    assert!(container.becomes("stopped"));
 }
 
 #[test]

@@ -19,12 +19,16 @@ const NAMED: usize = 8;
 
 impl Cgroup {
     /// Sends `signal` to every process of the container, stopped meanwhile so that none is missed by being born.
-    /// A container that was frozen stays frozen.
+    /// A container that was frozen stays frozen. On version 2 `SIGKILL` is the one write of `cgroup.kill`
+    /// (cgroup-v2.rst, "Core Interface Files"), which no fork outruns and nobody who is frozen waits out.
     ///
     /// # Errors
     /// The list cannot be read, or a signal may not be sent.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
         let Some(node) = self.main() else { return Ok(()) };
+        if signal == libc::SIGKILL && node.is_v2() && self.kill_v2(node)? {
+            return Ok(());
+        }
         let _thaw = self.stop_for_a_while(Instant::now() + ROUND);
         send(&below(node, true)?, signal, node)
     }
