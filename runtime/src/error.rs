@@ -194,7 +194,23 @@ impl From<CgroupError> for Error {
             cause = inner.source();
         }
         out.errno = error.errno();
-        out
+        match remedy(&error) {
+            Some(hint) => out.hint(hint),
+            None => out,
+        }
+    }
+}
+
+/// What would give an ordinary user what it takes.
+fn remedy(error: &CgroupError) -> Option<&'static str> {
+    const GROUP: &str = "it takes a control group of the caller's own: --systemd-cgroup where the user has a manager \
+                         (loginctl enable-linger USER) that is handed the controller (Delegate= of user@.service), or a \
+                         directory whose files the caller may write";
+    match error {
+        CgroupError::Rootless { .. } | CgroupError::NotJoined { .. } | CgroupError::NoGroup { .. } => {
+            Some(GROUP)
+        }
+        _ => None,
     }
 }
 

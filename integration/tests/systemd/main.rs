@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod legacy;
+mod rootless;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,8 @@ use hull_integration::image;
 use hull_integration::systemd::{Slice, property, unified};
 use hull_integration::user::{self, User};
 use hull_testkit::call::{PATIENCE, eventually, quick};
-use hull_testkit::gate::Gate;
 use hull_testkit::place::unique;
-use hull_testkit::runtime::{peek, under_test};
+use hull_testkit::runtime::peek;
 use hull_testkit::{Bundle, Outcome, Runtime, Scratch, gate, needs};
 use serde_json::json;
 
@@ -160,6 +160,37 @@ fn annotations_that_act_on_the_host_are_refused() {
 }
 
 #[test]
+fn annotations_set_properties_of_every_type() {
+    needs!(unified());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
+    let asked = [
+        ("SendSIGHUP", "true", "yes"),
+        ("TimeoutStopSec", "double 0.25", "250ms"),
+        ("RuntimeMaxUSec", "uint64 7200000000", "2h"),
+        ("CPUWeight", "uint64 77", "77"),
+        ("KillSignal", "int32 10", "10"),
+        ("CollectMode", "'inactive-or-failed'", "inactive-or-failed"),
+        ("Description", "\"a container's own words\"", "a container's own words"),
+    ];
+    let bundle = bundle.with(|config| {
+        config["annotations"] = asked.iter().map(|(name, text, _)| property_of(name, text)).collect();
+        config["annotations"]["org.systemd.property.After"] = json!("['dbus.service', 'basic.target']");
+    });
+    run_detached(&runtime, &bundle).done();
+    for (name, _, value) in asked {
+        assert_eq!(property(&unit, &name.replace("StopSec", "StopUSec")), value, "{name}");
+    }
+    let after = property(&unit, "After");
+    assert!(["dbus.service", "basic.target"].iter().all(|unit| after.contains(unit)), "{after}");
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+}
+
+fn property_of(name: &str, text: &str) -> (String, serde_json::Value) {
+    (format!("org.systemd.property.{name}"), json!(text))
+}
+
+#[test]
 fn a_create_that_fails_leaves_no_unit() {
     needs!(unified());
     let runtime = Runtime::under_test();
@@ -275,115 +306,4 @@ fn containerd_runs_containers_in_scopes_of_systemd() {
     );
     containerd.ctr(&["task", "rm", "--force", &name]).done();
     assert_eq!(property(&unit, "LoadState"), "not-found");
-}
-
-/// A bundle of the user's, without what only root may ask for.
-fn rootless_bundle(user: &User, maps: &serde_json::Value, arguments: &[&str]) -> Bundle {
-    let bundle = Bundle::new(arguments).with(|config| {
-        let linux = config["linux"].as_object_mut().expect("an object");
-        linux.remove("cgroupsPath");
-        linux.remove("resources");
-        linux.insert("uidMappings".to_owned(), maps.clone());
-        linux.insert("gidMappings".to_owned(), maps.clone());
-        let namespaces = linux["namespaces"].as_array_mut().expect("a list");
-        namespaces.push(json!({ "type": "user" }));
-        let mounts = config["mounts"].as_array_mut().expect("a list");
-        let pts = mounts.iter_mut().find(|mount| mount["type"] == "devpts").expect("the usual mount");
-        pts["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
-    });
-    user.own(bundle.path());
-    bundle
-}
-
-fn rootless_life(id: u32, maps: &serde_json::Value, manager: &[&str], group: &str) {
-    let user = User::new(id);
-    let bundle = rootless_bundle(&user, maps, &["/bin/sleep", "1000"]);
-    let (root, path) = (user.place().join("state"), bundle.path().to_str().expect("UTF-8").to_owned());
-    let hull = |arguments: &[&str]| {
-        let root = root.to_str().expect("UTF-8");
-        user.call(&under_test(), &[&["--root", root], manager, arguments].concat())
-    };
-    hull(&["create", "--bundle", &path, &bundle.id]).done();
-    hull(&["start", &bundle.id]).done();
-    let state: serde_json::Value = serde_json::from_str(hull(&["state", &bundle.id]).text()).expect("JSON");
-    assert_eq!(state["status"], "running");
-    let found = peek(format!("/proc/{}/cgroup", state["pid"]));
-    assert!(found.contains(group), "{found}");
-    assert_eq!(hull(&["exec", &bundle.id, "id", "-u"]).text(), "0");
-    hull(&["kill", &bundle.id, "KILL"]).done();
-    assert!(eventually(PATIENCE, || hull(&["state", &bundle.id]).stdout.contains("\"stopped\"")));
-    hull(&["delete", &bundle.id]).done();
-    hull(&["state", &bundle.id]).failed(1, "does not exist");
-}
-
-fn one_id(id: u32) -> serde_json::Value {
-    json!([{ "containerID": 0, "hostID": id, "size": 1 }])
-}
-
-fn with_sub_ids() -> serde_json::Value {
-    json!([{ "containerID": 0, "hostID": 1000, "size": 1 }, { "containerID": 1, "hostID": 100_000, "size": 65536 }])
-}
-
-fn users() -> Gate {
-    gate::root().and(user::known(1000)).and(user::known(1001)).and(gate::program("setpriv"))
-}
-
-#[test]
-fn an_ordinary_user_runs_containers_with_and_without_subordinate_ids() {
-    needs!(users(), gate::program("busybox"), gate::program("newuidmap"));
-    rootless_life(1000, &with_sub_ids(), &[], "");
-    rootless_life(1001, &one_id(1001), &[], "");
-}
-
-#[test]
-fn an_ordinary_users_container_is_a_scope_of_its_own_systemd() {
-    needs!(users(), unified(), gate::program("newuidmap"));
-    let manager = ["--systemd-cgroup"];
-    rootless_life(1000, &with_sub_ids(), &manager, "/user@1000.service/user.slice/hull-");
-    rootless_life(1001, &one_id(1001), &manager, "/user@1001.service/user.slice/hull-");
-}
-
-#[test]
-fn an_ordinary_users_container_is_not_checkpointed_and_runs_on() {
-    needs!(users(), gate::program("busybox"));
-    let user = User::new(1001);
-    let bundle = rootless_bundle(&user, &one_id(1001), &["/bin/sleep", "1000"]);
-    let (root, path) = (user.place().join("state"), bundle.path().to_str().expect("UTF-8").to_owned());
-    let hull = |arguments: &[&str]| {
-        user.call(&under_test(), &[&["--root", root.to_str().expect("UTF-8")], arguments].concat())
-    };
-    hull(&["run", "--detach", "--bundle", &path, &bundle.id]).done();
-    let refused = "criu saves and restores containers for root alone";
-    hull(&["checkpoint", &bundle.id]).failed(1, refused);
-    assert!(hull(&["state", &bundle.id]).stdout.contains("\"running\""));
-    hull(&["delete", "--force", &bundle.id]).done();
-}
-
-#[test]
-fn what_an_ordinary_user_cannot_have_is_named_with_what_would_give_it() {
-    needs!(users(), gate::program("busybox"));
-    let user = User::new(1001);
-    let attempt = |maps: &serde_json::Value, options: &[&str], change: &dyn Fn(&mut serde_json::Value)| {
-        let bundle = rootless_bundle(&user, maps, &["/bin/true"]).with(|config| change(config));
-        let root = user.place().join("state");
-        let ends = ["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id];
-        user.call(
-            &under_test(),
-            &[&["--log-format", "json", "--root", root.to_str().expect("UTF-8")], options, &ends].concat(),
-        )
-    };
-    attempt(&with_sub_ids(), &[], &|_| ()).failed(1, "/etc/subuid");
-    attempt(&one_id(1001), &[], &|config| config["linux"]["resources"] = json!({ "pids": { "limit": 9 } }))
-        .failed(1, "rootless needs no limits");
-    attempt(&one_id(1001), &[], &|config| config["linux"]["cgroupsPath"] = json!("/elsewhere"))
-        .failed(1, "mkdir");
-    let sysctl = "/proc/sys/user/max_user_namespaces";
-    let before = peek(sysctl);
-    fs::write(sysctl, "0").expect("forbid user namespaces");
-    let refused = attempt(&one_id(1001), &[], &|_| ());
-    fs::write(sysctl, before).expect("allow user namespaces again");
-    refused.failed(1, "max_user_namespaces");
-    if !Path::new("/run/systemd/system").exists() {
-        attempt(&one_id(1001), &["--systemd-cgroup"], &|_| ()).failed(1, "loginctl enable-linger");
-    }
 }

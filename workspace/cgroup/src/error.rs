@@ -127,6 +127,12 @@ pub enum CgroupError {
         #[source]
         source: SysError,
     },
+    /// An ordinary user's container may run without a group of its own, and so does one that asked for none.
+    #[error("{what}: the container has no control group of its own")]
+    NoGroup {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The host offers no way to do it.
     #[error("{what}: no {controller} controller")]
     Unsupported {

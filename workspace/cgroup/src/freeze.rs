@@ -60,7 +60,12 @@ impl Cgroup {
             Layout::V1 => self.v1("freezer"),
             Layout::Hybrid => self.v1("freezer").or_else(|| self.v2()),
         };
-        node.ok_or(CgroupError::Unsupported { what: "freeze the container", controller: "freezer" })
+        let what = "freeze the container";
+        node.ok_or(if self.nodes.is_empty() {
+            CgroupError::NoGroup { what }
+        } else {
+            CgroupError::Unsupported { what, controller: "freezer" }
+        })
     }
 }
 

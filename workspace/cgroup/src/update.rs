@@ -21,7 +21,12 @@ impl Cgroup {
         rootless: bool,
     ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
-        let mut writes = writes_of(new, current, &facts)?;
+        let written = writes_of(new, current, &facts);
+        if written.is_err() && self.nodes.is_empty() {
+            // Not for want of a controller of the host's.
+            return Err(CgroupError::NoGroup { what: "change limits" });
+        }
+        let mut writes = written?;
         let v1_devices = self.v1("devices").is_some();
         let rules = new.devices().as_deref().map(|rules| DeviceRules::read(rules, v1_devices)).transpose()?;
         if let Some(memory) =
