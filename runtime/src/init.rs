@@ -15,7 +15,7 @@ use crate::root::{self, devices, masks, mounts, pivot};
 use crate::seal::Seal;
 use crate::state::{Record, Status};
 use crate::step::{Step, at};
-use crate::{document, groups, hooks, network, sysctl};
+use crate::{document, groups, hooks, network, streams, sysctl};
 use hull_cgroup::Door;
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
@@ -143,7 +143,11 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     }
     at(Step::Pivot, || pivot::seal(&plan.root, own_mounts))?;
     let Some(process) = job.process else { return wait_without_program(link) };
-    at(Step::Console, || console.map_or(Ok(()), Console::take_over))?;
+    at(Step::Console, || match console {
+        Some(console) => console.take_over(),
+        None if own_mounts => streams::take_own_null(),
+        None => Ok(()),
+    })?;
     let program = Walk {
         process,
         memory_policy: plan.memory_policy.as_ref(),

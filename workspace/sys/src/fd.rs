@@ -71,6 +71,12 @@ pub fn nonblocking_pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(flags).map_err(SysError::from_rustix("pipe2"))
 }
 
+/// The standard streams, which are open from the first step of main on ([`open_std_fds`]).
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: nobody closes these numbers, they only come to mean other files.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// Opens `/dev/null` on those of the fds 0 to 2 that are closed, so that no later file gets such a number. To be
 /// called first thing in main.
 pub fn open_std_fds() -> Result<()> {
