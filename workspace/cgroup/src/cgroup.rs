@@ -205,6 +205,11 @@ impl Cgroup {
         self.nodes.iter().find(|node| node.is_v2())?.dir().ok().flatten()
     }
 
+    /// No directory was made for the container, or all of them are gone.
+    pub(crate) fn has_no_group(&self) -> bool {
+        self.nodes.iter().all(|node| matches!(node.dir(), Ok(None)))
+    }
+
     /// The version 2 directory, where there is one.
     pub(crate) fn v2(&self) -> Option<&Node> {
         self.nodes.iter().find(|node| node.is_v2() && matches!(node.dir(), Ok(Some(_))))

@@ -61,7 +61,7 @@ impl Cgroup {
             Layout::Hybrid => self.v1("freezer").or_else(|| self.v2()),
         };
         let what = "freeze the container";
-        node.ok_or(if self.nodes.is_empty() {
+        node.ok_or(if self.has_no_group() {
             CgroupError::NoGroup { what }
         } else {
             CgroupError::Unsupported { what, controller: "freezer" }

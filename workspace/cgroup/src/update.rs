@@ -22,7 +22,7 @@ impl Cgroup {
     ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
         let written = writes_of(new, current, &facts);
-        if written.is_err() && self.nodes.is_empty() {
+        if self.has_no_group() && !written.as_ref().is_ok_and(Vec::is_empty) {
             // Not for want of a controller of the host's.
             return Err(CgroupError::NoGroup { what: "change limits" });
         }
