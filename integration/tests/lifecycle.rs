@@ -217,6 +217,11 @@ fn exec_options_set_user_directory_and_environment() {
     let script = "echo $(id -u):$(id -g) $PWD $A $B";
     let options = ["--user", "1000:1001", "--cwd", "/tmp", "--env", "A=1", "--env", "B=two"];
     assert_eq!(container.exec(&options, &["/bin/sh", "-c", script]).text(), "1000:1001 /tmp 1 two");
+    // Only a container's first process has its directory made.
+    let missing = container.exec(&["--cwd", "/not/there"], &["/bin/true"]);
+    missing.failed(255, "/not/there");
+    assert!(missing.stderr.contains("no such file or directory"), "{}", missing.stderr);
+    assert!(!bundle.root().join("not").exists());
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     drop(root);
     at(Step::Names, || set_names(plan))?;
     at(Step::Sysctl, || sysctl::write_all(&plan.sysctl, &proc))?;
-    if let Some(process) = job.process.filter(|_| plan.root.readonly) {
+    if let Some(process) = job.process {
         last_mile::provide_cwd(&process.cwd);
     }
     at(Step::Pivot, || pivot::seal(&plan.root, own_mounts))?;

@@ -52,7 +52,7 @@ impl Walk<'_> {
         let home = home_of(process, proc);
         // Once as root of the container, since the user may not be able to search the way there; once more as the user,
         // since root may not either (a home on NFS).
-        let there = try_cwd(&process.cwd) || make_cwd(&process.cwd);
+        let there = try_cwd(&process.cwd);
         at(Step::Identity, || become_user(process, self.rootless, inherited.bounding))?;
         at(Step::Identity, || take_effective(process))?;
         at(Step::Cwd, || enter_cwd(&process.cwd, there, self.own_root.then_some(proc)))?;
@@ -160,17 +160,14 @@ fn set_personality(persona: Option<u64>) -> Result<()> {
         .map_err(|error| error.field("/linux/personality"))
 }
 
-/// Makes a missing working directory while the root can still be written to. What fails is told when it is entered.
+/// Makes a missing working directory of a container's first process, as the peers do (P4), inside the new root and while that
+/// can still be written to. What fails is told when it is entered. For an exec none is made, by nobody.
 pub fn provide_cwd(cwd: &str) {
-    if try_cwd(cwd) || make_cwd(cwd) {
+    if try_cwd(cwd) {
         let _stays = fs::chdir("/");
+    } else {
+        let _told_later = Root::at("/").and_then(|root| root.open_or_create_dir(cwd, 0o755));
     }
-}
-
-/// A missing working directory is made, as the peers do (P4), inside the new root.
-fn make_cwd(cwd: &str) -> bool {
-    let made = Root::at("/").and_then(|root| root.open_or_create_dir(cwd, 0o755));
-    made.is_ok() && try_cwd(cwd)
 }
 
 /// The user's home from the container's passwd, for an environment that names none (what every peer does).
