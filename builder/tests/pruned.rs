@@ -140,3 +140,49 @@ fn a_platform_is_taken_out_of_an_image_of_several() {
     bed.ok(&["rmi", "--platform", &host, "lab/own:1"]);
     assert_eq!(bed.ok(&["images", "-q"]), "");
 }
+
+/// An index of images for these platforms, which have no names of their own.
+fn several(bed: &Bed, name: &str, platforms: &[&str]) {
+    let archive = bed.path("rootfs.tar").display().to_string();
+    let part = |place: usize| format!("lab/part{place}:1");
+    for (place, platform) in platforms.iter().enumerate() {
+        bed.ok(&["import", "--platform", platform, &archive, &part(place)]);
+    }
+    let parts: Vec<String> = (0..platforms.len()).map(part).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    bed.ok(&[&["manifest", "create", name], &parts[..]].concat());
+    bed.ok(&[&["rmi"], &parts[..]].concat());
+}
+
+#[test]
+fn a_platform_that_an_image_serves_but_is_not_for_stays() {
+    let bed = Bed::new();
+    bed.image("lab/own:1");
+    several(&bed, "lab/arm:1", &["linux/arm/v6", "linux/amd64", "linux/s390x"]);
+    for (wanted, found) in [("linux/arm/v7", "linux/arm/v6"), ("linux/amd64/v3", "linux/amd64")] {
+        let said = bed.fails(&["rmi", "--platform", wanted, "lab/arm:1"]);
+        assert!(said.contains(&format!("is for {found}, not for {wanted}")), "{said}");
+    }
+    for platform in ["linux/arm/v6", "linux/amd64"] {
+        let said = bed.ok(&["rmi", "--platform", platform, "lab/arm:1"]);
+        assert!(said.starts_with("Deleted: sha256:"), "{said}");
+    }
+    assert_eq!(bed.ok(&["fsck"]), "0 problems\n");
+}
+
+#[test]
+fn a_platform_that_another_index_has_too_stays() {
+    let bed = Bed::new();
+    bed.image("lab/own:1");
+    let platforms = ["linux/riscv64", "linux/s390x"];
+    several(&bed, "lab/all:1", &platforms);
+    several(&bed, "lab/more:1", &[&platforms[..], &["linux/ppc64le"]].concat());
+    bed.ok(&["tag", "lab/all:1", "lab/all:2"]);
+    let said = bed.fails(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
+    assert!(said.contains("is in the image lab/more:1, too"), "{said}");
+    bed.ok(&["save", "--platform", "linux/riscv64", "-o", "/dev/null", "lab/more:1"]);
+    bed.ok(&["rmi", "lab/more:1"]);
+    // The other name is of the same image: it keeps nobody from it.
+    bed.ok(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
+    bed.fails(&["save", "--platform", "linux/riscv64", "-o", "/dev/null", "lab/all:2"]);
+}

@@ -11,6 +11,9 @@ use super::{Outcome, containers};
 use crate::cache::Cache;
 use crate::host;
 
+/// How deep indexes in indexes are followed: deeper than the store reads images.
+const MAX_DEPTH: usize = 8;
+
 /// Arguments of `rmi`.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -91,8 +94,11 @@ fn remove_platforms(
     for platform in platforms {
         let tagged = store.find(name).map_err(|e| e.to_string())?;
         let image = store.image(&tagged.descriptor, Some(platform)).map_err(|e| e.to_string())?;
-        if image.config.platform().fit(platform).is_none() {
-            return Err(format!("the image is for {}, not for {platform}", image.config.platform()));
+        // What only serves `platform`, as arm/v6 does arm/v7, is another platform's. Of an index its own word counts:
+        // configurations often leave the variant out.
+        let found = image.descriptor.platform.clone().unwrap_or_else(|| image.config.platform());
+        if found.fit(platform) != Some(0) {
+            return Err(format!("the image is for {found}, not for {platform}"));
         }
         let others = others(store, &tagged, &image).map_err(|e| e.to_string())?;
         if !others {
@@ -104,15 +110,32 @@ fn remove_platforms(
             return Err(format!("{platform} of the image is used by container {user}"));
         }
         let digest = &image.descriptor.digest;
-        let named = store.images().map_err(|e| e.to_string())?;
-        if let Some(other) = named.iter().find(|other| other.descriptor.digest == *digest) {
-            let name = other.reference.as_ref().map_or_else(|| digest.to_string(), Reference::familiar);
-            return Err(format!("{platform} of the image is the image {name}, too: remove that first"));
+        let mut named = store.images().map_err(|e| e.to_string())?;
+        // All names of one index are of the same image.
+        named.retain(|other| other.descriptor.digest != tagged.descriptor.digest);
+        if let Some(other) = named.iter().find(|other| holds(store, &other.descriptor, digest, MAX_DEPTH)) {
+            let whole = &other.descriptor.digest;
+            let name = other.reference.as_ref().map_or_else(|| whole.to_string(), Reference::familiar);
+            let how = if whole == digest { "is" } else { "is in" };
+            return Err(format!("{platform} of the image {how} the image {name}, too: remove that first"));
         }
         store.alone(|store| store.forget_manifest(digest)).map_err(|e| e.to_string())?;
         lines.push(format!("Deleted: {digest}"));
     }
     Ok(lines)
+}
+
+/// Whether an entry is this manifest, or an index that leads to it; what the store cannot read leads nowhere.
+fn holds(store: &Store, entry: &Descriptor, digest: &Digest, depth: usize) -> bool {
+    if entry.digest == *digest {
+        return true;
+    }
+    match store.document(entry) {
+        Ok(Document::Index(index)) if depth > 0 => {
+            index.manifests.iter().any(|inner| holds(store, inner, digest, depth - 1))
+        }
+        _ => false,
+    }
 }
 
 /// Whether the store has more of an image than one platform's.
