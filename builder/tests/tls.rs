@@ -171,6 +171,29 @@ fn a_registry_that_asks_for_a_certificate_is_shown_ours() {
     assert!(said.contains("read key") && said.contains("me.key"), "{said}");
 }
 
+#[test]
+fn a_mirror_is_trusted_by_the_authorities_of_the_flag() {
+    let bed = Bed::new();
+    let Some(authority) = Authority::new(&bed) else { return };
+    let Some(real) = Real::serving(&bed, &authority.serving(false), "") else { return };
+    bed.image("lab/a:1");
+    let right = authority.folder(bed.path("right"), &[("ca.crt", "lab.crt")]);
+    let place = format!("127.0.0.1:{}", real.port);
+    bed.ok(&["push", "--cert-dir", &right, "lab/a:1", &format!("{place}/x/a:1")]);
+    // Nobody listens at the registry itself: only the mirror can give the image.
+    let mirror = format!("127.0.0.1:1=https://{place}");
+    bed.ok(&[
+        "pull",
+        "--retry",
+        "0",
+        "--cert-dir",
+        &right,
+        "--registry-mirror",
+        &mirror,
+        "127.0.0.1:1/x/a:1",
+    ]);
+}
+
 /// A server with TLS that answers each path with a file, and notes which certificates it is shown.
 struct Files {
     server: Child,
@@ -261,7 +284,8 @@ fn our_certificate_is_shown_to_nobody_whom_a_registry_leads_to() {
     assert!(said.contains("404 not found"), "its authority counts there: {said}");
     assert!(!server.knows_the_client());
     let mirror = format!("127.0.0.1:{}=https://127.0.0.1:{}", leading.port, server.port);
-    pull(leading.port, &["--registry-mirror", &mirror, "--tls-verify=false"]);
+    let said = pull(leading.port, &["--registry-mirror", &mirror]);
+    assert!(said.contains("passed over: ") && !said.contains("certificate"), "it is trusted: {said}");
     assert!(!server.knows_the_client());
     pull(server.port, &[]);
     assert!(server.knows_the_client(), "to the registry itself it is shown");

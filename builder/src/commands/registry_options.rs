@@ -58,6 +58,7 @@ impl RegistryArguments {
             retries: self.retry.unwrap_or(default.retries),
             pause: self.retry_delay.as_deref().map_or(Ok(default.pause), delay)?,
             credential,
+            foreign: false,
             auth_file: self.authfile.clone(),
             mirrors: self.registry_mirror.clone(),
         })

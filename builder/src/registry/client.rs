@@ -37,9 +37,8 @@ impl Client {
     /// Speaks to this place, whatever it is.
     pub(crate) fn at(endpoint: Endpoint, options: &Options) -> Result<Self> {
         // Who is not told who asks is not shown a certificate that tells it.
-        let certificates =
-            options.certificates.iter().filter(|_| endpoint.may_authenticate).cloned().collect();
-        let wire = Wire::new(&endpoint.origin, &Options { certificates, ..options.clone() })?;
+        let foreign = options.foreign || !endpoint.may_authenticate;
+        let wire = Wire::new(&endpoint.origin, &Options { foreign, ..options.clone() })?;
         Ok(Self { wire, authority: Authority::new(endpoint.clone(), options.clone()), endpoint })
     }
 

@@ -42,6 +42,9 @@ pub(crate) struct Options {
     pub(crate) pause: Duration,
     /// User and password given on the command line.
     pub(crate) credential: Option<Credential>,
+    /// Spoken to is not the registry that the flags are for: the certificates in `certificates` are trusted, ours among
+    /// them is not shown.
+    pub(crate) foreign: bool,
     /// File with credentials, instead of the usual ones.
     pub(crate) auth_file: Option<std::path::PathBuf>,
     /// `[REGISTRY=]URL` of places that are asked before a registry when pulling; without a name, before docker.io.
@@ -57,6 +60,7 @@ impl Default for Options {
             retries: 4,
             pause: Duration::from_millis(300),
             credential: None,
+            foreign: false,
             auth_file: None,
             mirrors: Vec::new(),
         }

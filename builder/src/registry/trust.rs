@@ -32,15 +32,14 @@ pub(super) fn tls(origin: &Origin, home: &Origin, options: &Options) -> Result<T
         fs::read_dir(folder)
             .map_err(|e| Error::Rule(format!("read certificates {}: {e}", folder.display())))?;
     }
-    for folder in options.certificates.iter().cloned().chain(folders(home)) {
+    let given =
+        options.certificates.iter().cloned().map(|folder| (folder, !options.foreign && origin == home));
+    let of_home = folders(home).into_iter().map(|folder| (folder, origin == home));
+    let of_origin = folders(origin).into_iter().filter(|_| origin != home).map(|folder| (folder, true));
+    for (folder, shows) in given.chain(of_home).chain(of_origin) {
         let (more, own) = in_folder(&folder)?;
         trusted.extend(more);
-        shown = shown.or(own).filter(|_| origin == home);
-    }
-    for folder in folders(origin).into_iter().filter(|_| origin != home) {
-        let (more, own) = in_folder(&folder)?;
-        trusted.extend(more);
-        shown = shown.or(own);
+        shown = shown.or(own.filter(|_| shows));
     }
     let roots = match trusted.is_empty() {
         true => RootCerts::WebPki,
