@@ -143,6 +143,33 @@ fn a_base_with_removals_is_built_upon_and_run_without_overlays() {
 }
 
 #[test]
+fn a_container_keeps_its_changes_where_its_overlay_is_to_be_had_no_more() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("unshare"));
+    let scratch = Scratch::new("moved-container");
+    let steps = "RUN echo old > /changed && busybox touch /removed\n";
+    let context = context(&scratch, "c", steps);
+    // At the path that it has again when its files were moved: those of a container are written down with their paths.
+    let store = scratch.join("m/store");
+    build(&store, &context, &["-q", "-t", "lab/own:1"]).done();
+    // What is written the second time is not what was written the first time.
+    let script = "busybox test -e /own && exit; busybox cat /proc/sys/kernel/random/uuid > /own; \
+                  echo new > /changed; busybox rm /removed";
+    let mut run = Command::new(place::program("hull-build"));
+    run.env("HULL_ROOT", &store).stdin(Stdio::null()).args(["run", "--network", "none", "--name", "c"]);
+    run.arg("--runtime").arg(runtime::under_test()).args(["lab/own:1", "sh", "-c", script]);
+    let run = call(&mut run, LIMIT);
+    assert!(!run.stderr.contains(NOTICE), "{}", run.stderr);
+    run.done();
+    let mount = "mv m/store was; mount -t ramfs ramfs m; cp -a was m/store";
+    let script = "$B start c >&2; $B stop c >&2; $B diff c | sort; $B cp c:/changed - | tar -xOf -; \
+                  $B cp c:/own - | tar -xOf - | cmp - was/containers/*/upper/own; $B rm c >&2";
+    let made = on(mount, &scratch, script);
+    assert!(made.stderr.contains(NOTICE), "{}", made.stderr);
+    let lines: Vec<&str> = made.text().lines().collect();
+    assert_eq!(lines, ["A /own", "C /changed", "D /removed", "new"], "{}", made.stderr);
+}
+
+#[test]
 fn an_image_is_pulled_into_a_store_that_takes_no_marks() {
     needs!(
         gate::root(),

@@ -202,7 +202,8 @@ impl Place {
         Ok(overlay::mount(lowers, Some((&self.upper(), &self.work())))?)
     }
 
-    /// Copies the image's files; who sees the copy sees all of it.
+    /// Copies the image's files with what the container changed in them while there was an overlay; who sees the copy sees
+    /// all of it, after a loss of power, too.
     fn fill_copy(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
         let unfinished = self.dir.join("copy.new");
         if unfinished.exists() {
@@ -210,7 +211,10 @@ impl Place {
         }
         fs::create_dir(&unfinished)?;
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
-        copies::copy(lowers, &unfinished)?;
+        let own = self.upper().exists().then(|| self.upper());
+        let trees: Vec<PathBuf> = lowers.iter().cloned().chain(own).collect();
+        copies::copy(&trees, &unfinished)?;
+        rustix::fs::syncfs(open_directory(&unfinished)?)?;
         Ok(fs::rename(&unfinished, self.copy())?)
     }
 

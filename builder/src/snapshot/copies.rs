@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use hull_image::{Digest, LayerRecord, Store};
 use hull_layer::Extracted;
+use rustix::io::Errno;
 
 use super::{Layers, Scratch, overlay, tell};
 use crate::directory::open_directory;
@@ -24,12 +25,17 @@ pub(crate) fn are_known_to_be_needed() -> bool {
 }
 
 /// Finds out whether this store can have overlays, once; to be asked when one has failed. Says so on one line.
+///
+/// A trial that fails for want of space, memory or descriptors tells nothing: the next asks again.
 pub(crate) fn are_needed(store: &Store) -> Result<bool> {
     if let Some(known) = NEEDED.get() {
         return Ok(*known);
     }
     let (scratch, lower) = (Scratch::make(store)?, Scratch::make(store)?);
     let tried = overlay::mount(&[lower.upper()], Some((&scratch.upper(), &scratch.work())));
+    if tried.as_ref().is_err_and(|error| !is_lack_of_overlays(error)) {
+        return Ok(false);
+    }
     let needed = *NEEDED.get_or_init(|| tried.is_err());
     if let Err(error) = tried {
         eprintln!(
@@ -38,6 +44,19 @@ pub(crate) fn are_needed(store: &Store) -> Result<bool> {
         );
     }
     Ok(needed)
+}
+
+/// Whether this is how a kernel or a file system says that it has no overlays: without the driver (`ENODEV`) or its mount
+/// calls (`ENOSYS`), on a file system that cannot be written through (`EINVAL`, `EOPNOTSUPP`), or forbidden to this user
+/// (`EPERM`, `EACCES`).
+fn is_lack_of_overlays(error: &Error) -> bool {
+    let errno = match error {
+        Error::System { source, .. } => Some(source.errno),
+        Error::Io { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
+    let lacks = [Errno::NODEV, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS];
+    errno.is_some_and(|errno| lacks.iter().any(|lack| lack.raw_os_error() == errno))
 }
 
 /// Copies what trees (base first) show together into an empty directory.
@@ -101,4 +120,24 @@ fn apply(store: &Store, layers: &Layers, first: usize, to: &Path) -> Result<Extr
         .map_err(host::with_hint)?;
     tell(unpacker.left_out());
     Ok(done.into_iter().next_back().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_had_is_made_up_for_by_copies() {
+        let mounts = |errno: Errno| {
+            Error::system("mount overlay")(hull_sys::SysError::new("fsconfig", errno.raw_os_error()))
+        };
+        let marks = |errno: Errno| Error::io("set an overlay's attribute on", "work")(errno.into());
+        for errno in [Errno::NODEV, Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS] {
+            assert!(is_lack_of_overlays(&mounts(errno)), "{errno}");
+        }
+        assert!(is_lack_of_overlays(&marks(Errno::OPNOTSUPP)) && is_lack_of_overlays(&marks(Errno::PERM)));
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::NOMEM, Errno::MFILE, Errno::IO, Errno::INTR] {
+            assert!(!is_lack_of_overlays(&mounts(errno)) && !is_lack_of_overlays(&marks(errno)), "{errno}");
+        }
+    }
 }
