@@ -33,10 +33,10 @@ impl Accounts {
     /// `--chown`: `user[:group]`; a name without a group brings its own, a number is the group's, too.
     pub(crate) fn owner(&self, text: &str) -> Result<(u32, u32)> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
-        let (uid, own) = match (user, self.user(user)) {
-            ("", _) => (0, 0),
-            (_, Some(found)) => (found.uid, found.gid),
-            (_, None) => number(user).map(|id| (id, id)).ok_or_else(|| unknown("user", user))?,
+        let (uid, own) = match user {
+            "" => (0, 0),
+            user if is_number(user) => number(user).map(|id| (id, id)).ok_or_else(|| unknown("user", user))?,
+            user => self.user(user).map(|found| (found.uid, found.gid)).ok_or_else(|| unknown("user", user))?,
         };
         let gid = if group.is_empty() { own } else { self.group_id(group)? };
         Ok((uid, gid))
@@ -46,8 +46,7 @@ impl Accounts {
     pub(crate) fn process_user(&self, text: &str) -> Result<User> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         let user = if user.is_empty() { "0" } else { user };
-        let known =
-            self.user(user).or_else(|| self.users.iter().find(|known| Some(known.uid) == number(user)));
+        let known = self.user(user);
         let uid = match known {
             Some(known) => known.uid,
             None => number(user).ok_or_else(|| unknown("user", user))?,
@@ -65,21 +64,80 @@ impl Accounts {
         Ok(User { uid, gid, groups, home })
     }
 
-    fn user(&self, name: &str) -> Option<&accounts::User> {
-        self.users.iter().find(|user| user.name == name)
+    /// A number is always an id, also where an image names a user so: else its `1000` could be root (CVE-2016-3697).
+    fn user(&self, text: &str) -> Option<&accounts::User> {
+        let is_meant = |user: &&accounts::User| match is_number(text) {
+            true => number(text) == Some(user.uid),
+            false => user.name == text,
+        };
+        self.users.iter().find(is_meant)
     }
 
-    fn group_id(&self, name: &str) -> Result<u32> {
-        let known = self.groups.iter().find(|group| group.name == name).map(|group| group.gid);
-        known.or_else(|| number(name)).ok_or_else(|| unknown("group", name))
+    fn group_id(&self, text: &str) -> Result<u32> {
+        let id = match is_number(text) {
+            true => number(text),
+            false => self.groups.iter().find(|group| group.name == text).map(|group| group.gid),
+        };
+        id.ok_or_else(|| unknown("group", text))
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn number(text: &str) -> Option<u32> {
     // 2^32 - 1 means "leave it" to the kernel.
-    text.parse().ok().filter(|id| *id != u32::MAX && text.bytes().all(|b| b.is_ascii_digit()))
+    text.parse().ok().filter(|id| *id != u32::MAX && is_number(text))
 }
 
 fn unknown(what: &str, name: &str) -> Error {
     Error::fact(format!("unable to find {what} {name} in the image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts() -> Accounts {
+        let user = |name: &str, uid, gid| accounts::User {
+            name: name.into(),
+            uid,
+            gid,
+            home: format!("/home/{name}").into(),
+            shell: "/bin/sh".into(),
+        };
+        let group = |name: &str, gid, members: &[&str]| accounts::Group {
+            name: name.into(),
+            gid,
+            members: members.iter().map(|name| (*name).into()).collect(),
+        };
+        Accounts {
+            users: vec![user("1000", 0, 0), user("app", 1000, 1001), user("4294967295", 0, 0)],
+            groups: vec![group("1001", 0, &[]), group("root", 0, &["1000"]), group("extra", 50, &["app"])],
+        }
+    }
+
+    #[test]
+    fn a_number_is_an_id_though_a_name_is_spelt_so() {
+        let accounts = accounts();
+        let user = accounts.process_user("1000").unwrap();
+        assert_eq!((user.uid, user.gid, user.groups, user.home.as_str()), (1000, 1001, vec![50], "/home/app"));
+        assert_eq!(accounts.process_user("1000:1001").unwrap().gid, 1001);
+        assert_eq!(accounts.owner("1000:1001").unwrap(), (1000, 1001));
+        assert_eq!(accounts.owner("1000").unwrap(), (1000, 1000));
+        for none in ["4294967295", "4294967296", "+0", "0x0"] {
+            assert!(accounts.process_user(none).is_err(), "{none}");
+            assert!(accounts.owner(&format!("app:{none}")).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_name_brings_its_ids_groups_and_home() {
+        let accounts = accounts();
+        assert_eq!(accounts.process_user("app").unwrap(), accounts.process_user("1000").unwrap());
+        assert_eq!(accounts.owner("app").unwrap(), (1000, 1001));
+        assert_eq!(accounts.owner("app:extra").unwrap(), (1000, 50));
+        assert!(accounts.owner("nobody").is_err());
+    }
 }
