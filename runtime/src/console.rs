@@ -18,6 +18,15 @@ pub struct Destination {
     pub socket: OwnedFd,
     /// The runtime itself is at its other end, in the foreground.
     pub ours: bool,
+    /// How large the caller's terminal is.
+    size: Option<tty::WindowSize>,
+}
+
+impl Destination {
+    /// The runtime itself, which has the other end of `socket`, shows it on the caller's terminal.
+    pub fn ourselves(socket: OwnedFd) -> Self {
+        Self { socket, ours: true, size: tty::window_size(std::io::stdin().as_fd()).ok() }
+    }
 }
 
 /// A pseudo-terminal pair.
@@ -72,13 +81,16 @@ impl Console {
     /// Sends the master to whoever waits at `socket`, with its path in the container as the message, as runc does.
     ///
     /// In the foreground newlines are left as they are: the terminal of whoever looks turns them into line ends. That has
-    /// to be so before the program writes its first line. A manager behind a console socket decides for itself.
+    /// to be so before the program writes its first line, and so has the size before it looks for it. A manager behind a
+    /// console socket decides for itself.
     pub fn hand_over(&self, to: &Destination) -> Result<()> {
-        if to.ours {
-            tty::clear_onlcr(self.slave.as_fd())
-                .context(|| "prepare the terminal")
-                .map_err(|error| error.code(Code::Console))?;
-        }
+        let prepare = || -> hull_sys::Result<()> {
+            if to.ours {
+                tty::clear_onlcr(self.slave.as_fd())?;
+            }
+            to.size.map_or(Ok(()), |size| tty::set_window_size(self.slave.as_fd(), size))
+        };
+        prepare().context(|| "prepare the terminal").map_err(|error| error.code(Code::Console))?;
         let name = format!("/dev/pts/{}", self.number);
         send_master(to, name.as_bytes(), self.master.as_fd())
     }
@@ -111,7 +123,7 @@ fn console_target(root: &Root) -> Result<OwnedFd> {
 /// Connects to `--console-socket`, before anything has been done.
 pub fn connect(path: &Path) -> Result<Destination> {
     peer::connect(path, &format!("connect to console socket {}", path.display()))
-        .map(|socket| Destination { socket, ours: false })
+        .map(|socket| Destination { socket, ours: false, size: None })
         .map_err(|error| error.code(Code::Console))
 }
 

@@ -127,7 +127,7 @@ fn consoles(options: &ExecOptions, terminal: bool) -> Result<(Option<Destination
         )),
         (None, true) => {
             let (ours, theirs) = stream_pair().context(|| "make a socket pair for the terminal")?;
-            Ok((Some(Destination { socket: theirs, ours: true }), Some(ours)))
+            Ok((Some(Destination::ourselves(theirs)), Some(ours)))
         }
         (None, false) => Ok((None, None)),
     }

@@ -99,7 +99,7 @@ pub fn with_console(
         return Ok((request, None));
     }
     let (ours, theirs) = stream_pair().context(|| "make a socket pair for the terminal")?;
-    request.own_console = Some(Destination { socket: theirs, ours: true });
+    request.own_console = Some(Destination::ourselves(theirs));
     Ok((request, Some(ours)))
 }
 
