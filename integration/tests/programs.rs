@@ -166,7 +166,9 @@ fn a_shell_in_a_terminal_has_job_control_and_leaves_the_terminal_as_it_was() {
     terminal.shows("30 100");
     terminal.shows("/dev/pts/0");
     terminal.shows("yes1");
-    enter("sleep 100");
+    // A key pressed before it runs would be the shell's.
+    enter("sh -c 'echo run$((1))s; exec sleep 100'");
+    terminal.shows("run1s");
     terminal.press("C-z");
     let stopped = || terminal.screen().contains("Stopped");
     assert!(eventually(PATIENCE, stopped), "no job control:\n{}", terminal.screen());
