@@ -189,6 +189,32 @@ fn a_signal_to_a_foreground_run_reaches_its_container_and_nothing_is_left() {
 }
 
 #[test]
+fn a_terminal_that_is_hung_up_ends_the_container_of_a_run_that_leads_its_session() {
+    let Some(yard) = Yard::new() else { return };
+    hull_testkit::needs!(hull_testkit::gate::program("script"));
+    let script = "trap 'exit 7' HUP; echo up; while :; do sleep 0.05; done";
+    let command = yard.command(&["--rm", "--name", "hung"], script);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<String> =
+        words.map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"))).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qfec", &format!("exec {}", quoted.join(" ")), "/dev/null"]).env_clear();
+    terminal.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    std::io::Read::read_exact(terminal.stdout.as_mut().unwrap(), &mut first).unwrap();
+    assert_eq!(&first, b"up");
+    // Nobody has the other end of the terminal any more.
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let gone = || yard.names(&["-a"]).is_empty();
+    assert!(
+        hull_testkit::call::eventually(std::time::Duration::from_secs(20), gone),
+        "the container lives on"
+    );
+}
+
+#[test]
 fn exec_has_the_users_groups_home_and_what_its_flags_say() {
     let Some(yard) = Yard::new() else { return };
     yard.detached("e", &["-e", "FROM_RUN=1"], "while :; do sleep 0.1; done");

@@ -35,8 +35,12 @@ impl Accounts {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         let (uid, own) = match user {
             "" => (0, 0),
-            user if is_number(user) => number(user).map(|id| (id, id)).ok_or_else(|| unknown("user", user))?,
-            user => self.user(user).map(|found| (found.uid, found.gid)).ok_or_else(|| unknown("user", user))?,
+            user if is_number(user) => {
+                number(user).map(|id| (id, id)).ok_or_else(|| unknown("user", user))?
+            }
+            user => {
+                self.user(user).map(|found| (found.uid, found.gid)).ok_or_else(|| unknown("user", user))?
+            }
         };
         let gid = if group.is_empty() { own } else { self.group_id(group)? };
         Ok((uid, gid))
@@ -122,7 +126,10 @@ mod tests {
     fn a_number_is_an_id_though_a_name_is_spelt_so() {
         let accounts = accounts();
         let user = accounts.process_user("1000").unwrap();
-        assert_eq!((user.uid, user.gid, user.groups, user.home.as_str()), (1000, 1001, vec![50], "/home/app"));
+        assert_eq!(
+            (user.uid, user.gid, user.groups, user.home.as_str()),
+            (1000, 1001, vec![50], "/home/app")
+        );
         assert_eq!(accounts.process_user("1000:1001").unwrap().gid, 1001);
         assert_eq!(accounts.owner("1000:1001").unwrap(), (1000, 1001));
         assert_eq!(accounts.owner("1000").unwrap(), (1000, 1000));

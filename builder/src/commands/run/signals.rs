@@ -29,8 +29,10 @@ pub(super) fn pass_on(child: &Child) -> io::Result<()> {
     let pass = move || {
         while poll::wait_readable(signals.as_fd(), None).is_ok() {
             let Ok(Some(came)) = signal::read_signal(signals.as_fd()) else { continue };
-            // What comes from no process comes from the terminal, which has sent it to the runtime as well.
-            if came.pid.is_some() || Some(came.signo) == signal_number("SIGTERM") {
+            // Keys of the terminal reach the runtime as well; a terminal that is hung up tells the leader of its session alone.
+            let is_of_a_key =
+                ["SIGINT", "SIGQUIT"].into_iter().any(|name| signal_number(name) == Some(came.signo));
+            if !(came.from_kernel && is_of_a_key) {
                 // A runtime that has ended needs none.
                 let _ = pidfd_send_signal(process.as_fd(), came.signo);
             }

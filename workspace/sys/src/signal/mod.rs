@@ -103,16 +103,19 @@ pub struct SignalInfo {
     pub signo: i32,
     /// Who sent it, or whose end it tells; none when not visible here.
     pub pid: Option<Pid>,
+    /// No process sent it, but the kernel: a terminal's keys, for one (`SI_KERNEL`, sigaction(2)).
+    pub from_kernel: bool,
 }
 
 /// Reads one signal from [`signal_fd`]; none when none is pending.
 pub fn read_signal(fd: BorrowedFd<'_>) -> Result<Option<SignalInfo>> {
-    // struct signalfd_siginfo: 128 bytes; signo at 0, pid at 12.
+    // struct signalfd_siginfo: 128 bytes; signo at 0, code at 8, pid at 12.
     let mut info = [0u8; 128];
     match rustix::io::read(fd, &mut info) {
         Ok(_) => Ok(Some(SignalInfo {
             signo: word(&info, 0),
             pid: Some(word(&info, 12)).filter(|pid| *pid > 0).map(Pid::from_raw),
+            from_kernel: word(&info, 8) == libc::SI_KERNEL,
         })),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
         Err(errno) => Err(SysError::from_rustix("read")(errno)),
