@@ -72,3 +72,54 @@ fn a_password_typed_at_the_terminal_is_not_shown() {
     assert!(fs::read_to_string(bed.path(".docker/config.json")).unwrap().contains("bWU6aHVudGVyMg=="));
     drop(peer);
 }
+
+#[test]
+fn credentials_of_the_command_line_go_to_no_registry_that_only_a_dockerfile_names() {
+    let refusing = || {
+        Stub::new(|_, _| Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"x\""))
+    };
+    let given = "Basic bWU6aHVudGVyMg==";
+    // Where the image goes, and whether the registry of its base is told who asks.
+    for (flags, told) in [
+        (&["-t", "OTHER/x:1", "--push"][..], false),
+        (&["-t", "OTHER/x:1"], false),
+        (&["-t", "x:1"], false),
+        (&[], false),
+        (&["-t", "BASE/x:1", "-o", "type=registry,name=OTHER/x:1"], false),
+        (&["-t", "OTHER/x:1", "-t", "BASE/x:1", "--push"], true),
+        (&["-t", "BASE/x:1"], true),
+    ] {
+        let (bed, base, other) = (Bed::new(), refusing(), refusing());
+        let place = |stub: &Stub| format!("127.0.0.1:{}", stub.port);
+        fs::create_dir(bed.path("context")).unwrap();
+        fs::write(bed.path("context/Dockerfile"), format!("FROM {}/y:1\nLABEL a=b\n", place(&base))).unwrap();
+        let flags: Vec<String> = flags
+            .iter()
+            .map(|flag| flag.replace("BASE", &place(&base)).replace("OTHER", &place(&other)))
+            .collect();
+        let context = bed.path("context").display().to_string();
+        let build = || {
+            let mut words = vec!["build", "--retry", "0", "--creds", "me:hunter2"];
+            words.extend(flags.iter().map(String::as_str));
+            words.push(&context);
+            bed.fails(&words)
+        };
+        let sent = || {
+            let all = base.seen().into_iter().filter_map(|got| got.headers.get("authorization").cloned());
+            all.collect::<std::collections::BTreeSet<_>>()
+        };
+        let said = build();
+        assert!(said.contains("401") && !said.contains("hunter2"), "{said}");
+        assert_eq!(said.contains("--creds"), !told, "{said}");
+        assert!(!base.seen().is_empty());
+        assert_eq!(sent().contains(given), told, "{flags:?}: {:?}", sent());
+        // What a file says for that registry is its own.
+        let file = bed.path(".docker/config.json");
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let auths = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"eW91Om93bg==\"}}}}}}", place(&base));
+        fs::write(&file, auths).unwrap();
+        build();
+        assert_eq!(sent().contains("Basic eW91Om93bg=="), !told, "{flags:?}: {:?}", sent());
+        assert_eq!(sent().contains(given), told, "{flags:?}: {:?}", sent());
+    }
+}

@@ -88,15 +88,20 @@ fn from_layout(store: &Store, place: &str, platform: &Platform) -> Result<Base> 
 
 /// An image that the store hasn't, or may have of old.
 fn pull(arguments: &Arguments, store: &Store, reference: &Reference, platform: &Platform) -> Result<Image> {
-    let options = options::registry(arguments)?;
+    let options = options::registry_of(arguments, reference)?;
     // It may take long, and no step has begun that would show it; rawjson is for programs.
     if !arguments.quiet && !matches!(arguments.progress, Style::Quiet | Style::Rawjson) {
         eprintln!("hull-build: pulling {}", reference.familiar());
     }
     let pulled = registry::pull(store, reference, Some(platform), &options).map_err(|error| {
         let causes = super::with_causes(&error);
+        let given = options.credential.is_some() || options.plain_http;
+        let hint = match options.foreign && given {
+            true => " (--creds and --plain-http are for the registry that the image goes to; pull this image first)",
+            false => "",
+        };
         Error::fact(format!(
-            "the image {} is not in the store and can't be pulled: {causes}",
+            "the image {} is not in the store and can't be pulled: {causes}{hint}",
             reference.familiar()
         ))
     })?;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hull_image::Reference;
 use hull_layer::Encoding;
 
-use super::source;
+use super::{output, source};
 use crate::audit::Audit;
 use crate::commands::build::{Arguments, LimitArguments};
 use crate::dockerfile::mount::size;
@@ -46,9 +47,16 @@ pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// How registries are spoken to.
+/// How the registries are spoken to that the image is for.
 pub(crate) fn registry(arguments: &Arguments) -> Result<registry::Options> {
     arguments.registry.options().map_err(Error::fact)
+}
+
+/// How the registry of an image is spoken to that a Dockerfile names. Who wrote that may not choose to whom the flags'
+/// credentials go: they are for the registries that the command line names.
+pub(crate) fn registry_of(arguments: &Arguments, reference: &Reference) -> Result<registry::Options> {
+    let foreign = !output::registries(arguments).contains(&reference.registry);
+    Ok(registry::Options { foreign, ..registry(arguments)? })
 }
 
 /// When a registry is asked for a base.

@@ -1,5 +1,6 @@
 //! Where a finished image goes: the store has it; files and archives when asked for.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -69,14 +70,28 @@ pub(crate) fn ahead(arguments: &Arguments) -> Option<registry::Ahead> {
     if arguments.audit_secrets || arguments.verify_reproducible {
         return None;
     }
-    let outputs = arguments.output.iter().filter_map(|text| Output::parse(text).ok());
-    let pushed =
-        outputs.filter_map(|output| if let Output::Push(names) = output { Some(names) } else { None });
-    let tags = arguments.accepted.push.then(Vec::new);
-    let names = pushed.chain(tags).next()?;
+    let names = pushes(arguments).into_iter().next()?;
     let first = names.first().or(arguments.tag.first())?;
     // A name that is none is told of when the image gets it.
     Some(registry::Ahead::new(first.parse().ok()?, options::registry(arguments).ok()?))
+}
+
+/// The names of each push that is asked for; without one, those of the image are meant.
+fn pushes(arguments: &Arguments) -> Vec<Vec<String>> {
+    let outputs = arguments.output.iter().filter_map(|text| Output::parse(text).ok());
+    let pushed =
+        outputs.filter_map(|output| if let Output::Push(names) = output { Some(names) } else { None });
+    pushed.chain(arguments.accepted.push.then(Vec::new)).collect()
+}
+
+/// The registries that the image goes to, or would by its names if it is not pushed.
+pub(crate) fn registries(arguments: &Arguments) -> BTreeSet<String> {
+    let mut pushes = pushes(arguments);
+    if pushes.is_empty() {
+        pushes.push(Vec::new());
+    }
+    let names = pushes.iter().flat_map(|names| if names.is_empty() { &arguments.tag } else { names });
+    names.filter_map(|name| Some(name.parse::<Reference>().ok()?.registry)).collect()
 }
 
 /// Writes everything that the command line asks for, and tells the image's id.

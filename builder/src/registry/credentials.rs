@@ -74,12 +74,12 @@ pub(crate) struct AuthFile {
     fields: Map<String, Value>,
 }
 
-/// The credential for a registry: the command line's, else of the first file that has one.
+/// The credential for a registry: the command line's if it is for this one, else of the first file that has one.
 ///
 /// # Errors
 /// A helper that fails: asking anonymously instead could send other credentials elsewhere (CVE-2021-41092).
 pub(crate) fn find(registry: &str, options: &Options) -> Result<Option<Credential>> {
-    if let Some(credential) = &options.credential {
+    if let Some(credential) = options.credential.as_ref().filter(|_| !options.foreign) {
         return Ok(Some(credential.clone()));
     }
     for path in files(options) {

@@ -87,7 +87,7 @@ impl Endpoint {
             let base = format!("{scheme}://{host}");
             Ok(Self { name: registry.to_owned(), origin: Origin::of(&base)?, base, may_authenticate })
         };
-        if options.plain_http {
+        if options.plain_http && !options.foreign {
             return Ok(vec![make("http", true)?]);
         }
         let secure = make("https", true)?;
@@ -163,6 +163,8 @@ mod tests {
         }
         let plain = Options { plain_http: true, ..Options::default() };
         assert_eq!(schemes("r.example", &plain), ["http"]);
+        let foreign = Options { foreign: true, ..plain };
+        assert_eq!(schemes("r.example", &foreign), ["https"]);
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub(crate) struct Options {
     pub(crate) pause: Duration,
     /// User and password given on the command line.
     pub(crate) credential: Option<Credential>,
-    /// Spoken to is not the registry that the flags are for: the certificates in `certificates` are trusted, ours among
-    /// them is not shown.
+    /// Spoken to is not the registry that the flags are for: `credential` and `plain_http` do not count, the certificates
+    /// in `certificates` are trusted, ours among them is not shown.
     pub(crate) foreign: bool,
     /// File with credentials, instead of the usual ones.
     pub(crate) auth_file: Option<std::path::PathBuf>,
