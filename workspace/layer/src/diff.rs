@@ -116,7 +116,9 @@ pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Chang
     let mut changes = Vec::new();
     // A directory that lower layers don't have: nothing in it needs to be looked for there.
     let mut fresh: Option<Vec<u8>> = None;
-    for entry in tree::list(upper)? {
+    let (entries, sockets) = tree::list_with_sockets(upper)?;
+    replaced(lowers, &sockets, &mut changes)?;
+    for entry in entries {
         let is_fresh = |directory: &Vec<u8>| {
             entry.path.strip_prefix(&directory[..]).is_some_and(|rest| rest.starts_with(b"/"))
         };
@@ -162,7 +164,9 @@ pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Chang
 pub fn diff_copy(copy: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     gone(copy, lowers, b"", &mut changes)?;
-    for entry in tree::list(copy)? {
+    let (entries, sockets) = tree::list_with_sockets(copy)?;
+    replaced(lowers, &sockets, &mut changes)?;
+    for entry in entries {
         let below = Merged(lowers).find(&entry.path)?;
         let is_directory = |was: &Entry| was.kind == Kind::Directory && entry.kind == Kind::Directory;
         if below.as_ref().is_some_and(|(_, was)| is_directory(was)) {
@@ -177,6 +181,16 @@ pub fn diff_copy(copy: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Change>
         }
     }
     complete(changes, |path| tree::read_entry(copy, path))
+}
+
+/// One mark for each of these paths that lower layers have: what is there now cannot be in a layer.
+fn replaced(lowers: &[OwnedFd], paths: &[Vec<u8>], changes: &mut Vec<Change>) -> Result<()> {
+    for path in paths {
+        if Merged(lowers).find(path)?.is_some() {
+            changes.push(Change::remove(path));
+        }
+    }
+    Ok(())
 }
 
 /// One mark for each name that lower layers have in a directory and the copy has not.

@@ -62,7 +62,7 @@ pub(crate) enum Visible {
     Deeper,
 }
 
-/// Looks at a path in one unpacked layer.
+/// Looks at a path in one unpacked layer. A socket, which no layer can carry, is nothing that hides what is below it.
 pub(crate) fn look(layer: BorrowedFd<'_>, path: &[u8]) -> Result<Visible> {
     let ends =
         path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
@@ -75,7 +75,11 @@ pub(crate) fn look(layer: BorrowedFd<'_>, path: &[u8]) -> Result<Visible> {
             Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Visible::Hidden),
             Err(errno) => return Err(Error::file("look at", &path[..end])(errno)),
         };
-        let entry = tree::entry_of(fd.as_fd(), &path[..end])?;
+        let stat = rustix::fs::fstat(&fd).map_err(Error::file("look at", &path[..end]))?;
+        if tree::is_socket(&stat) {
+            return Ok(Visible::Hidden);
+        }
+        let entry = tree::entry_from(fd.as_fd(), &path[..end], &stat)?;
         match entry.kind {
             Kind::Char { major: 0, minor: 0 } => return Ok(Visible::Hidden),
             _ if end == path.len() => return Ok(Visible::Entry(Box::new(entry))),

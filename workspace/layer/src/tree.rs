@@ -96,13 +96,19 @@ pub(crate) fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<std::fs::Fi
 ///
 /// Hard links are entries of their own here; sockets are left out. The entries carry all attributes a layer may carry.
 pub fn list(root: BorrowedFd<'_>) -> Result<Vec<Entry>> {
-    let mut found = Vec::new();
+    list_with_sockets(root).map(|(entries, _)| entries)
+}
+
+/// The same, and the paths of the sockets.
+pub(crate) fn list_with_sockets(root: BorrowedFd<'_>) -> Result<(Vec<Entry>, Vec<Vec<u8>>)> {
+    let (mut found, mut sockets) = (Vec::new(), Vec::new());
     let mut stack: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = stack.pop() {
         if !path.is_empty() {
             let fd = look(root, &path).map_err(Error::file("look at", &path))?;
             let stat = rustix::fs::fstat(&fd).map_err(Error::file("look at", &path))?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+            if is_socket(&stat) {
+                sockets.push(path);
                 continue;
             }
             found.push(entry_from(fd.as_fd(), &path, &stat)?);
@@ -113,7 +119,12 @@ pub fn list(root: BorrowedFd<'_>) -> Result<Vec<Entry>> {
             stack.extend(names(dir.as_fd(), &path)?.iter().rev().map(|name| join(&path, name)));
         }
     }
-    Ok(found)
+    Ok((found, sockets))
+}
+
+/// Whether it is a socket: what lives as long as its process, and cannot be in a layer.
+pub(crate) fn is_socket(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Socket
 }
 
 /// What is at a path below `root`, with the attributes that layers carry.

@@ -173,6 +173,53 @@ fn packing_a_difference_and_applying_it_gives_the_new_tree() {
     }
 }
 
+fn socket(path: std::path::PathBuf) {
+    let _closed = std::os::unix::net::UnixListener::bind(path).unwrap();
+}
+
+#[test]
+fn sockets_are_nothing_and_take_the_place_of_what_they_replace() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let open = |name: &str| File::open(at(name)).unwrap();
+    for path in ["base", "upper/run", "upper/was-a-directory", "copy/run"] {
+        fs::create_dir_all(at(path)).unwrap();
+    }
+    fs::create_dir_all(at("base/was-a-directory/deep")).unwrap();
+    fs::remove_dir(at("upper/was-a-directory")).unwrap();
+    fs::write(at("base/was-a-file"), "x").unwrap();
+    for root in ["upper", "copy"] {
+        for name in ["run/new", "was-a-file", "was-a-directory"] {
+            socket(at(root).join(name));
+        }
+    }
+    let base = || open("base").into();
+    let wanted =
+        |run: &[Change]| [&[Change::remove(b"was-a-directory"), Change::remove(b"was-a-file")], run].concat();
+    let run = |root: &str| Change::put(hull_layer::read_entry(open(root).as_fd(), b"run").unwrap());
+    assert_eq!(diff_upper(open("upper").as_fd(), &[base()]).unwrap(), wanted(&[run("upper")]));
+    assert_eq!(diff_copy(open("copy").as_fd(), &[base()]).unwrap(), wanted(&[run("copy")]));
+
+    // A tree that has them lies below the next.
+    let lowers = [open("upper").into(), base()];
+    fs::create_dir(at("merged")).unwrap();
+    copy_merged(&lowers, open("merged").as_fd()).unwrap();
+    let paths: Vec<Vec<u8>> = tree(&at("merged")).into_iter().map(|(entry, _)| entry.path).collect();
+    assert_eq!(paths, [b"run"]);
+    assert_eq!(diff_copy(open("merged").as_fd(), &lowers).unwrap(), []);
+    fs::create_dir_all(at("above/run")).unwrap();
+    fs::write(at("above/run/new"), "a file now").unwrap();
+    let changes = diff_upper(open("above").as_fd(), &lowers).unwrap();
+    assert!(changes.iter().any(|change| change.path == b"run/new"), "{changes:?}");
+    fs::remove_file(at("above/run/new")).unwrap();
+    if rustix::process::geteuid().is_root() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        mknodat(CWD, at("above/run/new"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        let changes = diff_upper(open("above").as_fd(), &lowers).unwrap();
+        assert!(!changes.iter().any(|change| change.path == b"run/new"), "nothing is removed: {changes:?}");
+    }
+}
+
 /// A directory whose only change is its time is not in a layer: its time is not compared.
 fn without_unmarked(mut tree: Vec<(Entry, Vec<u8>)>, changes: &[Change]) -> Vec<(Entry, Vec<u8>)> {
     for (entry, _) in &mut tree {
