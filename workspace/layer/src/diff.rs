@@ -160,13 +160,16 @@ pub fn diff_upper(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Chang
 /// What was changed in a copy of what `lowers` (topmost first) show together, in the order of a layer: what [`diff_upper`]
 /// finds after the same changes in an overlay.
 ///
-/// The copy is one by [`crate::copy_merged`]: names of one file are those that were linked since.
+/// The copy is one by [`crate::copy_merged`]: names of one file are those that were linked since. A character device 0:0 is
+/// left out: an overlay lets nobody make one, and who unpacks the layer would take it for the mark of a removal.
 pub fn diff_copy(copy: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     gone(copy, lowers, b"", &mut changes)?;
-    let (entries, sockets) = tree::list_with_sockets(copy)?;
-    replaced(lowers, &sockets, &mut changes)?;
-    for entry in entries {
+    let (entries, mut barred) = tree::list_with_sockets(copy)?;
+    let is_mark = |entry: &Entry| entry.kind == (Kind::Char { major: 0, minor: 0 });
+    barred.extend(entries.iter().filter(|entry| is_mark(entry)).map(|entry| entry.path.clone()));
+    replaced(lowers, &barred, &mut changes)?;
+    for entry in entries.into_iter().filter(|entry| !is_mark(entry)) {
         let below = Merged(lowers).find(&entry.path)?;
         let is_directory = |was: &Entry| was.kind == Kind::Directory && entry.kind == Kind::Directory;
         if below.as_ref().is_some_and(|(_, was)| is_directory(was)) {

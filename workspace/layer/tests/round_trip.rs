@@ -220,6 +220,25 @@ fn sockets_are_nothing_and_take_the_place_of_what_they_replace() {
     }
 }
 
+#[test]
+fn a_device_made_in_a_copy_is_no_mark_of_a_removal() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let open = |name: &str| File::open(at(name)).unwrap();
+    for root in ["base", "copy"] {
+        fs::create_dir(at(root)).unwrap();
+    }
+    fs::write(at("base/was-a-file"), "x").unwrap();
+    for name in ["copy/new", "copy/was-a-file"] {
+        // Anybody may make one.
+        mknodat(CWD, at(name), FileType::CharacterDevice, Mode::RUSR, 0).unwrap();
+    }
+    let lowers = [open("base").into()];
+    let changes = diff_copy(open("copy").as_fd(), &lowers).unwrap();
+    assert_eq!(changes, [Change::remove(b"was-a-file")]);
+}
+
 /// A directory whose only change is its time is not in a layer: its time is not compared.
 fn without_unmarked(mut tree: Vec<(Entry, Vec<u8>)>, changes: &[Change]) -> Vec<(Entry, Vec<u8>)> {
     for (entry, _) in &mut tree {
