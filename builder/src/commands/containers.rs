@@ -8,10 +8,12 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use hull_image::{Lock, Store};
 use hull_layer::Change;
@@ -27,6 +29,9 @@ use crate::host;
 use crate::snapshot::{copies, overlay};
 
 type Failure = Box<dyn std::error::Error>;
+
+/// How long the monitor of a container that was killed may have something to write.
+const LATE_FILES: Duration = Duration::from_secs(10);
 
 /// A container and where it is.
 pub(crate) struct Place {
@@ -303,8 +308,20 @@ impl Place {
         unmount(&network::namespace(&self.dir));
         // The record goes first: what is left is no container any more.
         fs::remove_file(self.dir.join("container.json"))?;
-        fs::remove_dir_all(&self.dir)?;
+        remove_with_what_comes(&self.dir)?;
         Ok(store.unpin(&pin(&self.container.id))?)
+    }
+}
+
+/// Removes a directory into which the monitor of a container that was just killed may still be writing how it ended. That
+/// is a handful of files, and none once the directory is gone.
+fn remove_with_what_comes(dir: &Path) -> std::io::Result<()> {
+    let deadline = Instant::now() + LATE_FILES;
+    loop {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
+            outcome => return outcome,
+        }
     }
 }
 
@@ -327,4 +344,36 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = beside.into_iter().chain(std::env::split_paths(&path));
     places.map(|place| place.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_directory_goes_though_files_come_while_it_is_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("container");
+        let over = AtomicBool::new(false);
+        for round in 0..20 {
+            fs::create_dir(&dir).unwrap();
+            (0..200).for_each(|number| fs::write(dir.join(format!("old{number}")), "").unwrap());
+            over.store(false, Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // As many as there is time for before the directory is gone, the last ones among its end.
+                    for number in 0..2000 {
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        drop(fs::write(dir.join(format!("late{number}")), ""));
+                    }
+                });
+                remove_with_what_comes(&dir).unwrap();
+                over.store(true, Ordering::Relaxed);
+            });
+            assert!(!dir.exists(), "round {round}");
+        }
+    }
 }
