@@ -141,16 +141,24 @@ fn a_platform_is_taken_out_of_an_image_of_several() {
     assert_eq!(bed.ok(&["images", "-q"]), "");
 }
 
-/// An index of images for these platforms, which have no names of their own.
-fn several(bed: &Bed, name: &str, platforms: &[&str]) {
+/// Imports an image of each platform under a name of its own.
+fn parts(bed: &Bed, platforms: &[&str]) -> Vec<String> {
     let archive = bed.path("rootfs.tar").display().to_string();
     let part = |place: usize| format!("lab/part{place}:1");
     for (place, platform) in platforms.iter().enumerate() {
         bed.ok(&["import", "--platform", platform, &archive, &part(place)]);
     }
-    let parts: Vec<String> = (0..platforms.len()).map(part).collect();
+    (0..platforms.len()).map(part).collect()
+}
+
+/// Makes indexes, each of the first so many of the platforms' images, which they share and which
+/// have no names of their own.
+fn several(bed: &Bed, platforms: &[&str], indexes: &[(&str, usize)]) {
+    let parts = parts(bed, platforms);
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    bed.ok(&[&["manifest", "create", name], &parts[..]].concat());
+    for (name, count) in indexes {
+        bed.ok(&[&["manifest", "create", name], &parts[..*count]].concat());
+    }
     bed.ok(&[&["rmi"], &parts[..]].concat());
 }
 
@@ -158,7 +166,7 @@ fn several(bed: &Bed, name: &str, platforms: &[&str]) {
 fn a_platform_that_an_image_serves_but_is_not_for_stays() {
     let bed = Bed::new();
     bed.image("lab/own:1");
-    several(&bed, "lab/arm:1", &["linux/arm/v6", "linux/amd64", "linux/s390x"]);
+    several(&bed, &["linux/arm/v6", "linux/amd64", "linux/s390x"], &[("lab/arm:1", 3)]);
     for (wanted, found) in [("linux/arm/v7", "linux/arm/v6"), ("linux/amd64/v3", "linux/amd64")] {
         let said = bed.fails(&["rmi", "--platform", wanted, "lab/arm:1"]);
         assert!(said.contains(&format!("is for {found}, not for {wanted}")), "{said}");
@@ -174,9 +182,8 @@ fn a_platform_that_an_image_serves_but_is_not_for_stays() {
 fn a_platform_that_another_index_has_too_stays() {
     let bed = Bed::new();
     bed.image("lab/own:1");
-    let platforms = ["linux/riscv64", "linux/s390x"];
-    several(&bed, "lab/all:1", &platforms);
-    several(&bed, "lab/more:1", &[&platforms[..], &["linux/ppc64le"]].concat());
+    let platforms = ["linux/riscv64", "linux/s390x", "linux/ppc64le"];
+    several(&bed, &platforms, &[("lab/all:1", 2), ("lab/more:1", 3)]);
     bed.ok(&["tag", "lab/all:1", "lab/all:2"]);
     let said = bed.fails(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
     assert!(said.contains("is in the image lab/more:1, too"), "{said}");
@@ -185,4 +192,24 @@ fn a_platform_that_another_index_has_too_stays() {
     // The other name is of the same image: it keeps nobody from it.
     bed.ok(&["rmi", "--platform", "linux/riscv64", "lab/all:1"]);
     bed.fails(&["save", "--platform", "linux/riscv64", "-o", "/dev/null", "lab/all:2"]);
+}
+
+#[test]
+fn an_id_that_fits_several_images_is_told_even_by_force() {
+    let bed = Bed::new();
+    bed.image("lab/own:1");
+    let archive = bed.path("rootfs.tar").display().to_string();
+    // Of 17 ids two begin with the same of 16 digits.
+    for place in 0..17 {
+        bed.ok(&["import", "-c", &format!("ENV PLACE={place}"), &archive, &format!("lab/own:{place}")]);
+    }
+    let all = bed.ok(&["images", "-q", "--no-trunc"]);
+    let mut firsts: Vec<&str> = all.lines().filter_map(|id| id.strip_prefix("sha256:")?.get(..1)).collect();
+    firsts.sort_unstable();
+    let shared = firsts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0];
+    for flags in [&["rmi", shared][..], &["rmi", "-f", shared]] {
+        assert!(bed.fails(flags).contains("several begin so"));
+    }
+    assert_eq!(bed.ok(&["images", "-q", "--no-trunc"]), all);
+    assert_eq!(bed.ok(&["rmi", "-f", "lab/none:1"]), "");
 }

@@ -9,6 +9,7 @@ use hull_image::{Descriptor, Digest, Document, Image, Platform, Reference, Store
 
 use super::{Outcome, containers};
 use crate::cache::Cache;
+use crate::error::Error;
 use crate::host;
 
 /// How deep indexes in indexes are followed: deeper than the store reads images.
@@ -44,7 +45,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         };
         match removed {
             Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
-            Err(_) if arguments.force && store.find(name).is_err() => {}
+            // By the error itself: a build may have made the image since.
+            Err(Error::Store(hull_image::Error::NoImage(_))) if arguments.force => {}
             Err(error) => {
                 eprintln!("hull-build: rmi {name}: {error}");
                 code = ExitCode::FAILURE;
@@ -58,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Everything in the store that no image needs, and what the cache knows, be it of images or not.
-fn spare(store: &Store) -> Result<BTreeSet<Digest>, crate::error::Error> {
+fn spare(store: &Store) -> Result<BTreeSet<Digest>, Error> {
     let (needed, cached) = (store.reachable()?, Cache::open(store)?.layers()?);
     let mut spare: BTreeSet<_> =
         store.blobs()?.into_iter().filter(|blob| !needed.contains(blob) || cached.contains(blob)).collect();
@@ -89,37 +91,39 @@ fn remove_platforms(
     name: &str,
     platforms: &[Platform],
     force: bool,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     for platform in platforms {
-        let tagged = store.find(name).map_err(|e| e.to_string())?;
-        let image = store.image(&tagged.descriptor, Some(platform)).map_err(|e| e.to_string())?;
+        let tagged = store.find(name)?;
+        let image = store.image(&tagged.descriptor, Some(platform))?;
         // What only serves `platform`, as arm/v6 does arm/v7, is another platform's. Of an index its own word counts:
         // configurations often leave the variant out.
         let found = image.descriptor.platform.clone().unwrap_or_else(|| image.config.platform());
         if found.fit(platform) != Some(0) {
-            return Err(format!("the image is for {found}, not for {platform}"));
+            return Err(Error::Fact(format!("the image is for {found}, not for {platform}")));
         }
-        let others = others(store, &tagged, &image).map_err(|e| e.to_string())?;
+        let others = others(store, &tagged, &image)?;
         if !others {
             lines.extend(remove(store, name, force)?);
             continue;
         }
-        let users = containers::users_of(store, image.id().as_str())?;
+        let users = containers::users_of(store, image.id().as_str()).map_err(Error::Fact)?;
         if let (false, Some(user)) = (force, users.first()) {
-            return Err(format!("{platform} of the image is used by container {user}"));
+            return Err(Error::Fact(format!("{platform} of the image is used by container {user}")));
         }
         let digest = &image.descriptor.digest;
-        let mut named = store.images().map_err(|e| e.to_string())?;
+        let mut named = store.images()?;
         // All names of one index are of the same image.
         named.retain(|other| other.descriptor.digest != tagged.descriptor.digest);
         if let Some(other) = named.iter().find(|other| holds(store, &other.descriptor, digest, MAX_DEPTH)) {
             let whole = &other.descriptor.digest;
             let name = other.reference.as_ref().map_or_else(|| whole.to_string(), Reference::familiar);
             let how = if whole == digest { "is" } else { "is in" };
-            return Err(format!("{platform} of the image {how} the image {name}, too: remove that first"));
+            return Err(Error::Fact(format!(
+                "{platform} of the image {how} the image {name}, too: remove that first"
+            )));
         }
-        store.alone(|store| store.forget_manifest(digest)).map_err(|e| e.to_string())?;
+        store.alone(|store| store.forget_manifest(digest))?;
         lines.push(format!("Deleted: {digest}"));
     }
     Ok(lines)
@@ -153,8 +157,8 @@ fn is_image(entry: &Descriptor) -> bool {
     !entry.platform.as_ref().is_some_and(Platform::is_unknown)
 }
 
-fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, String> {
-    let tagged = store.find(name).map_err(|e| e.to_string())?;
+fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, Error> {
+    let tagged = store.find(name)?;
     let id = store.image(&tagged.descriptor, None).map(|image| image.id().to_string());
     let id = id.unwrap_or_else(|_| tagged.descriptor.digest.to_string());
     let others = names(store, &tagged)?;
@@ -162,29 +166,33 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, String>
         tagged.reference.as_ref().is_some_and(|found| found.name() == reference.name())
             && reference.digest.is_none()
     });
-    let used = containers::users_of(store, &id)?;
+    let used = containers::users_of(store, &id).map_err(Error::Fact)?;
     let last = !by_name || others.len() == 1;
     if let (true, false, Some(user)) = (last, force, used.first()) {
-        return Err(format!("image is used by container {user}"));
+        return Err(Error::Fact(format!("image is used by container {user}")));
     }
     if by_name {
-        let reference = tagged.reference.as_ref().ok_or("image has no name")?;
-        let gone = store.untag(reference).map_err(|e| e.to_string())?;
+        let reference =
+            tagged.reference.as_ref().ok_or_else(|| Error::Fact("image has no name".to_owned()))?;
+        let gone = store.untag(reference)?;
         let mut lines = vec![format!("Untagged: {}", reference.familiar())];
         lines.extend(gone.then(|| format!("Deleted: {id}")));
         return Ok(lines);
     }
     if others.len() > 1 && !force {
-        return Err(format!("image has {} names: give one of them, or use --force", others.len()));
+        return Err(Error::Fact(format!(
+            "image has {} names: give one of them, or use --force",
+            others.len()
+        )));
     }
-    store.remove_image(&tagged.descriptor.digest).map_err(|e| e.to_string())?;
+    store.remove_image(&tagged.descriptor.digest)?;
     let mut lines: Vec<String> = others.iter().map(|name| format!("Untagged: {}", name.familiar())).collect();
     lines.push(format!("Deleted: {id}"));
     Ok(lines)
 }
 
-fn names(store: &Store, tagged: &Tagged) -> Result<Vec<Reference>, String> {
-    let all = store.images().map_err(|e| e.to_string())?;
+fn names(store: &Store, tagged: &Tagged) -> hull_image::Result<Vec<Reference>> {
+    let all = store.images()?;
     let same = all.into_iter().filter(|other| other.descriptor.digest == tagged.descriptor.digest);
     Ok(same.filter_map(|other| other.reference).collect())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::platform::Platform;
 
 /// What went wrong with an image document or the store.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,17 @@ pub enum Error {
     /// No image has this name or id.
     #[error("find image {0}: no such image in the store")]
     NoImage(String),
+    /// Several images have an id that begins so.
+    #[error("find image {0}: several begin so")]
+    Ambiguous(String),
+    /// An index has no image that serves a platform.
+    #[error("find image for platform {platform} in {index}: no such image in the store")]
+    NoPlatform {
+        /// The one that was asked for.
+        platform: Platform,
+        /// The index.
+        index: Digest,
+    },
     /// The store lacks content that an image needs.
     #[error("find {0}: no such blob in the store")]
     NoBlob(Digest),

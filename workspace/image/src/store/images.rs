@@ -97,7 +97,7 @@ impl Store {
         let first = found.first().cloned().ok_or_else(|| Error::NoImage(text.to_owned()))?;
         match found.iter().all(|other| other.descriptor.digest == first.descriptor.digest) {
             true => Ok(first),
-            false => Err(Error::NoImage(format!("{text} (several begin so)"))),
+            false => Err(Error::Ambiguous(text.to_owned())),
         }
     }
 
@@ -110,7 +110,7 @@ impl Store {
             match self.document(&descriptor)? {
                 Document::Index(index) => {
                     let missing =
-                        || Error::NoImage(format!("for platform {wanted} in {}", descriptor.digest));
+                        || Error::NoPlatform { platform: wanted.clone(), index: descriptor.digest.clone() };
                     descriptor = index.select(wanted).ok_or_else(missing)?.clone();
                 }
                 Document::Manifest(manifest) => return self.read_image(descriptor, *manifest),
