@@ -7,6 +7,7 @@ use hull_layer::{Change, Effect, Encoding, TimeRule, Written};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 use crate::cache::Record;
+use crate::context::tree::split;
 use crate::directory::open_directory;
 use crate::error::{Error, Result};
 use crate::snapshot::{Layers, Snapshot};
@@ -74,9 +75,9 @@ fn set_times(upper: BorrowedFd<'_>, changes: &[Change], epoch: u64) -> Result<()
     // Children before parents: nothing changes in a directory after its own time is set.
     for change in changes.iter().rev().filter(|change| matches!(change.effect, Effect::Put(_))) {
         let path = &change.path;
-        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&b"."[..], &path[..]),
+        let (parent, name) = match split(path) {
+            (b"", name) => (&b"."[..], name),
+            inner => inner,
         };
         // Most entries are in the directory of the one before.
         let opened = match last.take() {

@@ -18,10 +18,10 @@ use clap::Args;
 use hull_layer::{Decompressor, Devices, Extractor, Owners, Whiteouts, extract};
 
 use super::Outcome;
+use crate::context::tree::split;
 use crate::directory::open_directory;
 use crate::host;
 use crate::pattern::path::relative;
-use crate::steps::copy::split;
 use inside::Inside;
 use landing::{Landing, There, land};
 use picked::{Picked, ending};

@@ -2,7 +2,7 @@
 
 use rustix::fs::FileType;
 
-use super::tree::{Node, Tree, join};
+use super::tree::{Node, Tree, join, split};
 use crate::error::{Error, Result};
 use crate::pattern::glob::{self, Glob};
 use crate::pattern::ignore::{Ignore, Inherited};
@@ -83,7 +83,7 @@ fn plain(tree: &Tree, source: &str, exclude: &Ignore, found: &mut Vec<Source>) -
         return Ok(());
     }
     for node in matches(tree, &relative)? {
-        let name = node.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let name = split(&node.path).1.to_vec();
         // A link that a pattern found is followed like one named outright.
         let node = match node.kind() {
             FileType::Symlink => tree.find(&node.path)?,
@@ -119,7 +119,7 @@ fn matches(tree: &Tree, pattern: &str) -> Result<Vec<Node>> {
         let mut next = Vec::new();
         for directory in &here {
             for node in tree.entries(directory)? {
-                let name = node.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                let name = split(&node.path).1;
                 let hidden = tree.ignore.judge_path(&String::from_utf8_lossy(&node.path)).ignored
                     && !tree.ignore.must_enter(&String::from_utf8_lossy(&node.path));
                 if hidden || !glob.matches(&String::from_utf8_lossy(name)) {
@@ -208,7 +208,7 @@ impl Walk<'_> {
             return Err(Error::fact("directories nest deeper than 255"));
         }
         for node in self.tree.entries(directory)? {
-            let name = node.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let name = split(&node.path).1;
             let to = join(to, name);
             if node.is_directory() {
                 self.subdirectory(node, to, ignored, excluded, depth)?;

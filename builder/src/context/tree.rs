@@ -196,7 +196,7 @@ impl<'a> Opener<'a> {
 
     /// The same as [`Tree::open_file`].
     pub(crate) fn open_file(&mut self, path: &[u8]) -> Result<File> {
-        let (directory, name) = crate::steps::copy::split(path);
+        let (directory, name) = split(path);
         let known = self.last.take().filter(|(last, _)| last == directory);
         let (last, fd) = match known {
             Some(known) => known,
@@ -214,6 +214,14 @@ const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLIN
 
 fn nonempty(path: &[u8]) -> &[u8] {
     if path.is_empty() { b"." } else { path }
+}
+
+/// The directory and the last name of a path below a root.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
 }
 
 /// Appends a name to a path below a root.

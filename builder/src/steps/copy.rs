@@ -10,7 +10,7 @@ use super::place;
 use super::write::{self, Dress};
 use crate::context::content::Contents;
 use crate::context::select::{Item, Source};
-use crate::context::tree::Tree;
+use crate::context::tree::{Tree, split};
 use crate::error::{Error, Result};
 use crate::graph::CopyAction;
 
@@ -166,12 +166,5 @@ impl<'a> Destination<'a> {
         place::set_owner(file.as_fd(), self.target.dress.owner.unwrap_or((0, 0)), name)?;
         let mode = self.target.dress.mode.as_ref().map_or(mode, |rule| rule.apply(mode, false));
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::errno("change mode of", name))
-    }
-}
-
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
     }
 }

@@ -9,9 +9,9 @@ use hull_layer::{Entry, Kind, Time};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::copy::split;
 use super::place;
 use super::write;
+use crate::context::tree::split;
 use crate::error::{Error, Result};
 
 /// A tree being written, parents first.

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use hull_layer::{Below, Entry, Found, Kind, Time};
 use rustix::fs::FileType;
 
-use super::copy::{Target, split};
+use super::copy::Target;
 use crate::context::content::Contents;
 use crate::context::select::{Item, Source};
-use crate::context::tree::{Node, Tree, join};
+use crate::context::tree::{Node, Tree, join, split};
 use crate::error::{Error, Result};
 
 /// One entry of the layer to be.

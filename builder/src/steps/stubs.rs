@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::place::{self, Made};
+use crate::context::tree::split;
 use crate::error::{Error, Result};
 
 /// What was made.
@@ -32,10 +33,7 @@ impl Stubs {
         if place::find(root, path)?.is_some() {
             return Ok(());
         }
-        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], path),
-        };
+        let (parent, name) = split(path);
         let directory = place::directory(root, parent, (0, 0), &mut self.made)?;
         if let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::new()) {
             // A link to nothing: the runtime mounts where it leads, inside the root.

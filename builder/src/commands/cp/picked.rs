@@ -7,7 +7,7 @@ use std::path::Path;
 use hull_layer::{Entry, Kind, TarWriter, TimeRule};
 
 use super::landing::What;
-use crate::context::tree::{Tree, join};
+use crate::context::tree::{Tree, join, split};
 use crate::directory::open_directory;
 use crate::error::{Error, Result};
 use crate::pattern::ignore::Ignore;
@@ -41,7 +41,7 @@ impl Picked {
         let (root, inner) = match node.is_directory() {
             true => (tree.open_directory(&node.path)?, None),
             false => {
-                let (parent, inner) = crate::steps::copy::split(&node.path);
+                let (parent, inner) = split(&node.path);
                 (tree.open_directory(parent)?, Some(inner.to_vec()))
             }
         };
