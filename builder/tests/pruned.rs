@@ -213,3 +213,74 @@ fn an_id_that_fits_several_images_is_told_even_by_force() {
     assert_eq!(bed.ok(&["images", "-q", "--no-trunc"]), all);
     assert_eq!(bed.ok(&["rmi", "-f", "lab/none:1"]), "");
 }
+
+/// A store with files that not even root can remove, until this is dropped.
+struct Fixed<'a>(&'a Path);
+
+impl Fixed<'_> {
+    /// False on a file system that has no such files, or for a root that may not make them.
+    fn add(&self, path: &Path) -> bool {
+        fs::write(path, "").unwrap();
+        let made = Command::new("chattr").arg("+i").arg(path).stderr(std::process::Stdio::null()).status();
+        made.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Fixed<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.0).status());
+    }
+}
+
+fn count(dir: &Path) -> usize {
+    fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn a_cache_mount_of_any_depth_goes() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("deep-mount");
+    let store = scratch.join("s");
+    let make = "RUN --mount=type=cache,target=/c cd /c && i=0 && while [ $i -lt 1500 ]; do busybox mkdir d && cd d && i=$((i+1)) || exit 1; done\n";
+    build(&store, &context(&scratch, "c", make), &[]).done();
+    assert_eq!(count(&store.join("cache/mounts")), 1);
+    let prune = "ulimit -n 256 && exec \"$0\" prune -f";
+    let program = place::program("hull-build");
+    call(Command::new("sh").args(["-c", prune]).arg(program).env("HULL_ROOT", &store), LIMIT).done();
+    assert_eq!((count(&store.join("cache/mounts")), count(&store.join("tmp"))), (0, 0));
+}
+
+#[test]
+fn what_cannot_be_removed_is_told_and_neither_used_again_nor_holds_up_the_rest() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("chattr"));
+    let scratch = Scratch::new("fixed");
+    let store = scratch.join("s");
+    let steps = "RUN --mount=type=cache,id=a,target=/c set -- /c/*; [ $1 = '/c/*' ] && for i in 1 2 3 4 5; do echo > /c/a$i; done\nRUN --mount=type=cache,id=b,target=/c echo > /c/b\n";
+    let context = context(&scratch, "c", steps);
+    build(&store, &context, &[]).done();
+    let place = |dir: &str, file: &str| {
+        let mut places =
+            fs::read_dir(store.join(dir)).unwrap().flatten().map(|entry| entry.path().join("fs"));
+        places.find(|place| place.join(file).exists()).unwrap().join("fixed")
+    };
+    let fixed = Fixed(&store);
+    if !(fixed.add(&place("cache/mounts", "a1")) && fixed.add(&place("layers", "bin/busybox"))) {
+        return gate::skipped("this file system has no file that root cannot remove");
+    }
+    let pruned = run(&store, &["prune", "-a", "-f"]);
+    assert_eq!(pruned.code, 1, "{}", pruned.stderr);
+    let told: Vec<_> = pruned.stderr.lines().collect();
+    assert!(
+        told.len() == 2 && told.iter().all(|line| line.contains("fixed: Operation not permitted")),
+        "{told:?}"
+    );
+    assert!(pruned.stdout.contains("Total reclaimed space:"), "{}", pruned.stdout);
+    for dir in ["cache/mounts", "layers", "blobs/sha256"] {
+        assert_eq!(count(&store.join(dir)), 0, "{dir}");
+    }
+    // The step finds its cache mount empty.
+    build(&store, &context, &["--no-cache"]).done();
+    drop(fixed);
+    run(&store, &["prune", "-a", "-f"]).done();
+    assert_eq!(count(&store.join("tmp")), 0);
+}

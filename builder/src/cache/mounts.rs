@@ -4,6 +4,8 @@ use std::fs::{self, File, FileTimes};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use hull_image::Store;
+
 use super::Cache;
 use crate::error::{Error, Result};
 
@@ -37,8 +39,8 @@ impl CacheMount {
         outcome.map_err(Error::io("set the time of", directory))
     }
 
-    /// Removes it; nobody may be using the store.
-    pub(crate) fn remove(&self) -> Result<()> {
-        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
+    /// Removes it; nobody may be using the store. Once it has begun no step finds any of it.
+    pub(crate) fn remove(&self, store: &Store) -> Result<()> {
+        Ok(store.discard(&self.path)?)
     }
 }

@@ -212,7 +212,7 @@ impl Place {
     fn fill_copy(&self, lowers: &[PathBuf]) -> Result<(), Failure> {
         let unfinished = self.dir.join("copy.new");
         if unfinished.exists() {
-            fs::remove_dir_all(&unfinished)?;
+            hull_image::remove(&unfinished)?;
         }
         fs::create_dir(&unfinished)?;
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
@@ -315,11 +315,12 @@ impl Place {
 
 /// Removes a directory into which the monitor of a container that was just killed may still be writing how it ended. That
 /// is a handful of files, and none once the directory is gone.
-fn remove_with_what_comes(dir: &Path) -> std::io::Result<()> {
+fn remove_with_what_comes(dir: &Path) -> hull_image::Result<()> {
     let deadline = Instant::now() + LATE_FILES;
+    let is_filled = |error: &hull_image::Error| matches!(error, hull_image::Error::Io { source, .. } if source.kind() == ErrorKind::DirectoryNotEmpty);
     loop {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
+        match hull_image::remove(dir) {
+            Err(error) if is_filled(&error) && Instant::now() < deadline => {}
             outcome => return outcome,
         }
     }

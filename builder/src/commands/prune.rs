@@ -12,6 +12,7 @@ use hull_image::{Digest, Store, Tagged, layer_name};
 use super::{Outcome, containers, df, images};
 use crate::cache::{Cache, CacheMount};
 use crate::dockerfile::mount::size;
+use crate::error::chain;
 use crate::host;
 
 /// Arguments of `prune`.
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     min_free_space: Option<String>,
 }
 
-/// Removes images and content, and tells what became free.
+/// Removes images and content, and tells what became free, and what could not be removed.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     check(&arguments.filter)?;
     let limits = Limits::of(arguments)?;
@@ -51,28 +52,41 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let kept = limits.kept(&store)?;
     // No step that uses a cache mount may go on without it: first of all, as this is refused where others are at work.
-    let mounts = store.alone(|store| remove_mounts(store, &arguments.filter, &kept.mounts))?;
+    let mut removed = store.alone(|store| remove_mounts(store, &arguments.filter, &kept.mounts))?;
     let freed = store.collect_garbage(&kept.content)?;
-    let records = Cache::open(&store)?.sweep()?;
-    println!("Total reclaimed space: {}", host::size(freed.bytes + mounts + records));
-    Ok(ExitCode::SUCCESS)
+    removed.bytes += freed.bytes + Cache::open(&store)?.sweep()?;
+    removed.failures.extend(freed.failures.iter().map(|failure| chain(failure)));
+    println!("Total reclaimed space: {}", host::size(removed.bytes));
+    removed.failures.iter().for_each(|failure| eprintln!("hull-build: prune: {failure}"));
+    Ok(if removed.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Removes the cache mounts that are not to stay; gives the bytes that became free.
+#[derive(Default)]
+struct Removed {
+    /// That became free.
+    bytes: u64,
+    /// What cannot be removed, each once: a file of a mount is met again among what is left of all.
+    failures: BTreeSet<String>,
+}
+
+/// Removes the cache mounts that are not to stay.
 fn remove_mounts(
     store: &Store,
     filters: &[String],
     kept: &BTreeSet<PathBuf>,
-) -> Result<u64, Box<dyn std::error::Error>> {
+) -> Result<Removed, Box<dyn std::error::Error>> {
     let mut seen = HashSet::new();
-    let mut freed = 0;
+    let mut removed = Removed::default();
     for mount in Cache::open(store)?.mounts()? {
         if !kept.contains(&mount.path) && mount_goes(&mount, filters)? {
-            freed += df::on_disk(&mount.path, &mut seen);
-            mount.remove()?;
+            let size = df::on_disk(&mount.path, &mut seen);
+            match mount.remove(store) {
+                Ok(()) => removed.bytes += size,
+                Err(error) => drop(removed.failures.insert(chain(&error))),
+            }
         }
     }
-    Ok(freed)
+    Ok(removed)
 }
 
 /// A cache mount has a time but no labels.

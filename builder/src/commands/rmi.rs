@@ -9,7 +9,7 @@ use hull_image::{Descriptor, Digest, Document, Image, Platform, Reference, Store
 
 use super::{Outcome, containers};
 use crate::cache::Cache;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::host;
 
 /// How deep indexes in indexes are followed: deeper than the store reads images.
@@ -54,7 +54,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     if !arguments.no_prune {
-        collect(&mut store, &spare)?;
+        for failure in collect(&mut store, &spare)? {
+            eprintln!("hull-build: rmi: {}", chain(&failure));
+            code = ExitCode::FAILURE;
+        }
     }
     Ok(code)
 }
@@ -72,15 +75,16 @@ fn spare(store: &Store) -> Result<BTreeSet<Digest>, Error> {
     Ok(spare)
 }
 
-/// Removes content that became unreachable; another process at work on the store only means that it happens later.
-fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<()> {
+/// Removes content that became unreachable, and gives what cannot be removed; another process at work on the store only
+/// means that it happens later.
+fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<Vec<hull_image::Error>> {
     match store.collect_garbage(spare) {
         Ok(freed) => {
             let ids = freed.layers.iter().filter_map(|layer| layer_name(Path::new(layer)));
             ids.for_each(|id| println!("Deleted: {id}"));
-            Ok(())
+            Ok(freed.failures)
         }
-        Err(hull_image::Error::Busy(_)) => Ok(()),
+        Err(hull_image::Error::Busy(_)) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -130,7 +130,7 @@ impl<'a> Execution<'a> {
                 .check_out(commit, &place, copy.keep_git_directory, self.git_agent())
                 .and_then(|directory| add::place_directory(&destination, copy, &directory));
             // What stays behind is collected with the store's temporary files.
-            drop(std::fs::remove_dir_all(&place));
+            drop(hull_image::remove(&place));
             outcome?;
         }
         pack::commit(self.store, self.blob(id)?, snapshot, base, self.settings.packing)

@@ -64,7 +64,7 @@ struct Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays behind is collected when the store is opened next.
-        drop(std::fs::remove_dir_all(&self.directory));
+        drop(hull_image::remove(&self.directory));
     }
 }
 

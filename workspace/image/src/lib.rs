@@ -25,5 +25,5 @@ pub use platform::Platform;
 pub use reference::Reference;
 pub use store::{
     Announce, BlobWriter, Finding, Freed, Growing, Image, LayerRecord, Lock, Made, SETTLE_AFTER, Sealed,
-    Snapshot, Store, Tagged, chain_id, default_dir, layer_name, publish,
+    Snapshot, Store, Tagged, chain_id, default_dir, layer_name, publish, remove,
 };

@@ -57,7 +57,7 @@ impl Store {
         for (dir, record) in self.layers()? {
             if record.is_none() {
                 if repair {
-                    super::remove(&dir)?;
+                    self.discard(&dir)?;
                 }
                 let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 findings.push(Finding::Unsettled(name));

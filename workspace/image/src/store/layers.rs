@@ -206,8 +206,8 @@ impl Store {
             remove(&staging)?;
             return Ok(target);
         }
-        // What lies there is from a boot that ended before it was settled.
-        remove(&target)?;
+        // What lies there is from a boot that ended before it was settled; if it stays, the rename says so.
+        drop(self.discard(&target));
         fs::rename(&staging, &target).map_err(Error::io("rename to", &target))?;
         Ok(target)
     }

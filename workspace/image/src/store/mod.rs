@@ -18,6 +18,7 @@ mod images;
 mod layers;
 mod lock;
 mod made;
+mod removal;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use images::{Image, Tagged};
 pub use layers::{LayerRecord, SETTLE_AFTER, Snapshot, chain_id, layer_name};
 pub use lock::Lock;
 pub use made::Made;
+pub use removal::remove;
 pub use sweep::Freed;
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -80,7 +82,8 @@ impl Store {
         let mut store = Self::new(dir)?;
         // Alone on the store: what is in tmp belongs to processes that are gone.
         if let Some(alone) = Lock::try_exclusive(&store.lock_path("lease"))? {
-            store.clear_temporary()?;
+            // A command that a killed build left running may still write there: whoever opens the store next removes it.
+            drop(store.clear_temporary()?);
             drop(alone);
         }
         store.lease = Some(Lock::shared(&store.lock_path("lease"))?);
@@ -158,18 +161,18 @@ impl Store {
         self.dir.join("locks").join(name)
     }
 
-    fn clear_temporary(&self) -> Result<()> {
+    /// Removes what processes left that are gone; gives what could not be.
+    fn clear_temporary(&self) -> Result<Vec<Error>> {
         let dir = self.dir.join("tmp");
+        let mut failures = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
             let path = entry.map_err(Error::io("read", &dir))?.path();
             // A mount is a living process's, and what it shows may be anything of the user's.
-            if is_mount(&path, &dir) {
-                continue;
+            if !is_mount(&path, &dir) {
+                failures.extend(remove(&path).err());
             }
-            // A command that a killed build left running may still write there: whoever opens the store next removes it.
-            drop(remove(&path));
         }
-        Ok(())
+        Ok(failures)
     }
 
     fn write_layout(&self) -> Result<()> {
@@ -236,17 +239,4 @@ fn is_mount(path: &Path, parent: &Path) -> bool {
         rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
     };
     matches!((mount(path), mount(parent)), (Ok(one), Ok(other)) if one != other)
-}
-
-/// Removes a file or a whole tree, never following links.
-fn remove(path: &Path) -> Result<()> {
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("look at", path)(e)),
-    };
-    match meta.is_dir() {
-        true => fs::remove_dir_all(path).map_err(Error::io("remove", path)),
-        false => fs::remove_file(path).map_err(Error::io("remove", path)),
-    }
 }

@@ -13,7 +13,7 @@ use crate::store::Lock;
 use crate::store::layers::{chain_id, layer_name};
 
 /// What garbage collection removed, or would remove.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Freed {
     /// The blobs.
     pub blobs: Vec<Digest>,
@@ -21,6 +21,17 @@ pub struct Freed {
     pub layers: Vec<String>,
     /// Bytes on the disk.
     pub bytes: u64,
+    /// What could not be removed: another user's, say, or a file that must not change. The rest was, all the same.
+    pub failures: Vec<Error>,
+}
+
+impl Freed {
+    /// Notes what a removal came to; true where it is done.
+    fn notes(&mut self, outcome: Result<()>) -> bool {
+        let is_done = outcome.is_ok();
+        self.failures.extend(outcome.err());
+        is_done
+    }
 }
 
 impl Store {
@@ -38,7 +49,7 @@ impl Store {
     /// Removes blobs and unpacked layers that neither an image, a pin nor `extra` names.
     ///
     /// # Errors
-    /// Another process uses the store.
+    /// Another process uses the store. What cannot be removed is told in what this gives.
     pub fn collect_garbage(&mut self, extra: &BTreeSet<Digest>) -> Result<Freed> {
         self.alone(|store| store.sweep(extra))
     }
@@ -126,30 +137,27 @@ impl Store {
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
         self.mark_below(&mut kept)?;
-        let (mut freed, mut failed) = (Freed::default(), Ok(()));
+        let mut freed = Freed::default();
         for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
             let path = self.blob_path(&digest);
-            freed.bytes += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
-            remove(&path)?;
-            freed.blobs.push(digest);
+            let size = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
+            if freed.notes(remove(&path)) {
+                freed.bytes += size;
+                freed.blobs.push(digest);
+            }
         }
         for (dir, record) in self.layers()? {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if record.is_some() && layer_name(&dir).is_some_and(|id| kept.contains(&id)) {
                 continue;
             }
-            match remove(&dir) {
-                Ok(()) => {
-                    freed.bytes += record.map_or(0, |record| record.size);
-                    freed.layers.push(name);
-                }
-                // Another user's, perhaps: the rest is removed all the same.
-                Err(error) => failed = failed.and(Err(error)),
+            if freed.notes(self.discard(&dir)) {
+                freed.bytes += record.map_or(0, |record| record.size);
+                freed.layers.push(dir.file_name().unwrap_or_default().to_string_lossy().into_owned());
             }
         }
         self.sweep_made()?;
-        self.clear_temporary()?;
-        failed.map(|()| freed)
+        freed.failures.extend(self.clear_temporary()?);
+        Ok(freed)
     }
 
     /// Every blob's digest, sorted; files with other names are passed over.
