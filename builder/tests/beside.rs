@@ -31,6 +31,15 @@ fn meanwhile(over: &AtomicBool, act: impl Fn() -> bool) -> u32 {
     worked
 }
 
+/// Ends what is done meanwhile, also where the test panics: a scope waits for all of its threads.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn builds_beside_prune_rmi_fsck_and_kills_give_the_undisturbed_image() {
     needs!(gate::root(), gate::path("/bin/busybox"));
@@ -57,6 +66,7 @@ fn builds_beside_prune_rmi_fsck_and_kills_give_the_undisturbed_image() {
         true
     };
     std::thread::scope(|scope| {
+        let until = Over(&over);
         let others = [
             scope.spawn(|| meanwhile(&over, || takes_away(&["prune", "-a", "-f"]))),
             scope.spawn(|| meanwhile(&over, || takes_away(&["rmi", "-f", "b0", "b1", "b2"]))),
@@ -74,7 +84,7 @@ fn builds_beside_prune_rmi_fsck_and_kills_give_the_undisturbed_image() {
             })
             .collect();
         let outcomes: Vec<_> = builds.into_iter().flat_map(|build| build.join().unwrap()).collect();
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         let worked = others.map(|other| other.join().unwrap());
         for outcome in outcomes {
             assert_eq!(outcome.text(), wanted, "{}", outcome.stderr);

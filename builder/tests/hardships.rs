@@ -230,16 +230,21 @@ fn the_lock_of_a_cache_mount_goes_with_who_held_it() {
     let mut command = builder(&store, &holder, &["-v", &volume]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     assert!(eventually(LIMIT, || witness.join("held").exists()));
-    let waiting = std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| build(&store, &next, &["-v", &volume]));
-        std::thread::sleep(Duration::from_millis(500));
-        assert!(!waiter.is_finished(), "it waits for the lock");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        waiter.join().unwrap()
+    let log = scratch.join("waiter");
+    let mut command = builder(&store, &next, &["-v", &volume]);
+    let mut waiter = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    let is_done = || said().lines().any(|line| line.ends_with(" mine"));
+    // It has come as far as the lock, says so, and waits.
+    let comes = eventually(LIMIT, || {
+        said().contains("waiting for the cache mount /c, which another step has locked")
+            || waiter.try_wait().unwrap().is_some()
     });
-    waiting.done();
-    assert!(waiting.stderr.contains("mine"), "{}", waiting.stderr);
+    assert!(comes && waiter.try_wait().unwrap().is_none() && !is_done(), "{}", said());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let waited = waiter.wait().unwrap();
+    assert!(waited.success() && is_done(), "{}", said());
     assert!(eventually(LIMIT, || steps_of(child.id(), &store).is_empty()));
 }
 
