@@ -251,6 +251,60 @@ fn exec_has_the_users_groups_home_and_what_its_flags_say() {
     assert!(yard.bed.fails(&["exec", "e", "id"]).contains("no container e"));
 }
 
+/// Files below a directory that hold these bytes.
+fn holding(dir: &std::path::Path, bytes: &str) -> Vec<std::path::PathBuf> {
+    let found = Command::new("grep").args(["-rlsF", "--devices=skip", bytes]).arg(dir).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(Into::into).collect()
+}
+
+#[test]
+fn exec_hands_signals_on_and_leaves_no_secret_on_the_disk() {
+    let Some(yard) = Yard::new() else { return };
+    yard.detached("e", &[], "while :; do sleep 0.1; done");
+    let start = || {
+        let script = "trap 'exit 5' TERM; trap 'exit 6' INT; echo up; while :; do sleep 0.05; done";
+        let mut command = yard.bed.command(&["exec", "-e", "WORD=very-secret", "e", "sh", "-c", script]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 3];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+        child
+    };
+    for (signal, code) in [("TERM", 5), ("INT", 6)] {
+        let mut child = start();
+        let done = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+    }
+    let mut child = start();
+    let dir = fs::read_dir(yard.bed.path("store/containers")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(holding(&dir.join("container.json"), "while").len(), 1, "what is there is found");
+    assert_eq!(holding(&yard.bed.path("store"), "very-secret"), [] as [std::path::PathBuf; 0]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_str().unwrap().starts_with("exec")), "{names:?}");
+    // One with a terminal is held by a monitor, and so is its terminal.
+    yard.bed.ok(&[
+        "exec",
+        "-dt",
+        "e",
+        "sh",
+        "-c",
+        "busybox tty > /tmp/tty; trap 'echo hung > /tmp/hung' HUP; while :; do sleep 0.1; done",
+    ]);
+    let tty = || yard.bed.run(&["exec", "e", "cat", "/tmp/tty"]).stdout;
+    assert!(eventually(PATIENCE, || tty().starts_with(b"/dev/")), "{:?}", tty());
+    assert!(!yard.bed.run(&["exec", "e", "cat", "/tmp/hung"]).status.success());
+    let said = yard.bed.fails(&["exec", "-dt", "e", "/none"]);
+    assert!(said.contains("/none"), "{said}");
+    let is_own = |name: std::ffi::OsString| name.to_str().unwrap().starts_with("exec-");
+    assert!(!fs::read_dir(&dir).unwrap().any(|entry| is_own(entry.unwrap().file_name())));
+    // A detached process has no output, and what keeps it from running is told.
+    let output = yard.bed.run(&["exec", "-d", "e", "/none"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(127) && said.contains("/none"), "{said}");
+}
+
 #[test]
 fn logs_are_cut_by_lines_and_times_and_followed_to_the_end() {
     let Some(yard) = Yard::new() else { return };

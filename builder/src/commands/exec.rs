@@ -1,16 +1,19 @@
 //! `exec`: one more process in a running container.
 
-use std::fs;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use clap::Args;
 use hull_image::Store;
+use hull_sys::memfd;
 use serde_json::{Value, json};
 
 use super::containers::{self, Place};
-use super::run::{complaint, refusal_code};
+use super::run::{complaint, hold_exec, refusal_code, signals};
 use super::{Outcome, environment};
 use crate::steps::accounts::Accounts;
 use crate::{bundle, host};
@@ -54,29 +57,63 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let place = containers::find(&store, &arguments.container)?;
     let process = process(&store, arguments, &place)?;
     drop(store);
-    let [told, log] = ["json", "log"].map(|end| place.dir.join(format!("exec-{}.{end}", std::process::id())));
-    fs::write(&told, serde_json::to_vec(&process)?).map_err(|e| format!("write {}: {e}", told.display()))?;
-    let log_path = log.display().to_string();
-    let mut command = place.runtime(&["--log", &log_path, "--log-format", "json", "exec", "--process"]);
-    command.arg(&told);
+    let (told, log) = (Passing::new("process")?, Passing::new("log")?);
+    told.fill(&serde_json::to_vec(&process)?)?;
+    if arguments.detach && arguments.tty {
+        return Ok(hold_exec(&place, &told.path(), &log.path())
+            .map_or_else(|said| refused(&said), |()| ExitCode::SUCCESS));
+    }
+    let mut command = place.runtime(&["--log", &log.path(), "--log-format", "json", "exec", "--process"]);
+    command.arg(told.path());
     if arguments.detach {
-        command.arg("--detach");
+        // Nobody would read what it says; of an error the log tells.
+        command.arg("--detach").stdout(Stdio::null()).stderr(Stdio::null());
     }
     command.arg(&place.container.id);
-    if !arguments.interactive && !arguments.tty {
+    if arguments.detach || !arguments.interactive && !arguments.tty {
         command.stdin(Stdio::null());
     }
-    let status = command.status();
-    let said = complaint(&log);
-    for path in [&told, &log] {
-        // They go with the container's directory at the latest.
-        let _ = fs::remove_file(path);
+    let mut child =
+        command.spawn().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    if !arguments.detach {
+        signals::pass_on(&child)?;
     }
-    let status = status.map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
-    let code = status.code().unwrap_or(255);
+    let status = child.wait()?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     // What the process itself ends with is no complaint.
-    let code = said.filter(|_| code != 0).map_or(code, |said| refusal_code(&said));
-    Ok(ExitCode::from(code as u8))
+    let said = complaint(Path::new(&log.path())).filter(|_| code != 0);
+    Ok(match said {
+        Some(said) if arguments.detach => refused(&said),
+        Some(said) => ExitCode::from(refusal_code(&said) as u8),
+        None => ExitCode::from(code as u8),
+    })
+}
+
+/// Tells what nobody has told yet.
+fn refused(said: &str) -> ExitCode {
+    eprintln!("hull-build: exec: {said}");
+    ExitCode::from(refusal_code(said) as u8)
+}
+
+/// A file without a name, which the runtime opens by this process's descriptor: an environment may hold secrets, and on
+/// the disk they would stay when this process is killed.
+struct Passing(OwnedFd);
+
+impl Passing {
+    fn new(name: &str) -> Result<Self, Failure> {
+        Ok(Self(memfd::sealed_memfd(name, false)?))
+    }
+
+    fn fill(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut file = File::from(self.0.try_clone()?);
+        file.write_all(bytes)?;
+        drop(file);
+        Ok(memfd::seal_all(self.0.as_fd())?)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
 }
 
 /// The container's own process, as far as the command line asks for nothing else.
@@ -84,8 +121,7 @@ fn process(store: &Store, arguments: &Arguments, place: &Place) -> Result<Value,
     let config: Value = serde_json::from_slice(&fs::read(place.dir.join("config.json"))?)?;
     let mut process = config["process"].clone();
     process["args"] = json!(arguments.command);
-    // Nobody would be at the other end of a terminal.
-    process["terminal"] = json!(arguments.tty && !arguments.detach);
+    process["terminal"] = json!(arguments.tty);
     let mut env = Environment::of(&process["env"]);
     if let Some(wanted) = &arguments.user {
         let root = place.view(store)?;

@@ -1,7 +1,7 @@
 //! `run`: a container of an image, in the foreground or under a monitor.
 
 mod launch;
-mod signals;
+pub(crate) mod signals;
 mod wishes;
 
 use std::fs;
@@ -26,7 +26,7 @@ use crate::registry;
 use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
 use launch::{background, foreground};
-pub(crate) use launch::{complaint, hold, refusal_code};
+pub(crate) use launch::{complaint, hold, hold_exec, refusal_code};
 use wishes::{binds, wishes};
 
 type Failure = Box<dyn std::error::Error>;

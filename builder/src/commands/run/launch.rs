@@ -60,22 +60,48 @@ pub(super) fn background(place: &Place, lock: Lock) -> Outcome {
 /// # Errors
 /// Why it did not start.
 pub(crate) fn hold(place: &Place) -> Result<(), String> {
-    let monitor = containers::program("hull-monitor").or_else(|| containers::program("conmon"));
-    let monitor = monitor.ok_or("there is neither hull-monitor nor conmon to hold a detached container")?;
-    let (reader, writer) = std::io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
-    let command = monitor_command(place, &monitor, &writer);
-    let status = command.map_err(|e| e.to_string())?.status();
-    drop(writer);
-    if !status.map_err(|e| format!("start {}: {e}", monitor.display()))?.success() {
-        return Err("the monitor could not be started".into());
-    }
     let said = |reason: String| complaint(Path::new(&runtime_log(place))).unwrap_or(reason);
-    created(reader).map_err(said)?;
+    watched(monitor_command(place).map_err(|e| e.to_string())?).map_err(said)?;
     let output = place.ask(&["start", &place.container.id]).map_err(|e| e.to_string())?;
     match output.status.success() {
         true => Ok(()),
         false => Err(said(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
+}
+
+/// Starts a monitor that holds the terminal of one more process of a running container, which is told in the file
+/// `process`; what the runtime complains of comes to `log`.
+///
+/// # Errors
+/// Why it did not start.
+pub(crate) fn hold_exec(place: &Place, process: &str, log: &str) -> Result<(), String> {
+    let id = containers::new_id().map_err(|e| e.to_string())?;
+    // The monitor's own files, which nobody asks for; beside those of the container's monitor.
+    let own = place.dir.join(format!("exec-{}", &id[..8]));
+    fs::create_dir(&own).map_err(|e| format!("make {}: {e}", own.display()))?;
+    let command = monitor(place, &id, log, &own).map(|mut command| {
+        command.args(["--exec", "--exec-process-spec", process, "--terminal", "--log-path", "none"]);
+        command
+    });
+    let started = command.map_err(|e| e.to_string()).and_then(watched);
+    // They go with the container's directory at the latest.
+    let _ = hull_image::remove(&own);
+    started.map_err(|reason| complaint(Path::new(log)).unwrap_or(reason))
+}
+
+/// Starts a monitor and waits until it has created what it watches.
+fn watched(mut command: Command) -> Result<(), String> {
+    let (reader, writer) = std::io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
+    // The monitor writes to this pipe once the process is created: it must inherit it.
+    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).map_err(|e| e.to_string())?;
+    command.env("_OCI_SYNCPIPE", writer.as_raw_fd().to_string());
+    let status = command.status();
+    drop(writer);
+    let name = command.get_program().display();
+    if !status.map_err(|e| format!("start {name}: {e}"))?.success() {
+        return Err("the monitor could not be started".into());
+    }
+    created(reader)
 }
 
 fn runtime_log(place: &Place) -> String {
@@ -106,40 +132,38 @@ fn discard(place: &Place) {
     }
 }
 
-fn monitor_command(place: &Place, monitor: &Path, writer: &std::io::PipeWriter) -> Result<Command, Failure> {
-    let path = |name: &str| place.dir.join(name).display().to_string();
-    let id = &place.container.id;
-    let mut command = Command::new(monitor);
-    command.args(["--api-version", "1", "--cid", id, "--cuuid", id, "--name", &place.container.name]);
-    command.arg("--runtime").arg(&place.container.runtime);
-    let log = runtime_log(place);
+/// A call of a monitor for a process of the container that has this id, with its files in `dir`.
+fn monitor(place: &Place, id: &str, log: &str, dir: &Path) -> Result<Command, Failure> {
+    let program = containers::program("hull-monitor").or_else(|| containers::program("conmon"));
+    let program = program.ok_or("there is neither hull-monitor nor conmon to hold a detached container")?;
+    let mut command = Command::new(program);
+    let container = &place.container;
+    command.args(["--api-version", "1", "--cid", &container.id, "--cuuid", id, "--name", &container.name]);
+    command.arg("--runtime").arg(&container.runtime);
     let root = format!("--root={}", place.runtime_root.display());
-    for argument in [root.as_str(), "--log", &log, "--log-format", "json"] {
+    for argument in [root.as_str(), "--log", log, "--log-format", "json"] {
         command.arg(format!("--runtime-arg={argument}"));
     }
-    command.args(["--bundle", &place.dir.display().to_string(), "--container-pidfile", &path("pid")]);
-    let exits = place.exits().display().to_string();
-    command.args(["--exit-dir", &exits, "--persist-dir", &place.dir.display().to_string()]);
-    command.args([
-        "--socket-dir-path",
-        &place.dir.display().to_string(),
-        "--log-path",
-        &format!("k8s-file:{}", path("log")),
-    ]);
+    command.arg("--bundle").arg(dir).arg("--container-pidfile").arg(dir.join("pid"));
+    command.arg("--socket-dir-path").arg(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+fn monitor_command(place: &Place) -> Result<Command, Failure> {
+    let id = &place.container.id;
+    let mut command = monitor(place, id, &runtime_log(place), &place.dir)?;
+    command.arg("--exit-dir").arg(place.exits()).arg("--persist-dir").arg(&place.dir);
+    command.args(["--log-path", &format!("k8s-file:{}", place.dir.join("log").display())]);
     let config: Value = serde_json::from_slice(&fs::read(place.dir.join("config.json"))?)?;
     if config["process"]["terminal"] == true {
         command.arg("--terminal");
     }
-    let own = std::env::current_exe()?;
-    command.arg("--exit-command").arg(own);
+    command.arg("--exit-command").arg(std::env::current_exe()?);
     let (store, run) = (host::store_dir().display().to_string(), place.container.run.to_string());
     for argument in ["--root", &store, "after-exit", id, &run] {
         command.args(["--exit-command-arg", argument]);
     }
-    // The monitor writes to this pipe once the container is created: it must inherit it.
-    rustix::io::fcntl_setfd(writer, rustix::io::FdFlags::empty())?;
-    command.env("_OCI_SYNCPIPE", writer.as_raw_fd().to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 

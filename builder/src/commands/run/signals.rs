@@ -16,7 +16,7 @@ const NAMES: [&str; 4] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
 ///
 /// # Errors
 /// The kernel has no room for a descriptor or a thread.
-pub(super) fn pass_on(child: &Child) -> io::Result<()> {
+pub(crate) fn pass_on(child: &Child) -> io::Result<()> {
     let ignored = ignored();
     let set: SignalSet = NAMES
         .into_iter()
