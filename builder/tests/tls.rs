@@ -292,10 +292,21 @@ fn our_certificate_is_shown_to_nobody_whom_a_registry_leads_to() {
     fs::create_dir(bed.path("context")).unwrap();
     fs::write(bed.path("context/Dockerfile"), format!("FROM 127.0.0.1:{}/r:t\n", server.port)).unwrap();
     let context = bed.path("context").display().to_string();
-    let build = |name: &str| bed.fails(&["build", "--retry", "0", "--cert-dir", &own, "-t", name, &context]);
-    let said = build("r.example/x:1");
-    assert!(said.contains("404"), "its authority counts there: {said}");
-    assert!(!server.knows_the_client());
-    build(&format!("127.0.0.1:{}/x:1", server.port));
+    let build = |name: &str, flags: &[&str]| {
+        bed.fails(&[&["build", "--retry", "0"], flags, &["-t", name, &context]].concat())
+    };
+    let own_name = format!("127.0.0.1:{}/x:1", server.port);
+    for flags in [&["--tls-verify=false"][..], &["--cert-dir", &own]] {
+        // Whoever made an authority for the other registry is not trusted with the bases of all.
+        let said = build("r.example/x:1", flags);
+        assert!(!said.contains("404") && said.contains("--tls-verify and --plain-http are for"), "{said}");
+        assert!(said.contains("invalid peer certificate"), "{said}");
+        assert!(!server.knows_the_client());
+        assert!(build(&own_name, flags).contains("404"), "{flags:?}");
+    }
+    let mirror = format!("127.0.0.1:{0}=https://127.0.0.1:{0}", server.port);
+    let said = build("r.example/x:1", &["--cert-dir", &own, "--registry-mirror", &mirror]);
+    assert!(said.contains("404"), "the command line names the mirror, too: {said}");
+    build(&own_name, &["--cert-dir", &own]);
     assert!(server.knows_the_client(), "to the registry itself it is shown");
 }

@@ -95,9 +95,12 @@ fn pull(arguments: &Arguments, store: &Store, reference: &Reference, platform: &
     }
     let pulled = registry::pull(store, reference, Some(platform), &options).map_err(|error| {
         let causes = super::with_causes(&error);
-        let given = options.credential.is_some() || options.plain_http;
-        let hint = match options.foreign && given {
-            true => " (--creds and --plain-http are for the registry that the image goes to; pull this image first)",
+        let given = options.credential.is_some()
+            || options.plain_http
+            || !options.tls_verify
+            || !options.certificates.is_empty();
+        let hint = match options.party == registry::Party::Other && given {
+            true => " (--creds, --cert-dir, --tls-verify and --plain-http are for the registry that the image goes to; pull this image first)",
             false => "",
         };
         Error::fact(format!(

@@ -53,10 +53,13 @@ pub(crate) fn registry(arguments: &Arguments) -> Result<registry::Options> {
 }
 
 /// How the registry of an image is spoken to that a Dockerfile names. Who wrote that may not choose to whom the flags'
-/// credentials go: they are for the registries that the command line names.
+/// credentials and trust go: they are for the registries that the command line names.
 pub(crate) fn registry_of(arguments: &Arguments, reference: &Reference) -> Result<registry::Options> {
-    let foreign = !output::registries(arguments).contains(&reference.registry);
-    Ok(registry::Options { foreign, ..registry(arguments)? })
+    let party = match output::registries(arguments).contains(&reference.registry) {
+        true => registry::Party::Named,
+        false => registry::Party::Other,
+    };
+    Ok(registry::Options { party, ..registry(arguments)? })
 }
 
 /// When a registry is asked for a base.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::registry::{Credential, Options, Secret};
+use crate::registry::{Credential, Options, Party, Secret};
 use crate::spelling::truth;
 
 /// How to reach a registry.
@@ -58,7 +58,7 @@ impl RegistryArguments {
             retries: self.retry.unwrap_or(default.retries),
             pause: self.retry_delay.as_deref().map_or(Ok(default.pause), delay)?,
             credential,
-            foreign: false,
+            party: Party::Named,
             auth_file: self.authfile.clone(),
             mirrors: self.registry_mirror.clone(),
         })

@@ -3,7 +3,7 @@
 use super::auth::Authority;
 use super::endpoint::{Endpoint, Origin};
 use super::wire::{Answer, Request, Wire, accept};
-use super::{Error, Options, Result};
+use super::{Error, Options, Party, Result};
 
 /// Speaks to one registry with its authority.
 pub(crate) struct Client {
@@ -37,8 +37,8 @@ impl Client {
     /// Speaks to this place, whatever it is.
     pub(crate) fn at(endpoint: Endpoint, options: &Options) -> Result<Self> {
         // Who is not told who asks is not shown a certificate that tells it.
-        let foreign = options.foreign || !endpoint.may_authenticate;
-        let wire = Wire::new(&endpoint.origin, &Options { foreign, ..options.clone() })?;
+        let party = if endpoint.may_authenticate { options.party } else { Party::Mirror };
+        let wire = Wire::new(&endpoint.origin, &Options { party, ..options.clone() })?;
         Ok(Self { wire, authority: Authority::new(endpoint.clone(), options.clone()), endpoint })
     }
 

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{Error, Options, Result};
+use super::{Error, Options, Party, Result};
 
 const HELPER_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_FILE: u64 = 1 << 20;
@@ -79,7 +79,7 @@ pub(crate) struct AuthFile {
 /// # Errors
 /// A helper that fails: asking anonymously instead could send other credentials elsewhere (CVE-2021-41092).
 pub(crate) fn find(registry: &str, options: &Options) -> Result<Option<Credential>> {
-    if let Some(credential) = options.credential.as_ref().filter(|_| !options.foreign) {
+    if let Some(credential) = options.credential.as_ref().filter(|_| options.party == Party::Named) {
         return Ok(Some(credential.clone()));
     }
     for path in files(options) {

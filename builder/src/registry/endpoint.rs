@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
-use super::{Error, Options, Result};
+use super::{Error, Options, Party, Result};
 
 /// Scheme, host and port: what a credential belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Endpoint {
             let base = format!("{scheme}://{host}");
             Ok(Self { name: registry.to_owned(), origin: Origin::of(&base)?, base, may_authenticate })
         };
-        if options.plain_http && !options.foreign {
+        if options.plain_http && options.party != Party::Other {
             return Ok(vec![make("http", true)?]);
         }
         let secure = make("https", true)?;
@@ -163,8 +163,8 @@ mod tests {
         }
         let plain = Options { plain_http: true, ..Options::default() };
         assert_eq!(schemes("r.example", &plain), ["http"]);
-        let foreign = Options { foreign: true, ..plain };
-        assert_eq!(schemes("r.example", &foreign), ["https"]);
+        let other = Options { party: Party::Other, ..plain };
+        assert_eq!(schemes("r.example", &other), ["https"]);
     }
 
     #[test]

@@ -27,6 +27,17 @@ pub(crate) use wire::{Body, Request, Wire, resolve};
 
 use std::time::Duration;
 
+/// Whom the options are used with: what of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// The registry that the command line means: all of it.
+    Named,
+    /// A mirror, which the command line names as well: it is trusted by what is said of trust, told and shown nothing.
+    Mirror,
+    /// A registry that a Dockerfile names: neither `credential`, `plain_http`, `certificates` nor a `tls_verify` of false.
+    Other,
+}
+
 /// How to speak to registries; from the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -42,9 +53,8 @@ pub(crate) struct Options {
     pub(crate) pause: Duration,
     /// User and password given on the command line.
     pub(crate) credential: Option<Credential>,
-    /// Spoken to is not the registry that the flags are for: `credential` and `plain_http` do not count, the certificates
-    /// in `certificates` are trusted, ours among them is not shown.
-    pub(crate) foreign: bool,
+    /// Who is spoken to.
+    pub(crate) party: Party,
     /// File with credentials, instead of the usual ones.
     pub(crate) auth_file: Option<std::path::PathBuf>,
     /// `[REGISTRY=]URL` of places that are asked before a registry when pulling; without a name, before docker.io.
@@ -60,7 +70,7 @@ impl Default for Options {
             retries: 4,
             pause: Duration::from_millis(300),
             credential: None,
-            foreign: false,
+            party: Party::Named,
             auth_file: None,
             mirrors: Vec::new(),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::endpoint::Origin;
-use super::{Error, Options, Result};
+use super::{Error, Options, Party, Result};
 
 /// Files with the certificates that a system trusts; the first that is there counts, `SSL_CERT_FILE` before all.
 const BUNDLES: [&str; 4] = [
@@ -28,12 +28,14 @@ pub(super) fn tls(origin: &Origin, home: &Origin, options: &Options) -> Result<T
     let bundle = own.into_iter().chain(BUNDLES.map(Into::into)).find(|path| path.is_file());
     let mut trusted = bundle.map_or(Ok(Vec::new()), |path| certificates(&path))?;
     let mut shown = None;
+    // Who wrote a Dockerfile does not choose for whom the flags' trust is.
+    let is_other = options.party == Party::Other;
     for folder in &options.certificates {
         fs::read_dir(folder)
             .map_err(|e| Error::Rule(format!("read certificates {}: {e}", folder.display())))?;
     }
-    let given =
-        options.certificates.iter().cloned().map(|folder| (folder, !options.foreign && origin == home));
+    let shows = options.party == Party::Named && origin == home;
+    let given = options.certificates.iter().filter(|_| !is_other).map(|folder| (folder.clone(), shows));
     let of_home = folders(home).into_iter().map(|folder| (folder, origin == home));
     let of_origin = folders(origin).into_iter().filter(|_| origin != home).map(|folder| (folder, true));
     for (folder, shows) in given.chain(of_home).chain(of_origin) {
@@ -48,7 +50,7 @@ pub(super) fn tls(origin: &Origin, home: &Origin, options: &Options) -> Result<T
     Ok(TlsConfig::builder()
         .root_certs(roots)
         .client_cert(shown)
-        .disable_verification(!options.tls_verify)
+        .disable_verification(!options.tls_verify && !is_other)
         .build())
 }
 
