@@ -65,6 +65,16 @@ impl Cli {
     }
 }
 
+/// The code of a wrong command line: Docker's and podman's, by which callers of `run` and `exec` tell it from a program's 2.
+const USAGE: u8 = 125;
+
+/// Prints the help or the version that was asked for, or what is wrong with the command line.
+fn told(usage: &clap::Error) -> ExitCode {
+    // Where even this cannot be written, the code is all that is left to tell.
+    let _ = usage.print();
+    ExitCode::from(if usage.use_stderr() { USAGE } else { 0 })
+}
+
 const fn is_help(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
@@ -73,7 +83,7 @@ const fn is_help(kind: ErrorKind) -> bool {
 pub(crate) fn run() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(usage) => usage.exit(),
+        Err(usage) => return told(&usage),
     };
     let command = match cli.command {
         Named::Plain(command) => command,

@@ -440,6 +440,7 @@ fn what_cannot_run_ends_with_dockers_codes() {
     bed.image("lab/a:1");
     for (arguments, code, said) in [
         (&["--pull", "never", "none"][..], 125, "no such image"),
+        (&["--no-such-flag", "lab/a:1"], 125, "--no-such-flag"),
         (&["-v", "x", "lab/a:1"], 125, "is not SOURCE:DESTINATION"),
         (&["-p", "80:x", "lab/a:1"], 125, "is not [ADDRESS:][HOST:]CONTAINER"),
         (&["-m", "0", "lab/a:1"], 125, "out of range"),
@@ -456,4 +457,13 @@ fn what_cannot_run_ends_with_dockers_codes() {
         assert!(output.status.code() == Some(code) && text.contains(said), "{arguments:?}: {output:?}");
     }
     assert_eq!(bed.ok(&["ps", "-aq"]), "");
+    // A wrong command line, of whatever command, is told from what a program in a container ends with.
+    for words in
+        [&["run"][..], &["exec", "--none", "a", "b"], &["images", "--none"], &["none"], &["build", "--creds"]]
+    {
+        assert_eq!(bed.run(words).status.code(), Some(125), "{words:?}");
+    }
+    for words in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        assert!(!bed.ok(words).is_empty(), "{words:?}");
+    }
 }

@@ -10,6 +10,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+mod later;
 mod pull;
 mod push;
 mod trust;

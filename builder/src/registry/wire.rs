@@ -11,7 +11,7 @@ use ureq::http::{self, HeaderMap};
 use ureq::{Agent, SendBody};
 
 use super::endpoint::{Origin, redacted};
-use super::{Error, Options, Result, Secret, trust};
+use super::{Error, Options, Result, Secret, later, trust};
 
 const MAX_REDIRECTS: usize = 5;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -248,10 +248,9 @@ impl Wire {
             return None;
         }
         let wanted = match outcome {
-            Ok(answer) if matches!(answer.code(), 429 | 500 | 502 | 503 | 504) => answer
-                .header("retry-after")
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs),
+            Ok(answer) if matches!(answer.code(), 429 | 500 | 502 | 503 | 504) => {
+                answer.header("retry-after").and_then(|text| later::pause(text, answer.header("date")))
+            }
             Err(Error::Unreachable { source, .. }) if !is_final(source) => None,
             _ => return None,
         };
