@@ -201,9 +201,10 @@ impl Place {
             mount::mount_setattr(tree.as_fd(), false, &attr)?;
             return Ok(tree);
         }
-        for dir in [self.upper(), self.work()] {
-            fs::create_dir_all(dir)?;
+        if !self.upper().exists() {
+            make_root(&self.upper())?;
         }
+        fs::create_dir_all(self.work())?;
         Ok(overlay::mount(lowers, Some((&self.upper(), &self.work())))?)
     }
 
@@ -214,11 +215,11 @@ impl Place {
         if unfinished.exists() {
             hull_image::remove(&unfinished)?;
         }
-        fs::create_dir(&unfinished)?;
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
-        let own = self.upper().exists().then(|| self.upper());
-        let trees: Vec<PathBuf> = lowers.iter().cloned().chain(own).collect();
-        copies::copy(&trees, &unfinished)?;
+        make_root(&unfinished)?;
+        match self.upper().exists() {
+            true => copies::copy_with_own(&[lowers, &[self.upper()]].concat(), &unfinished)?,
+            false => copies::copy(lowers, &unfinished)?,
+        }
         rustix::fs::syncfs(open_directory(&unfinished)?)?;
         Ok(fs::rename(&unfinished, self.copy())?)
     }
@@ -311,6 +312,12 @@ impl Place {
         remove_with_what_comes(&self.dir)?;
         Ok(store.unpin(&pin(&self.container.id))?)
     }
+}
+
+/// Makes the directory that is to be the root of a container, which everybody in it may enter, whatever the caller's umask.
+fn make_root(path: &Path) -> std::io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Removes a directory into which the monitor of a container that was just killed may still be writing how it ended. That

@@ -4,7 +4,7 @@
 //! Each RUN, WORKDIR and ADD then works on a copy of everything below it, and what it leaves is kept as one tree
 //! ([`Store::adopt_whole`]). The layers are the same, byte by byte.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -61,8 +61,17 @@ fn is_lack_of_overlays(error: &Error) -> bool {
 
 /// Copies what trees (base first) show together into an empty directory.
 pub(crate) fn copy(lowers: &[PathBuf], into: &Path) -> Result<()> {
-    let lowers = lowers.iter().rev().map(|tree| open_directory(tree)).collect::<Result<Vec<_>>>()?;
-    Ok(hull_layer::copy_merged(&lowers, open_directory(into)?.as_fd())?)
+    Ok(hull_layer::copy_merged(&opened(lowers)?, open_directory(into)?.as_fd())?)
+}
+
+/// The same for who goes on in the copy with what they changed in the last of the trees.
+pub(crate) fn copy_with_own(lowers: &[PathBuf], into: &Path) -> Result<()> {
+    Ok(hull_layer::copy_with_own(&opened(lowers)?, open_directory(into)?.as_fd())?)
+}
+
+/// Trees that are given base first, topmost first.
+fn opened(lowers: &[PathBuf]) -> Result<Vec<OwnedFd>> {
+    lowers.iter().rev().map(|tree| open_directory(tree)).collect()
 }
 
 /// The trees that make up a chain, base first: one for each layer, or below them one of several layers at once. `None`

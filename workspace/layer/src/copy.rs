@@ -1,9 +1,10 @@
 //! A copy of what unpacked layers show together, for who can put them together by no overlay.
 
+use std::collections::{BTreeMap, btree_map};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::entry::{Entry, Kind, join, split};
 use crate::error::{Error, Result};
@@ -21,8 +22,50 @@ use crate::tree;
 /// # Errors
 /// What cannot be read or made, by its path; what was made before stays.
 pub fn copy_merged(lowers: &[OwnedFd], target: BorrowedFd<'_>) -> Result<()> {
+    copy(lowers, target, None)
+}
+
+/// Copies the same for whom the topmost tree is their own, to go on in the copy: names of one file there stay names of one
+/// file, and the copy's root has its owner, mode and time.
+///
+/// # Errors
+/// As [`copy_merged`].
+pub fn copy_with_own(lowers: &[OwnedFd], target: BorrowedFd<'_>) -> Result<()> {
+    copy(lowers, target, Some(Own { names: BTreeMap::new() }))?;
+    let Some(own) = lowers.first() else { return Ok(()) };
+    let root = tree::read_entry(own.as_fd(), b"")?;
+    metadata::set(target, &root, Rights::here().owners)?;
+    metadata::set_time(target, &root)
+}
+
+/// Files of the topmost tree that have several names.
+struct Own {
+    /// The first name that each got in the copy, by device and inode.
+    names: BTreeMap<(u64, u64), Vec<u8>>,
+}
+
+impl Own {
+    /// The name by which a file is in the copy already; a new one is noted by this.
+    fn earlier(&mut self, layer: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let fd = tree::look(layer, path).map_err(Error::file("look at", path))?;
+        let stat = rustix::fs::fstat(&fd).map_err(Error::file("look at", path))?;
+        if stat.st_nlink < 2 {
+            return Ok(None);
+        }
+        match self.names.entry((stat.st_dev, stat.st_ino)) {
+            btree_map::Entry::Occupied(first) => Ok(Some(first.get().clone())),
+            btree_map::Entry::Vacant(place) => {
+                place.insert(path.to_vec());
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn copy(lowers: &[OwnedFd], target: BorrowedFd<'_>, mut own: Option<Own>) -> Result<()> {
     let from = Merged(lowers);
     let rights = Rights::here();
+    let top = lowers.first().map(AsRawFd::as_raw_fd);
     let mut directories: Vec<Entry> = Vec::new();
     let mut left: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(directory) = left.pop() {
@@ -31,7 +74,12 @@ pub fn copy_merged(lowers: &[OwnedFd], target: BorrowedFd<'_>) -> Result<()> {
             let path = join(&directory, &name);
             // What is gone since is gone from the copy, too.
             let Some((layer, entry)) = from.find(&path)? else { continue };
-            make(layer, place.as_fd(), &entry, rights)?;
+            let own =
+                own.as_mut().filter(|_| Some(layer.as_raw_fd()) == top && entry.kind != Kind::Directory);
+            match own.map_or(Ok(None), |own| own.earlier(layer, &path))? {
+                Some(first) => link(target, &first, place.as_fd(), &path)?,
+                None => make(layer, place.as_fd(), &entry, rights)?,
+            }
             if entry.kind == Kind::Directory {
                 left.push(path);
                 directories.push(entry);
@@ -43,6 +91,14 @@ pub fn copy_merged(lowers: &[OwnedFd], target: BorrowedFd<'_>) -> Result<()> {
         metadata::set_time(tree::open_directory(target, &entry.path)?.as_fd(), entry)?;
     }
     Ok(())
+}
+
+/// Gives a file of the copy one more name.
+fn link(target: BorrowedFd<'_>, first: &[u8], parent: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+    let (directory, name) = split(first);
+    let directory = tree::open_directory(target, directory)?;
+    rustix::fs::linkat(&directory, name, parent, split(path).1, AtFlags::empty())
+        .map_err(Error::file("link", path))
 }
 
 /// Makes one entry in `parent`.

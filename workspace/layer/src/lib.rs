@@ -24,7 +24,7 @@ mod tree;
 pub use below::{Below, Found, View};
 pub use blocks::Known;
 pub use compress::{Compressor, Encoding};
-pub use copy::copy_merged;
+pub use copy::{copy_merged, copy_with_own};
 pub use decompress::Decompressor;
 pub use diff::{Change, Effect, diff_copy, diff_trees, diff_upper, order};
 pub use entry::{Entry, Kind, Time};
