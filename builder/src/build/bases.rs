@@ -18,7 +18,7 @@ pub(crate) fn find(
     store: &Store,
     name: &str,
 ) -> Result<Base> {
-    let wanted = options.images.get(name).map_or(name, String::as_str);
+    let wanted = options.named_image(name).unwrap_or(name);
     let platform: Platform = platform(&options.platform);
     if let Some(place) = wanted.strip_prefix("oci-layout://") {
         return from_layout(store, place, &platform);
@@ -43,7 +43,7 @@ pub(crate) fn find(
 
 /// The configuration of an image that the store has.
 pub(crate) fn stored(options: &graph::Options, store: &Store, name: &str) -> Option<ImageConfig> {
-    let wanted = options.images.get(name).map_or(name, String::as_str);
+    let wanted = options.named_image(name).unwrap_or(name);
     let descriptor = store.resolve(&wanted.parse().ok()?).ok()??;
     Some(store.image(&descriptor, Some(&platform(&options.platform))).ok()?.config)
 }

@@ -130,8 +130,8 @@ pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options>
         let (name, value) = named_context(given)?;
         let image = value.strip_prefix("docker-image://").unwrap_or(value);
         match context_kind(value)? {
-            ContextKind::Image => drop(options.images.insert(name.to_owned(), image.to_owned())),
-            _ => drop(options.directories.insert(name.to_owned())),
+            ContextKind::Image => drop(options.images.insert(name, image.to_owned())),
+            _ => drop(options.directories.insert(name)),
         }
     }
     for granted in arguments.allow.iter().flat_map(|list| list.split(',')) {
@@ -164,10 +164,11 @@ fn check_platform(arguments: &Arguments, native: &str) -> Result<()> {
 }
 
 /// `name=value` of --build-context.
-pub(crate) fn named_context(given: &str) -> Result<(&str, &str)> {
-    given
+pub(crate) fn named_context(given: &str) -> Result<(String, &str)> {
+    let (name, value) = given
         .split_once('=')
-        .ok_or_else(|| Error::fact(format!("--build-context \"{given}\" must be name=value")))
+        .ok_or_else(|| Error::fact(format!("--build-context \"{given}\" must be name=value")))?;
+    Ok((graph::context_name(name), value))
 }
 
 /// What a context given by name is.

@@ -261,7 +261,7 @@ pub(crate) fn open_directories(
             }
         };
         let ignore = ignore_rules(&[path.join(".dockerignore")], Some(&path))?;
-        inputs.directories.insert(name.to_owned(), open(&path, ignore, cache)?);
+        inputs.directories.insert(name, open(&path, ignore, cache)?);
     }
     Ok(())
 }

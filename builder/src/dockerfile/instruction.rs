@@ -121,10 +121,12 @@ impl Reader<'_> {
     }
 
     fn command(&mut self, name: &str, rest: &str) -> Result<CommandLine, Diagnostic> {
-        match words::json_list(rest) {
+        let list = words::json_list(rest);
+        let nothing = matches!(&list, Some(Json::Strings(list)) if list.is_empty()) || rest.is_empty();
+        match list {
+            _ if nothing && name == "RUN" => Err(self.error("RUN requires at least one argument")),
             Some(Json::Strings(list)) => Ok(CommandLine::Exec(list)),
             Some(Json::Mixed) => Err(self.error("only strings are allowed in a JSON list")),
-            None if rest.is_empty() && name == "RUN" => Err(self.error("RUN requires at least one argument")),
             None => {
                 if name != "RUN" {
                     let text =

@@ -133,6 +133,7 @@ fn errors_name_line_and_meaning() {
         ("FROM a\nCOPY --from=x --from=y a b", 2, "duplicate flag specified: from", None),
         ("FROM a\nCOPY --chown a b", 2, "missing a value on flag: chown", None),
         ("FROM a\nADD --from=x a b", 2, "unknown flag: --from", None),
+        ("FROM a\nRUN []", 2, "RUN requires at least one argument", None),
         (
             "FROM a\nRUN --mount=type=cahce,target=/x y",
             2,

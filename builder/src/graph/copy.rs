@@ -1,6 +1,6 @@
 //! COPY and ADD: sources, destination and flags with every variable expanded.
 
-use super::resolve::Names;
+use super::resolve::{By, Names};
 use super::stage::{Reading, State};
 use super::{Action, CopyAction, Input};
 use crate::dockerfile::ast::Copy;
@@ -48,7 +48,7 @@ impl Reading<'_> {
             return Err(Diagnostic::new(span, text).at(&copy.destination));
         }
         check_remote(span, checksum.as_deref(), &urls, &repositories)?;
-        let input = names.input(copy.from.as_deref(), span)?;
+        let input = names.input(copy.from.as_deref(), By::Copy, span)?;
         let text = describe(
             name,
             copy,

@@ -51,6 +51,30 @@ pub(crate) struct Options {
     pub(crate) unknown: BTreeSet<String>,
 }
 
+impl Options {
+    /// The image that was given for a name of the Dockerfile.
+    pub(crate) fn named_image(&self, name: &str) -> Option<&str> {
+        self.images.get(&context_name(name)).map(String::as_str)
+    }
+
+    /// The name of the directory that was given for a name of the Dockerfile.
+    fn named_directory(&self, name: &str) -> Option<String> {
+        Some(context_name(name)).filter(|name| self.directories.contains(name))
+    }
+
+    fn has_context(&self, name: &str) -> bool {
+        self.named_image(name).is_some() || self.named_directory(name).is_some()
+    }
+}
+
+/// A context's name as BuildKit compares it: as people write an image's, without `:latest`, in any case.
+pub(crate) fn context_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let image = lower.parse::<hull_image::Reference>().ok().filter(|image| image.digest.is_none());
+    let familiar = image.map_or(lower, |image| image.familiar());
+    familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned()
+}
+
 /// Number of a step.
 pub(crate) type StepId = usize;
 

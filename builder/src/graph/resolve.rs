@@ -1,5 +1,6 @@
 //! From the tree to the graph: which stages are needed, which images, and in which order everything is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hull_image::ImageConfig;
@@ -18,6 +19,7 @@ pub(crate) type Bases = BTreeMap<String, ImageConfig>;
 
 /// Resolves a Dockerfile, or tells which images' configurations that takes.
 pub(crate) fn resolve(file: &Dockerfile, options: &Options, bases: &Bases) -> Result<Resolved, Diagnostic> {
+    let file = &*with_given_stages(file, options);
     let target = target_index(file, options)?;
     let globals = Globals::read(file, options, &file.stages[target])?;
     let mut warnings = Vec::new();
@@ -35,6 +37,19 @@ pub(crate) fn resolve(file: &Dockerfile, options: &Options, bases: &Bases) -> Re
     Ok(Resolved::Plan(Box::new(plan)))
 }
 
+/// The file with each stage that a context of its name was given for made of that, and of nothing else.
+fn with_given_stages<'a>(file: &'a Dockerfile, options: &Options) -> Cow<'a, Dockerfile> {
+    let mut file = Cow::Borrowed(file);
+    for index in 0..file.stages.len() {
+        let name = file.stages[index].name.clone().filter(|name| options.has_context(name));
+        if let Some(name) = name {
+            let stage = &mut file.to_mut().stages[index];
+            *stage = Stage { from: name, platform: None, instructions: Vec::new(), ..stage.clone() };
+        }
+    }
+    file
+}
+
 /// FROMs that name nothing when no argument is given on the command line.
 fn bad_defaults(file: &Dockerfile, options: &Options) -> Result<Vec<Diagnostic>, Diagnostic> {
     let plain = Options { build_args: BTreeMap::new(), ..options.clone() };
@@ -46,7 +61,7 @@ fn bad_defaults(file: &Dockerfile, options: &Options) -> Result<Vec<Diagnostic>,
         let is_name = |text: &str| {
             let stages = file.stages.iter().filter_map(|stage| stage.name.as_deref());
             stages.into_iter().any(|name| name == text.to_lowercase())
-                || options.directories.contains(text)
+                || options.has_context(text)
                 || text.parse::<hull_image::Reference>().is_ok()
         };
         stage.from.contains('$') && !expanded.is_ok_and(|expanded| is_name(&expanded.text))
@@ -127,7 +142,8 @@ fn check_platform(stage: &Stage, wanted: &str, native: &str) -> Result<(), Diagn
 }
 
 enum Needed {
-    Stages(BTreeSet<usize>),
+    /// Each after those that it reads.
+    Stages(Vec<usize>),
     Images(Vec<(String, Span)>),
 }
 
@@ -149,41 +165,59 @@ pub(super) struct Names<'a> {
 /// What a name means.
 enum Meaning {
     Scratch,
-    Directory,
+    Directory(String),
     Stage(usize),
     Image,
 }
 
+/// Where a stage's instructions name what they read from.
+#[derive(Clone, Copy)]
+pub(super) enum By {
+    /// FROM: a stage before this one, by its name.
+    From,
+    /// COPY --from: any stage, by its name or number; a number is nothing else.
+    Copy,
+    /// A mount's `from`: any stage, by its name or number.
+    Mount,
+}
+
 impl Context<'_> {
-    /// Stages before `stage` are known by name and number, then named contexts, then images.
-    fn meaning(&self, name: &str, stage: usize, numbers: bool) -> Meaning {
+    /// Stages come first, then contexts that were given by name, then images.
+    fn meaning(&self, name: &str, stage: usize, by: By) -> Meaning {
+        if let Some(directory) = self.options.named_directory(name) {
+            return Meaning::Directory(directory);
+        }
         let lower = name.to_lowercase();
-        let earlier = &self.file.stages[..stage];
-        if let Some(index) = earlier.iter().rposition(|other| other.name.as_deref() == Some(&lower)) {
-            return Meaning::Stage(index);
-        }
-        if let Some(index) =
-            numbers.then(|| name.parse::<usize>().ok()).flatten().filter(|index| *index < stage)
-        {
-            return Meaning::Stage(index);
-        }
-        match name {
-            _ if self.options.directories.contains(name) => Meaning::Directory,
-            "scratch" if !self.options.images.contains_key(name) => Meaning::Scratch,
-            _ => Meaning::Image,
+        let stages = &self.file.stages;
+        let seen = if matches!(by, By::From) { &stages[..stage] } else { &stages[..] };
+        let named = seen.iter().rposition(|other| other.name.as_deref() == Some(&lower));
+        let numbered = || name.parse().ok().filter(|index| !matches!(by, By::From) && *index < stages.len());
+        match named.or_else(numbered) {
+            Some(index) => Meaning::Stage(index),
+            None if name == "scratch" && self.options.named_image(name).is_none() => Meaning::Scratch,
+            None => Meaning::Image,
         }
     }
 
+    /// What the stage begins with.
+    fn base(&self, stage: usize) -> Meaning {
+        self.meaning(&self.froms[stage], stage, By::From)
+    }
+
     /// Names that a stage's instructions read from, with their lines; triggers of its base included.
-    fn references(&self, stage: usize) -> Result<Vec<(String, Span)>, Diagnostic> {
+    fn references(&self, stage: usize) -> Result<Vec<(String, Span, By)>, Diagnostic> {
         let own = self.file.stages[stage].instructions.iter().cloned();
         let triggers = self.triggers(stage)?;
-        let mut found = Vec::new();
+        let mut found = vec![(self.froms[stage].clone(), self.file.stages[stage].span, By::From)];
         for Located { span, node } in triggers.into_iter().chain(own) {
             match node {
-                Instruction::Copy(copy) => found.extend(copy.from.map(|from| (from, span))),
+                Instruction::Copy(copy) => {
+                    let from = copy.from.map(|from| self.known_number(from, span)).transpose()?;
+                    found.extend(from.map(|from| (from, span, By::Copy)));
+                }
                 Instruction::Run(run) => {
-                    found.extend(run.mounts.into_iter().filter_map(|mount| Some((mount.from?, span))));
+                    let froms = run.mounts.into_iter().filter_map(|mount| mount.from);
+                    found.extend(froms.map(|from| (from, span, By::Mount)));
                 }
                 _ => {}
             }
@@ -191,13 +225,34 @@ impl Context<'_> {
         Ok(found)
     }
 
-    /// The ONBUILD instructions of a stage's base, placed on its FROM line.
+    /// A number is a stage's or an error, never an image.
+    fn known_number(&self, from: String, span: Span) -> Result<String, Diagnostic> {
+        let stages = self.file.stages.len();
+        match from.parse::<usize>() {
+            Ok(index) if index >= stages => {
+                let text = format!("there is no stage {index}: the last one is {}", stages - 1);
+                Err(Diagnostic::new(span, text).at(from))
+            }
+            _ => Ok(from),
+        }
+    }
+
+    /// The ONBUILD instructions of a stage's base, an image or another stage, placed on its FROM line.
     fn triggers(&self, stage: usize) -> Result<Vec<Located<Instruction>>, Diagnostic> {
         let span = self.file.stages[stage].span;
-        let config = self.bases.get(&self.froms[stage]);
-        let texts = match self.meaning(&self.froms[stage], stage, false) {
-            Meaning::Image => config.map_or(&[][..], |config| &config.config.on_build),
-            _ => &[],
+        let of_stage = |index: usize| {
+            let lines = self.file.stages[index].instructions.iter();
+            let triggers = lines.filter_map(|line| match &line.node {
+                Instruction::OnBuild(text) => Some(text.clone()),
+                _ => None,
+            });
+            triggers.collect()
+        };
+        let of_image = |config: &ImageConfig| config.config.on_build.clone();
+        let texts: Vec<String> = match self.base(stage) {
+            Meaning::Image => self.bases.get(&self.froms[stage]).map(of_image).unwrap_or_default(),
+            Meaning::Stage(index) => of_stage(index),
+            _ => Vec::new(),
         };
         let read = |text: &String| {
             let node = dockerfile::parse_trigger(text).map_err(|error| {
@@ -211,34 +266,50 @@ impl Context<'_> {
 
     /// Every stage that the target can't do without, or the images that must be known to tell.
     fn needed_stages(&self, target: usize) -> Result<Needed, Diagnostic> {
-        let mut stages = BTreeSet::new();
+        let mut reads: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         let mut images = BTreeMap::new();
         let mut open = vec![target];
         while let Some(index) = open.pop() {
-            if !stages.insert(index) {
+            if reads.contains_key(&index) {
                 continue;
             }
-            let from = (self.froms[index].clone(), self.file.stages[index].span);
-            let mut names = vec![(from, false)];
-            names.extend(self.references(index)?.into_iter().map(|name| (name, true)));
-            for ((name, span), numbers) in names {
-                match self.meaning(&name, index, numbers) {
-                    Meaning::Stage(other) => open.push(other),
+            let mut others = BTreeSet::new();
+            for (name, span, by) in self.references(index)? {
+                match self.meaning(&name, index, by) {
+                    Meaning::Stage(other) => drop(others.insert(other)),
                     Meaning::Image if !self.bases.contains_key(&name) => {
                         images.entry(name).or_insert(span);
                     }
                     _ => {}
                 }
             }
+            open.extend(&others);
+            reads.insert(index, others);
         }
-        if images.is_empty() {
-            Ok(Needed::Stages(stages))
-        } else {
-            Ok(Needed::Images(images.into_iter().collect()))
+        match images.is_empty() {
+            true => Ok(Needed::Stages(self.ordered(reads)?)),
+            false => Ok(Needed::Images(images.into_iter().collect())),
         }
     }
 
-    fn plan(&self, target: usize, needed: &BTreeSet<usize>) -> Result<Plan, Diagnostic> {
+    /// Stages as they stand in the file, but each after those that it reads.
+    fn ordered(&self, mut reads: BTreeMap<usize, BTreeSet<usize>>) -> Result<Vec<usize>, Diagnostic> {
+        let mut order = Vec::new();
+        while !reads.is_empty() {
+            let ready = reads.iter().find(|(_, others)| others.iter().all(|other| order.contains(other)));
+            let Some((&next, _)) = ready else {
+                let names: Vec<String> = reads.keys().map(|index| self.stage_name(*index)).collect();
+                let first = reads.keys().next().expect("there are some");
+                let text = format!("circular dependency among the stages {}", names.join(", "));
+                return Err(Diagnostic::new(self.file.stages[*first].span, text));
+            };
+            reads.remove(&next);
+            order.push(next);
+        }
+        Ok(order)
+    }
+
+    fn plan(&self, target: usize, needed: &[usize]) -> Result<Plan, Diagnostic> {
         let mut steps = Vec::new();
         let mut warnings = Vec::new();
         let mut states: BTreeMap<usize, State> = BTreeMap::new();
@@ -278,8 +349,8 @@ impl Context<'_> {
         let name = self.stage_name(index);
         let mut reading =
             Reading { options: self.options, globals: self.globals, lexer, stage: name, steps, warnings };
-        if let Meaning::Directory = self.meaning(&self.froms[index], index, false) {
-            reading.directory(&mut state, stage.span, &self.froms[index]);
+        if let Meaning::Directory(name) = self.base(index) {
+            reading.directory(&mut state, stage.span, &name);
         }
         let triggers = self.triggers(index)?;
         state.config.config.on_build.clear();
@@ -295,7 +366,7 @@ impl Context<'_> {
 
     fn begin(&self, index: usize, states: &BTreeMap<usize, State>) -> Result<State, Diagnostic> {
         let from = &self.froms[index];
-        match self.meaning(from, index, false) {
+        match self.base(index) {
             Meaning::Stage(other) => {
                 let mut state = states[&other].clone();
                 state.cmd_set = false;
@@ -307,14 +378,14 @@ impl Context<'_> {
                 Ok(State::begin(Root::Image(from.clone()), Some(from.clone()), config))
             }
             // Its files come by a COPY of their own.
-            Meaning::Directory => Ok(State::begin(Root::Scratch, None, blank(&self.options.platform))),
+            Meaning::Directory(_) => Ok(State::begin(Root::Scratch, None, blank(&self.options.platform))),
         }
     }
 
     /// A base for another machine than the one that is built for.
     fn other_platform(&self, index: usize, config: &ImageConfig) -> Option<Diagnostic> {
         let from = &self.froms[index];
-        let Meaning::Image = self.meaning(from, index, false) else { return None };
+        let Meaning::Image = self.base(index) else { return None };
         let (os, architecture, _) = platform::parts(&self.options.platform);
         (config.os != os || config.architecture != architecture).then(|| {
             let text = format!(
@@ -339,10 +410,10 @@ pub(crate) fn blank(platform: &str) -> ImageConfig {
 
 impl Names<'_> {
     /// What `--from` or a mount's `from` means; the context without one.
-    pub(super) fn input(&self, from: Option<&str>, span: Span) -> Result<Input, Diagnostic> {
+    pub(super) fn input(&self, from: Option<&str>, by: By, span: Span) -> Result<Input, Diagnostic> {
         let Some(name) = from else { return Ok(Input::Context) };
-        match self.context.meaning(name, self.stage, true) {
-            Meaning::Directory => Ok(Input::Directory(name.to_owned())),
+        match self.context.meaning(name, self.stage, by) {
+            Meaning::Directory(name) => Ok(Input::Directory(name)),
             Meaning::Scratch => Ok(Input::Root(Root::Scratch)),
             Meaning::Image => Ok(Input::Root(Root::Image(name.to_owned()))),
             Meaning::Stage(index) => match self.roots.get(&index) {

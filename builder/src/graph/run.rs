@@ -1,6 +1,6 @@
 //! RUN: the command as it will be executed, its environment, its mounts.
 
-use super::resolve::Names;
+use super::resolve::{By, Names};
 use super::stage::{Reading, State};
 use super::{Action, MountAction, MountSource, RunAction, arguments};
 use crate::dockerfile::ast::{CommandLine, Network, Run};
@@ -151,7 +151,7 @@ impl Reading<'_> {
         let (target, source, id) = (word(&mount.target)?, word(&mount.source)?, word(&mount.id)?);
         let within = source.clone().unwrap_or_else(|| "/".into());
         let place = |path: &str| path::absolute(&state.config.config.working_dir, path);
-        let input = || names.input(mount.from.as_deref(), span);
+        let input = || names.input(mount.from.as_deref(), By::Mount, span);
         let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let needed = |target: Option<&String>| {
             let target = target.map(|target| place(target));

@@ -244,3 +244,65 @@ fn froms_that_need_arguments_are_warned_of() {
     assert_eq!(rules("FROM other:1\n", &[]), ["InvalidBaseImagePlatform"]);
     assert_eq!(rules("ARG B=good:1\nFROM scratch AS s\nFROM $B\n", &[]), [] as [&str; 0]);
 }
+
+#[test]
+fn copies_read_from_later_stages_but_never_in_a_circle() {
+    let source = "FROM scratch AS last\nCOPY --from=tool /t /\nCOPY --from=2 /u /\nFROM scratch AS tool\nCOPY t /\nFROM scratch\nCOPY u /\n";
+    let built =
+        plan_with(source, &Options { target: Some("last".into()), ..options() }, &Bases::new()).unwrap();
+    let stages: Vec<_> = built.steps.iter().map(|step| step.stage.as_str()).collect();
+    assert_eq!(stages, ["tool", "stage-2", "last", "last"]);
+    let own = plan(
+        "FROM scratch AS a\nRUN one\nFROM scratch AS a\nRUN two\nFROM scratch\nRUN --mount=from=a,target=/a x\n",
+    );
+    assert_eq!(own.steps[0].text, "RUN two", "of two stages of a name the later one");
+    let rows = [
+        (
+            "FROM scratch AS a\nCOPY --from=b /f /\nFROM scratch AS b\nCOPY --from=a /f /\n",
+            "circular dependency among the stages a, b",
+        ),
+        ("FROM scratch\nCOPY --from=0 /f /\n", "circular dependency among the stages stage-0"),
+        ("FROM scratch\nCOPY --from=1 /f /\n", "there is no stage 1: the last one is 0"),
+    ];
+    for (source, message) in rows {
+        assert_eq!(plan_with(source, &options(), &Bases::new()).unwrap_err().message, message);
+    }
+    // FROM knows what stands before it only: another stage of this name is an image to it.
+    let base = ImageConfig::default();
+    let bases = Bases::from([("b".to_owned(), base)]);
+    let built = plan_with("FROM b AS a\nFROM scratch AS b\nFROM a\n", &options(), &bases).unwrap();
+    assert_eq!(built.root, Root::Image("b".into()));
+}
+
+#[test]
+fn triggers_of_a_stage_run_in_those_that_begin_with_it() {
+    let source = "FROM scratch AS a\nONBUILD RUN first\nRUN a\nFROM a AS b\nRUN b\nFROM b\nRUN c\n";
+    let built = plan(source);
+    let texts: Vec<_> = built.steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(texts, ["RUN a", "RUN first", "RUN b", "RUN c"]);
+    assert!(built.config.config.on_build.is_empty());
+}
+
+#[test]
+fn a_context_of_a_stages_name_takes_its_place() {
+    let source = "FROM scratch AS tool\nRUN never\nFROM tool\nCOPY --from=Tool /t /\n";
+    let mut options = options();
+    options.directories.insert("tool".into());
+    let built = plan_with(source, &options, &Bases::new()).unwrap();
+    assert_eq!(built.steps.len(), 2);
+    assert_eq!(copy_of(&built, 1).input, Input::Directory("tool".into()));
+    let mut options = Options { directories: BTreeSet::new(), ..options };
+    options.images.insert("tool".into(), "docker.io/library/other".into());
+    let bases = Bases::from([("tool".to_owned(), ImageConfig::default())]);
+    let built = plan_with(source, &options, &bases).unwrap();
+    assert_eq!(built.base.as_deref(), Some("tool"));
+    assert_eq!(copy_of(&built, 0).input, Input::Root(Root::Image("tool".into())));
+    for (text, name) in [
+        ("Alpine", "alpine"),
+        ("docker.io/library/alpine:latest", "alpine"),
+        ("a/b:1", "a/b:1"),
+        ("x y", "x y"),
+    ] {
+        assert_eq!(context_name(text), name);
+    }
+}
