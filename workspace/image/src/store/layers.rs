@@ -11,8 +11,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -103,7 +103,7 @@ impl Store {
         for (index, id) in diff_ids.iter().enumerate() {
             let next = chain.map_or_else(|| id.clone(), |chain| link(&chain, id));
             let dir = self.whole_path(&next);
-            if own_record(&dir).is_some() {
+            if self.own_record(&dir).is_ok_and(|record| record.is_some()) {
                 found = Some((index + 1, dir.join("fs")));
             }
             chain = Some(next);
@@ -154,12 +154,39 @@ impl Store {
         Some(below.as_deref().into_iter().chain([dir]).map(|dir| dir.join("fs")).collect())
     }
 
-    /// What is known of the layer unpacked at `dir`; `None` when it is not there or a crash may have damaged it.
+    /// What is known of the layer unpacked at `dir`; `None` when it is not there, cannot be read, or a crash may have
+    /// damaged it.
     pub fn layer_record(&self, dir: &Path) -> Option<LayerRecord> {
-        let record = own_record(dir)?;
-        let below = |on: &Digest| own_record(&self.layer_path(on, None, view_of(dir)));
-        let is_whole = |on: &Digest| below(on).is_some_and(|on| on.on.is_none());
-        record.on.as_ref().is_none_or(is_whole).then_some(record)
+        self.read_record(dir).ok().flatten()
+    }
+
+    /// The same for who takes away what does not count: a record that could not be read this time is an error.
+    fn read_record(&self, dir: &Path) -> Result<Option<LayerRecord>> {
+        let Some(record) = self.own_record(dir)? else { return Ok(None) };
+        let is_whole = match &record.on {
+            None => true,
+            Some(on) => {
+                let below = self.own_record(&self.layer_path(on, None, view_of(dir)))?;
+                below.is_some_and(|below| below.on.is_none())
+            }
+        };
+        Ok(is_whole.then_some(record))
+    }
+
+    /// The same without a look at what it lies on.
+    fn own_record(&self, dir: &Path) -> Result<Option<LayerRecord>> {
+        let path = dir.join("layer.json");
+        let file = match fs::File::open(&path) {
+            Err(error) if is_not_ours(error.kind()) => return Ok(None),
+            file => file.map_err(Error::io("open", &path))?,
+        };
+        let bytes = match read_bounded(file, 64 << 10, "layer record") {
+            Err(Error::Document { .. }) => return Ok(None),
+            Err(Error::Stream(error)) => return Err(Error::io("read", &path)(error)),
+            bytes => bytes?,
+        };
+        let record = serde_json::from_slice::<LayerRecord>(&bytes).ok();
+        Ok(record.filter(|record| record.settled || record.boot == self.boot))
     }
 
     /// Every unpacked layer with its directory, whole or not.
@@ -167,10 +194,10 @@ impl Store {
         let mut dirs = self.layer_dirs()?;
         dirs.sort();
         let with_record = |dir: PathBuf| {
-            let record = self.layer_record(&dir);
-            (dir, record)
+            let record = self.read_record(&dir)?;
+            Ok((dir, record))
         };
-        Ok(dirs.into_iter().map(with_record).collect())
+        dirs.into_iter().map(with_record).collect()
     }
 
     fn layer_dirs(&self) -> Result<Vec<PathBuf>> {
@@ -194,7 +221,7 @@ impl Store {
     }
 
     fn adopt(&self, tree: &Path, mut record: LayerRecord, target: PathBuf) -> Result<PathBuf> {
-        record.boot = boot_id().to_owned();
+        record.boot = self.boot.clone();
         record.settled = false;
         let staging = self.temporary_path();
         fs::create_dir(&staging).map_err(Error::io("make", &staging))?;
@@ -202,7 +229,7 @@ impl Store {
         let file = staging.join("layer.json");
         fs::write(&file, crate::canonical(&record)).map_err(Error::io("write", &file))?;
         let _lock = self.lock("layers")?;
-        if self.layer_record(&target).is_some() {
+        if self.read_record(&target)?.is_some() {
             remove(&staging)?;
             return Ok(target);
         }
@@ -259,13 +286,13 @@ fn view_of(dir: &Path) -> &str {
 }
 
 /// For whom this process unpacks: nothing for root of the host, else a name of the ids that there are.
-pub(super) fn own_view() -> String {
+pub(super) fn own_view() -> Result<String> {
     let words = |file: &str| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        let text = fs::read_to_string(file).map_err(Error::io("read", Path::new(file)))?;
+        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
     };
-    let ids = [words("/proc/self/uid_map"), words("/proc/self/gid_map")];
-    view(rustix::process::geteuid().as_raw(), &ids)
+    let ids = [words("/proc/self/uid_map")?, words("/proc/self/gid_map")?];
+    Ok(view(rustix::process::geteuid().as_raw(), &ids))
 }
 
 fn view(user: u32, ids: &[String; 2]) -> String {
@@ -275,22 +302,16 @@ fn view(user: u32, ids: &[String; 2]) -> String {
     }
 }
 
-/// The same without a look at what it lies on.
-fn own_record(dir: &Path) -> Option<LayerRecord> {
-    let file = fs::File::open(dir.join("layer.json")).ok()?;
-    let bytes = read_bounded(file, 64 << 10, "layer record").ok()?;
-    let record: LayerRecord = serde_json::from_slice(&bytes).ok()?;
-    (record.settled || record.boot == boot_id()).then_some(record)
+/// True when nothing is there that this process could use, now or later.
+fn is_not_ours(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied)
 }
 
-/// The kernel's name of this boot; empty when it tells none, and then nothing survives unsettled.
-fn boot_id() -> &'static str {
-    static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    })
+/// The kernel's name of this boot.
+pub(super) fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub struct Store {
     lease: Option<Lock>,
     /// Whose trees this process uses.
     view: String,
+    /// The kernel's name of this boot.
+    boot: String,
     /// Layers that were found undamaged: the trees of each, by its directory.
     whole: Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>,
 }
@@ -110,8 +112,15 @@ impl Store {
     }
 
     fn new(dir: &Path) -> Result<Self> {
-        let (view, whole) = (layers::own_view(), Mutex::default());
-        Ok(Self { dir: dir.to_owned(), root: open_root(dir)?, lease: None, view, whole })
+        let (view, boot) = (layers::own_view()?, layers::boot_id()?);
+        Ok(Self {
+            dir: dir.to_owned(),
+            root: open_root(dir)?,
+            lease: None,
+            view,
+            boot,
+            whole: Mutex::default(),
+        })
     }
 
     /// The directory of the store.

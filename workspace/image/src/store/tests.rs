@@ -297,6 +297,31 @@ fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
     assert!(again.snapshot(&ids).is_some());
 }
 
+/// A layer that other builds have mounted is not taken for the rest of an earlier boot because a record was not read.
+#[test]
+fn a_record_that_cannot_be_read_takes_no_layer_away() {
+    let (_dir, store) = store();
+    let id = Digest::of(b"layer");
+    let (boot, settled) = (String::new(), false);
+    let record =
+        LayerRecord { diff_id: id.clone(), blob: None, size: 1, entries: 1, boot, settled, on: None };
+    let adopt = || {
+        let tree = store.temporary_path();
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("f"), b"1").unwrap();
+        store.adopt_layer(&tree, record.clone(), None)
+    };
+    let dir = adopt().unwrap();
+    // A link to itself: the open fails, and not because nothing is there.
+    fs::rename(dir.join("layer.json"), dir.join("kept")).unwrap();
+    std::os::unix::fs::symlink("layer.json", dir.join("layer.json")).unwrap();
+    assert!(adopt().unwrap_err().to_string().starts_with("open "));
+    assert!(store.check(true).is_err());
+    assert_eq!(fs::read(dir.join("fs/f")).unwrap(), b"1");
+    fs::rename(dir.join("kept"), dir.join("layer.json")).unwrap();
+    assert_eq!(adopt().unwrap(), dir);
+}
+
 /// Makes a layer of one file, whole or on another one.
 fn adopt(store: &Store, name: &str, on: Option<&str>) -> PathBuf {
     let tree = store.temporary_path();
