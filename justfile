@@ -69,12 +69,12 @@ soak *ARGS:
 # kill 200 builds at moments spread over a whole one; each time the next one must give the undisturbed digest
 soak-builder KILLS="200":
     cargo build --quiet --bin hull --bin hull-build
-    HULL_SOAK={{KILLS}} cargo nextest run -p hull-build --test disturbed -E 'test(killed)' --no-capture
+    HULL_SOAK={{KILLS}} cargo nextest run -p hull-build --profile soak --test disturbed -E 'test(killed)' --no-capture
 
-# fail the first, second, ... write of every thread of a build; the next one must give the undisturbed digest
+# fail the first, second, ... write, sync, rename and open of every thread of a build; the next one must give the undisturbed digest
 soak-builder-writes WRITES="120":
     cargo build --quiet --bin hull --bin hull-build
-    HULL_SOAK={{WRITES}} cargo nextest run -p hull-build --test disturbed -E 'test(no_write)' --no-capture
+    HULL_SOAK={{WRITES}} cargo nextest run -p hull-build --test disturbed --profile soak -E 'test(no_call)' --no-capture
 
 # sizes of the programs
 size:

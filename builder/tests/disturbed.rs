@@ -18,7 +18,7 @@ use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
 use making::steps_of;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir /d && for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir -m 1777 /d\nUSER 7:8\nWORKDIR /home/own\nRUN echo mine > f && echo x > /d/y\nUSER 0\nRUN test \"$(stat -c %u:%g /home/own)$(stat -c %u:%g /d/y)\" = 7:87:8\nWORKDIR /w\n";
+const STEPS: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN set -e; mkdir /d; for i in 1 2 3 4 5; do echo $i > /d/$i; done; ln /d/1 /d/one; chown 5:6 /d/2; rm /bin/vi\nCOPY . /ctx\nRUN rm -r /d && mkdir -m 1777 /d\nUSER 7:8\nWORKDIR /home/own\nRUN echo mine > f && echo x > /d/y\nUSER 0\nRUN test \"$(stat -c %u:%g /home/own)$(stat -c %u:%g /d/y)\" = 7:87:8\nWORKDIR /w\n";
 
 fn builder(store: &Path) -> Command {
     let mut command = Command::new(place::program("hull-build"));
@@ -131,11 +131,16 @@ fn a_full_store_fails_the_build_and_breaks_nothing() {
     assert!(failures >= 4, "only {failures} builds ran out of space: the test shows little");
 }
 
-/// Calls that need space on the disk, or report that it ran out.
-const WRITES: &str = "write,pwrite64,writev,copy_file_range,ftruncate,mkdir,mkdirat,linkat,symlinkat,rename,renameat,fsync,fdatasync";
+/// Calls that need space on the disk, or report that it ran out or broke.
+const WRITES: &str = "write,pwrite64,writev,copy_file_range,ftruncate,fallocate,mkdir,mkdirat,linkat,symlinkat,rename,renameat,renameat2,fsync,fdatasync";
+const OPENS: &str = "open,openat,openat2";
+
+/// What fails, and how it does.
+const FAILURES: [(&str, &str); 5] =
+    [(WRITES, "ENOSPC"), (WRITES, "EIO"), (WRITES, "EDQUOT"), (OPENS, "EIO"), (OPENS, "EMFILE")];
 
 #[test]
-fn no_write_that_fails_makes_a_wrong_image() {
+fn no_call_that_fails_makes_a_wrong_image() {
     needs!(gate::root(), gate::path("/bin/busybox"), gate::program("strace"));
     let scratch = Scratch::new("writes");
     let context = context(&scratch);
@@ -144,27 +149,73 @@ fn no_write_that_fails_makes_a_wrong_image() {
     // The n-th call of each kind of each thread, of the builder and of all that it starts; more by HULL_SOAK.
     let most: u32 = std::env::var("HULL_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let numbers: Vec<u32> = if most > 0 { (1..=most).collect() } else { vec![1, 2, 3, 5, 8, 13, 21, 34] };
-    let mut failures = 0;
-    for number in &numbers {
-        let trace = format!("trace={WRITES}");
-        let inject = format!("inject={WRITES}:error=ENOSPC:when={number}");
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
-        let plain = builder(&store);
-        command.arg(plain.get_program()).args(["build", "-q", "--no-cache"]).arg(&context);
-        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
-        let outcome = call(&mut command, LIMIT);
-        match outcome.code {
-            0 => assert_eq!(outcome.text(), wanted, "write {number}: {}", outcome.stderr),
-            _ => failures += 1,
+    let mut failures = [0; FAILURES.len()];
+    for (turn, number) in numbers.iter().enumerate() {
+        // All of them in a long run, else those whose turn it is.
+        let chosen = (0..FAILURES.len()).filter(|kind| most > 0 || kind % 2 == turn % 2);
+        for kind in chosen {
+            let (calls, error) = FAILURES[kind];
+            let outcome =
+                build_with_failures(&store, &context, calls, &format!("error={error}:when={number}"));
+            match outcome.code {
+                0 => assert_eq!(outcome.text(), wanted, "{error} at call {number}: {}", outcome.stderr),
+                _ => failures[kind] += 1,
+            }
         }
         if number % 4 == 1 {
             is_sound(&store, &context, &wanted);
         }
     }
-    assert!(failures > 0, "no write failed a build: the test shows nothing");
+    println!("failed builds by kind: {failures:?}");
+    assert!(
+        failures.iter().all(|count| *count > 0),
+        "a kind failed no build, and shows nothing: {failures:?}"
+    );
     is_sound(&store, &context, &wanted);
+}
+
+/// Builds while calls fail as strace is told.
+fn build_with_failures(store: &Path, context: &Path, calls: &str, failure: &str) -> Outcome {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    command.args(["-e", &format!("inject={calls}:{failure}")]);
+    let plain = builder(store);
+    command.arg(plain.get_program()).args(["build", "-q", "--no-cache"]).arg(context);
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+    call(&mut command, LIMIT)
+}
+
+/// A limit to the size of files makes writes short, and ends the process or fails the next write.
+#[test]
+fn no_write_that_is_cut_short_makes_a_wrong_image() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("short");
+    let context = context(&scratch);
+    let store = scratch.join("store");
+    let wanted = build(&scratch.join("clean"), &context, &[]).text().to_owned();
+    let (mut told, mut killed) = (0, 0);
+    for blocks in [1, 7, 33, 250, 777, 1500, 2001, 3001] {
+        for ends in ["trap '' XFSZ", "trap - XFSZ"] {
+            let script = format!("ulimit -f {blocks}; {ends}; exec \"$@\"");
+            let plain = builder(&store);
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, "sh"]).arg(plain.get_program());
+            command.args(["build", "-q", "--no-cache"]).arg(&context);
+            command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let outcome = call(command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null()), LIMIT);
+            match outcome.code {
+                0 => assert_eq!(outcome.text(), wanted, "{blocks} blocks: {}", outcome.stderr),
+                153 => killed += 1,
+                _ => told += i32::from(outcome.stderr.contains("File too large")),
+            }
+        }
+        is_sound(&store, &context, &wanted);
+    }
+    assert!(
+        told > 3 && killed > 3,
+        "{told} builds told of a short write, {killed} ended by it: that shows little"
+    );
 }
 
 #[test]
