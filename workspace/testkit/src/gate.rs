@@ -95,6 +95,12 @@ pub fn path(path: impl AsRef<Path>) -> Gate {
     if path.exists() { Ok(()) } else { Err(format!("needs {}", path.display())) }
 }
 
+/// The machine's clock is nobody else's, so that a test may set it: a machine of `integration/vm`.
+pub fn own_clock() -> Gate {
+    path("/run/hull-vm/started")
+        .map_err(|_| "needs a machine with a clock of its own: integration/vm".to_owned())
+}
+
 /// The cgroup controllers can be used, in either version.
 pub fn cgroups() -> Gate {
     cgroup_v1()
