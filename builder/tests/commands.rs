@@ -23,6 +23,11 @@ fn an_image_is_listed_named_inspected_and_removed() {
         "lab/a:1\n"
     );
     assert_eq!(bed.ok(&["images", "-q", "-f", "label=k=x"]), "");
+    let shared = ["images", "--format", "{{.SharedLayers}}", "-f", "reference=lab/*"];
+    assert_eq!(bed.ok(&shared), "0\n", "two names of one image share nothing");
+    bed.ok(&["import", "-m", "again", &bed.path("rootfs.tar").display().to_string(), "lab/b:1"]);
+    assert_eq!(bed.ok(&shared), "1\n1\n");
+    bed.ok(&["rmi", "lab/b:1"]);
     assert_eq!(
         bed.ok(&["inspect", "-f", "{{.Id}} {{.Config.Env}} {{join .RepoTags \",\"}}", short]),
         format!("{id} [A=1] lab/a:1,other:latest\n")
@@ -59,7 +64,7 @@ fn a_saved_image_comes_back_the_same_by_both_formats() {
     let docker = bed.path("docker.tar").display().to_string();
     assert!(Command::new("tar").args(["-cf", &docker, "-C"]).arg(&dir).arg(".").status().unwrap().success());
     let third = Bed::new();
-    third.ok(&["load", "-i", &docker]);
+    third.ok(&["load", "-i", &docker, "--platform", "linux/riscv64"]);
     assert_eq!(third.ok(&["inspect", "-f", "{{.Id}}", "lab/a:1"]).trim(), id);
     assert_eq!(third.ok(&["fsck"]), "0 problems\n");
 }
