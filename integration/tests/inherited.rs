@@ -1,13 +1,17 @@
-//! What a container gets from its caller's environment: the notify socket, the descriptors of socket activation.
+//! What a container gets from its caller: the notify socket, the descriptors of socket activation, the standard streams.
 #![forbid(unsafe_code)]
 
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hull_testkit::call::{call, eventually};
 use hull_testkit::place::Scratch;
+use hull_testkit::runtime::ours;
 use hull_testkit::{Bundle, Runtime, gate, needs};
+use serde_json::{Value, json};
 
 #[test]
 fn readiness_reaches_the_caller_with_the_pid_outside_and_nothing_else_does() {
@@ -21,7 +25,7 @@ fn readiness_reaches_the_caller_with_the_pid_outside_and_nothing_else_does() {
     let path = bundle.path().to_str().expect("UTF-8");
     let output = scratch.join("output");
     let mut create = runtime.command(&["create", "--bundle", path, &bundle.id]);
-    create.env("NOTIFY_SOCKET", &own).stdout(std::fs::File::create(&output).expect("create"));
+    create.env("NOTIFY_SOCKET", &own).stdout(File::create(&output).expect("create"));
     assert!(create.status().expect("run").success());
     let mut start = runtime.command(&["start", &bundle.id]);
     let mut start = start.env("NOTIFY_SOCKET", &own).spawn().expect("start");
@@ -40,8 +44,8 @@ fn readiness_reaches_the_caller_with_the_pid_outside_and_nothing_else_does() {
     assert_eq!(String::from_utf8_lossy(&heard[..length]), expected);
     assert!(start.wait().expect("wait").success());
     let expected = "/run/notify/notify.sock\nnotify.sock\n";
-    let printed = || std::fs::read_to_string(&output).is_ok_and(|text| text == expected);
-    assert!(eventually(Duration::from_secs(20), printed), "{:?}", std::fs::read_to_string(&output));
+    let printed = || fs::read_to_string(&output).is_ok_and(|text| text == expected);
+    assert!(eventually(Duration::from_secs(20), printed), "{:?}", fs::read_to_string(&output));
     runtime.call(&["delete", "--force", &bundle.id]).done();
 }
 
@@ -85,4 +89,84 @@ fn a_descriptor_that_is_not_there_is_not_preserved() {
     // The runtime's own descriptors would take those numbers: the lock of the state directory among them.
     run("40").failed(1, "is not open");
     run("4294967295").failed(1, "is not open");
+}
+
+/// Writes to both streams by their names, as images do whose programs only know log files.
+const BY_NAME: &str = "echo out >>/dev/stdout; echo err >>/dev/stderr";
+
+fn as_ordinary_user(config: &mut Value) {
+    config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+}
+
+#[test]
+fn an_ordinary_user_can_open_its_streams_by_name() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell(BY_NAME).with(as_ordinary_user);
+    let path = bundle.path().to_str().expect("UTF-8");
+    let written = |arguments: &[&str]| {
+        let (out, err) = (std::io::pipe().expect("make a pipe"), std::io::pipe().expect("make a pipe"));
+        runtime.command(arguments).stdout(out.1).stderr(err.1).status().expect("start the runtime");
+        (
+            std::io::read_to_string(out.0).expect("read the output"),
+            std::io::read_to_string(err.0).expect("read the errors"),
+        )
+    };
+    let both = ("out\n".to_owned(), "err\n".to_owned());
+    assert_eq!(written(&["run", "--bundle", path, &bundle.id]), both);
+    assert_eq!(written(&["run", "--detach", "--bundle", path, &bundle.id]), both);
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    let sleeper = Bundle::new(&["/bin/sleep", "60"]);
+    let _container = runtime.start(&sleeper);
+    let exec = ["exec", "--user", "1000:1000", &sleeper.id, "/bin/sh", "-c", BY_NAME];
+    assert_eq!(written(&exec), both);
+    // To files, whose group stays.
+    let files = runtime.run(&bundle);
+    assert_eq!((files.stdout, files.stderr), both);
+}
+
+#[test]
+fn streams_of_nobody_in_the_user_namespace_stay_as_they_are() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    for (host_id, opens) in [(0, true), (100_000, false)] {
+        let script = "echo by number; (echo by name >>/dev/stdout) 2>/dev/null || true";
+        let bundle = Bundle::shell(script).with(as_ordinary_user).with(|config| {
+            let ids = json!([{ "containerID": 0, "hostID": host_id, "size": 65536 }]);
+            config["linux"]["uidMappings"] = ids.clone();
+            config["linux"]["gidMappings"] = ids;
+            config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+        });
+        // The root of the user namespace has to get there.
+        for directory in [bundle.path(), &bundle.root()] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        let expected = if opens { "by number\nby name" } else { "by number" };
+        assert_eq!(runtime.run(&bundle).text(), expected, "host id {host_id}");
+    }
+}
+
+#[test]
+fn a_file_that_was_only_to_be_read_stays_whose_it_is() {
+    // runc gives it away, and with it the right to write.
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let scratch = Scratch::new("streams");
+    let file = |name: &str| {
+        fs::write(scratch.join(name), "text\n").expect("write");
+        File::options().read(true).append(name == "log").open(scratch.join(name)).expect("open")
+    };
+    let bundle = Bundle::shell("cat; echo more >&2").with(as_ordinary_user);
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut run = runtime.command(&["run", "--bundle", path, &bundle.id]);
+    let null_before = fs::metadata("/dev/null").expect("look").uid();
+    let status = run.stdin(file("input")).stdout(Stdio::null()).stderr(file("log")).status();
+    assert!(status.expect("start the runtime").success());
+    let owner = |name: &str| {
+        let found = fs::metadata(scratch.join(name)).expect("look");
+        (found.uid(), found.gid())
+    };
+    assert_eq!((owner("input"), owner("log")), ((0, 0), (1000, 0)));
+    assert_eq!(fs::metadata("/dev/null").expect("look").uid(), null_before);
+    assert_eq!(fs::read_to_string(scratch.join("log")).expect("read"), "text\nmore\n");
 }

@@ -145,7 +145,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     let Some(process) = job.process else { return wait_without_program(link) };
     at(Step::Console, || match console {
         Some(console) => console.take_over(),
-        None if own_mounts => streams::take_own_null(),
+        None if own_mounts => streams::take_own_null(&proc),
         None => Ok(()),
     })?;
     let program = Walk {

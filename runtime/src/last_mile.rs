@@ -7,6 +7,7 @@ use crate::link::{Link, ToParent};
 use crate::log::Level;
 use crate::seal::Seal;
 use crate::step::{Step, at};
+use crate::streams;
 use hull_plan::{MemoryPolicyPlan, ProcessPlan};
 use hull_rooted::{Entry, Proc, Root};
 use hull_sys::capability::{self, CapabilitySets};
@@ -53,6 +54,7 @@ impl Walk<'_> {
         // Once as root of the container, since the user may not be able to search the way there; once more as the user,
         // since root may not either (a home on NFS).
         let there = try_cwd(&process.cwd);
+        at(Step::Identity, || hand_streams(process, link))?;
         at(Step::Identity, || become_user(process, self.rootless, inherited.bounding))?;
         at(Step::Identity, || take_effective(process))?;
         at(Step::Cwd, || enter_cwd(&process.cwd, there, self.own_root.then_some(proc)))?;
@@ -266,6 +268,12 @@ fn set_labels(plan: &ProcessPlan, proc: &Proc) -> Result<()> {
             .map_err(|error| error.field("/process/apparmorProfile"))?;
     }
     Ok(())
+}
+
+/// While this process may still give files away.
+fn hand_streams(plan: &ProcessPlan, link: &Link) -> Result<()> {
+    let refused = streams::hand_to(plan.uid);
+    refused.into_iter().try_for_each(|text| link.tell(&ToParent::Log(Level::Debug, text)))
 }
 
 /// Drops the bounding set (R10: before the ids change), then takes on user and groups with capabilities kept for the

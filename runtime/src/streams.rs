@@ -1,11 +1,13 @@
 //! What the standard streams of the runtime are, which become those of the container's program.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, errno_text};
 use crate::files;
 use hull_plan::Plan;
+use hull_rooted::Proc;
 use hull_sys::CWD;
-use hull_sys::fd::{dup_onto, set_nonblocking, standard_streams};
-use hull_sys::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use hull_sys::fd::{dup_onto, is_writable, standard_streams};
+use hull_sys::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, openat, readlinkat};
+use hull_sys::tty::is_tty;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Their names as the kernel gives them, such as `pipe:[123]`; none when the program has a terminal of its own.
@@ -23,30 +25,46 @@ pub fn names(plan: &Plan) -> Vec<String> {
 
 /// In the container: streams that are the host's null device become the container's own, as under runc. What is of the
 /// host cannot be named in the images of a checkpoint for whoever restores them but hull.
-pub fn take_own_null() -> Result<()> {
+pub fn take_own_null(proc: &Proc) -> Result<()> {
     let streams = standard_streams().into_iter().filter(|stream| is_null(*stream));
     let mut own = None;
     for stream in streams {
-        let Some(null) = own.get_or_insert_with(own_null) else { return Ok(()) };
+        let Some(null) = own.get_or_insert_with(|| own_null(proc)) else { return Ok(()) };
         dup_onto(null.as_fd(), stream.as_raw_fd()).context(|| "open the container's null device")?;
     }
     Ok(())
 }
 
 /// The container's null device, where it has one. What an image has in its place is not opened: a device or a fifo may
-/// act on that, or wait.
-fn own_null() -> Option<OwnedFd> {
-    const PATH: &std::ffi::CStr = c"/dev/null";
-    let place = openat(CWD, PATH, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).ok()?;
-    if !is_null(place.as_fd()) {
-        return None;
-    }
-    // Should it have been replaced meanwhile.
-    let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let own = openat(CWD, PATH, OFlags::RDWR | careful, Mode::empty()).ok()?;
-    set_nonblocking(own.as_fd(), false).ok().map(|()| own)
+/// act on that, or wait. The place that was seen is the one that is opened, whatever the path leads to by then (R4).
+fn own_null(proc: &Proc) -> Option<OwnedFd> {
+    let place = openat(CWD, c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+    is_null(place.as_fd()).then(|| proc.reopen(place.as_fd(), OFlags::RDWR).ok())?
 }
 
 fn is_null(file: BorrowedFd<'_>) -> bool {
     files::node(file).is_ok_and(|node| node == (FileType::CharacterDevice, (1, 3)))
+}
+
+/// Gives the streams to the user of the program, who opens `/dev/stdout` by a name and so as the owner or not at all. The
+/// group stays. Says of which this failed: a file of nobody in this user namespace, on a file system that cannot be
+/// written to or that knows no owners, stays whose it is.
+pub fn hand_to(uid: u32) -> Vec<String> {
+    let refused = |(name, stream): (&str, BorrowedFd<'static>)| {
+        fstat(stream).ok().filter(|stat| stat.st_uid != uid && is_callers_own(stream, stat))?;
+        let error = fchown(stream, uid, u32::MAX).err()?;
+        Some(format!("standard {name} is not the user's: {}", errno_text(error.errno)))
+    };
+    ["input", "output", "error"].into_iter().zip(standard_streams()).filter_map(refused).collect()
+}
+
+/// Pipes, terminals, and files that the caller opened for writing: made for this program. Who owns a file can make it
+/// writable, so one that was only to be read stays whose it is; so does a device, which is everybody's.
+fn is_callers_own(stream: BorrowedFd<'_>, stat: &Stat) -> bool {
+    match files::file_type(stat) {
+        FileType::Fifo => true,
+        FileType::RegularFile => is_writable(stream).unwrap_or(false),
+        FileType::CharacterDevice => is_tty(stream),
+        _ => false,
+    }
 }

@@ -60,6 +60,12 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     rustix::fs::fcntl_setfl(fd, wanted).map_err(SysError::from_rustix("fcntl(F_SETFL)"))
 }
 
+/// True when the open file behind `fd` may be written to.
+pub fn is_writable(fd: BorrowedFd<'_>) -> Result<bool> {
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(SysError::from_rustix("fcntl(F_GETFL)"))?;
+    Ok(flags.intersects(OFlags::WRONLY | OFlags::RDWR))
+}
+
 /// A pipe: the end to read from, the end to write to.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(SysError::from_rustix("pipe2"))
