@@ -45,6 +45,59 @@ fn a_real_registry_takes_mounts_and_gives_back() {
 }
 
 #[test]
+fn each_layer_that_goes_or_comes_is_told_of() {
+    let bed = Bed::new();
+    let Some(real) = Real::start(&bed) else { return };
+    bed.image("lab/a:1");
+    let (first, second) =
+        (format!("127.0.0.1:{}/x/a:1", real.port), format!("127.0.0.1:{}/y/b:1", real.port));
+    let told = |bed: &Bed, words: &[&str]| {
+        let output = bed.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let layer = bed.ok(&["inspect", "-f", "json", "lab/a:1"]);
+    let layer: Value = serde_json::from_str(&layer).unwrap();
+    let manifest = layer[0]["Descriptor"]["digest"].as_str().unwrap();
+    let manifest = fs::read(bed.path("store/blobs/sha256").join(&manifest[7..])).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let short = manifest["layers"][0]["digest"].as_str().unwrap()[7..19].to_owned();
+    let other = Bed::new();
+    for (bed, words, wanted) in [
+        (&bed, &["push", "-q", "lab/a:1", &first][..], ""),
+        (&bed, &["push", "lab/a:1", &first], "Layer already exists"),
+        (&bed, &["push", "lab/a:1", &second], "Mounted from x/a"),
+        (&other, &["pull", &first], "Pull complete"),
+        (&other, &["pull", &second], "Already exists"),
+        (&other, &["pull", "-q", &second], ""),
+    ] {
+        let line = if wanted.is_empty() { String::new() } else { format!("{short}: {wanted}\n") };
+        assert_eq!(told(bed, words), line, "{words:?}");
+    }
+    let elsewhere = Bed::new();
+    let fresh = Real::start(&elsewhere).unwrap();
+    let third = format!("127.0.0.1:{}/x/a:1", fresh.port);
+    assert_eq!(told(&bed, &["push", "lab/a:1", &third]), format!("{short}: Pushed\n"));
+    // On a terminal what moves is there at once, and goes when it is done.
+    let Some(script) = program("script") else { return };
+    let last = Bed::new();
+    let command = last.command(&["pull", &first]);
+    let mut terminal = Command::new(script);
+    let line = format!("stty rows 24 cols 100; {} pull {first}", command.get_program().display());
+    terminal.args(["-qec", &line, "/dev/null"]).env_clear().stdin(Stdio::null());
+    terminal.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let output = terminal.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let wanted = ["Downloading [>", "\u{1b}[1A\u{1b}[J", "Extracting", "Pull complete\r\nDigest:"];
+    let mut rest = &said[..];
+    for part in wanted {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} in {said:?}"));
+        rest = &rest[at..];
+    }
+}
+
+#[test]
 fn a_real_registry_with_passwords_serves_who_logged_in() {
     let bed = Bed::new();
     // bcrypt of "hunter2"

@@ -8,6 +8,7 @@ use hull_image::{Platform, Reference, Store};
 use super::Outcome;
 use super::registry_options::RegistryArguments;
 use crate::host;
+use crate::progress::Shown;
 use crate::registry::{self, Pulled};
 use crate::snapshot::{self, Layers};
 
@@ -32,7 +33,8 @@ pub(crate) struct Arguments {
 /// Pulls, unpacks and names.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
-    let options = arguments.registry.options()?;
+    let shown = if arguments.quiet { Shown::Nothing } else { Shown::on_stderr() };
+    let options = registry::Options { shown, ..arguments.registry.options()? };
     let names = match arguments.all_tags {
         true => {
             let client = registry::Client::connect(&arguments.image.registry, &options)?;

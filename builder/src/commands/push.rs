@@ -9,6 +9,7 @@ use super::Outcome;
 use super::pull::{remember, sources};
 use super::registry_options::RegistryArguments;
 use crate::host;
+use crate::progress::Shown;
 use crate::registry;
 
 /// Arguments of `push`.
@@ -34,7 +35,8 @@ pub(crate) struct Arguments {
 /// Pushes what the registry lacks.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
-    let options = arguments.registry.options()?;
+    let shown = if arguments.quiet { Shown::Nothing } else { Shown::on_stderr() };
+    let options = registry::Options { shown, ..arguments.registry.options()? };
     for name in names(&store, arguments)? {
         let (tagged, image) = host::find_image(&store, &name.to_string(), arguments.platform.as_ref())?;
         let descriptor = if arguments.platform.is_some() { &image.descriptor } else { &tagged.descriptor };

@@ -60,6 +60,7 @@ impl RegistryArguments {
             credential,
             party: Party::Named,
             auth_file: self.authfile.clone(),
+            shown: default.shown,
             mirrors: self.registry_mirror.clone(),
         })
     }

@@ -22,6 +22,7 @@ use crate::bundle;
 use crate::directory::open_directory;
 use crate::error::chain;
 use crate::host;
+use crate::progress::Shown;
 use crate::registry;
 use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
@@ -187,7 +188,8 @@ pub(crate) fn obtain(
     if wanted {
         let reference: Reference = name.parse()?;
         eprintln!("hull-build: pulling {}", reference.familiar());
-        let pulled = registry::pull(store, &reference, None, &flags.options()?)?;
+        let options = registry::Options { shown: Shown::on_stderr(), ..flags.options()? };
+        let pulled = registry::pull(store, &reference, None, &options)?;
         pull::finish(store, &pulled, &reference)?;
         return Ok(host::find_image(store, name, None)?);
     }

@@ -3,6 +3,7 @@
 mod plain;
 mod quiet;
 mod tail;
+mod transfers;
 mod tty;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::graph::StepId;
+pub(crate) use transfers::{Shown, Transfer, Transfers};
 
 /// Something happened.
 #[derive(Debug, Clone)]

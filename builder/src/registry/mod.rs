@@ -28,6 +28,8 @@ pub(crate) use wire::{Body, Request, Wire, resolve};
 
 use std::time::Duration;
 
+use crate::progress::Shown;
+
 /// Whom the options are used with: what of them counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Party {
@@ -58,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) party: Party,
     /// File with credentials, instead of the usual ones.
     pub(crate) auth_file: Option<std::path::PathBuf>,
+    /// How the blobs that come and go are shown.
+    pub(crate) shown: Shown,
     /// `[REGISTRY=]URL` of places that are asked before a registry when pulling; without a name, before docker.io.
     pub(crate) mirrors: Vec<String>,
 }
@@ -73,6 +77,7 @@ impl Default for Options {
             credential: None,
             party: Party::Named,
             auth_file: None,
+            shown: Shown::Nothing,
             mirrors: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hull_image::{BlobWriter, Descriptor, Digest, Document, Image, Platform, Reference, Store, media};
 
@@ -10,6 +10,7 @@ use super::endpoint::{self, redacted};
 use super::wire::{Answer, backoff};
 use super::{Client, Error, Options, Request, Result};
 use crate::host;
+use crate::progress::{Shown, Transfer, Transfers};
 use crate::snapshot;
 
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -51,7 +52,8 @@ fn pull_from(
     client: &Client,
 ) -> Result<Pulled> {
     let scope = format!("repository:{}:pull", reference.repository);
-    let pull = Pull { store, client, reference, scope };
+    let transfers = Transfers::new(client.options().shown);
+    let pull = Pull { store, client, reference, scope, transfers };
     let descriptor = pull.document(reference.version(), None)?;
     let fetched = pull.platform(&descriptor, platform.unwrap_or(&Platform::host()), 0)?;
     let image = store.image(&descriptor, platform)?;
@@ -76,7 +78,8 @@ pub(crate) struct Seen {
 pub(crate) fn look(store: &Store, reference: &Reference, options: &Options) -> Result<Seen> {
     let client = Client::connect(&reference.registry, options)?;
     let scope = format!("repository:{}:pull", reference.repository);
-    let pull = Pull { store, client: &client, reference, scope };
+    let transfers = Transfers::new(Shown::Nothing);
+    let pull = Pull { store, client: &client, reference, scope, transfers };
     let (descriptor, bytes, document) = pull.look(reference.version())?;
     let platform = match &document {
         Document::Manifest(manifest) => pull.platform_of(&manifest.config)?,
@@ -117,6 +120,7 @@ struct Pull<'a> {
     client: &'a Client,
     reference: &'a Reference,
     scope: String,
+    transfers: Transfers,
 }
 
 impl Pull<'_> {
@@ -202,7 +206,11 @@ impl Pull<'_> {
                 let missing = |blob: &&Descriptor| !self.store.has_blob(blob);
                 let config: Vec<&Descriptor> = std::iter::once(&manifest.config).filter(missing).collect();
                 // It comes first: it says what the layers are to be when they are unpacked.
-                self.fetch_all(&config, &|_| {})?;
+                let unseen = Transfers::new(Shown::Nothing);
+                self.fetch_all(&config, &unseen, &|_, _| {})?;
+                for layer in manifest.layers.iter().filter(|layer| !missing(layer)) {
+                    self.transfers.begin(layer, "Already exists").ends("Already exists");
+                }
                 let ids = self.diff_ids(&manifest.config);
                 let mut layers: Vec<&Descriptor> = manifest.layers.iter().filter(missing).collect();
                 layers.sort_by_key(|layer| &layer.digest);
@@ -212,11 +220,13 @@ impl Pull<'_> {
                     manifest.layers.iter().position(|other| other.digest == layer.digest)
                 });
                 let unpacker = host::unpacker(self.store);
-                self.fetch_all(&layers, &|arrived: &Descriptor| {
+                self.fetch_all(&layers, &self.transfers, &|arrived, transfer| {
+                    transfer.now("Extracting", 0);
                     let position = manifest.layers.iter().position(|layer| layer.digest == arrived.digest);
                     let index = position.filter(|_| host::may_unpack());
                     // What fails here fails once more, and is told, when the image is unpacked.
                     index.iter().for_each(|index| drop(unpacker.unpack_one(&manifest.layers, &ids, *index)));
+                    transfer.ends("Pull complete");
                 })?;
                 snapshot::tell(unpacker.left_out());
                 Ok(config.len() + layers.len())
@@ -232,15 +242,21 @@ impl Pull<'_> {
     }
 
     /// Fetches blobs side by side; `arrived` is told of each while others are on their way.
-    fn fetch_all(&self, blobs: &[&Descriptor], arrived: &(dyn Fn(&Descriptor) + Sync)) -> Result<()> {
+    fn fetch_all(
+        &self,
+        blobs: &[&Descriptor],
+        transfers: &Transfers,
+        arrived: &(dyn Fn(&Descriptor, &mut Transfer) + Sync),
+    ) -> Result<()> {
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..THREADS.min(blobs.len()) {
                 scope.spawn(|| {
                     while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        match self.fetch(blob) {
-                            Ok(()) => arrived(blob),
+                        let mut transfer = transfers.begin(blob, "Downloading");
+                        match self.fetch(blob, &transfer.counter()) {
+                            Ok(()) => arrived(blob, &mut transfer),
                             Err(error) => {
                                 failure.lock().expect("no thread panics with it").get_or_insert(error);
                                 next.store(blobs.len(), Ordering::Relaxed);
@@ -254,21 +270,21 @@ impl Pull<'_> {
     }
 
     /// Fetches a blob; one lock keeps two processes from fetching the same one.
-    fn fetch(&self, blob: &Descriptor) -> Result<()> {
+    fn fetch(&self, blob: &Descriptor, at: &AtomicU64) -> Result<()> {
         let _lock = self.store.lock(&format!("blob-{}", blob.digest.encoded()))?;
         if self.store.has_blob(blob) {
             return Ok(());
         }
-        let outcome = self.fetch_once(blob);
+        let outcome = self.fetch_once(blob, at);
         match outcome {
             // Parts of two different bodies may have been put together: a whole one tells.
-            Err(Error::Store(hull_image::Error::Mismatch { .. })) => self.fetch_once(blob),
+            Err(Error::Store(hull_image::Error::Mismatch { .. })) => self.fetch_once(blob, at),
             other => other,
         }
     }
 
     /// Fetches a blob, going on where a broken body ended.
-    fn fetch_once(&self, blob: &Descriptor) -> Result<()> {
+    fn fetch_once(&self, blob: &Descriptor, at: &AtomicU64) -> Result<()> {
         let mut writer = self.store.expected_blob_writer(blob)?;
         let url = self.client.url(&format!("/v2/{}/blobs/{}", self.reference.repository, blob.digest));
         let mut attempt = 0;
@@ -289,7 +305,7 @@ impl Pull<'_> {
                 writer.restart()?;
             }
             answer = super::wire::accept(answer, "GET", tried)?;
-            match copy(&mut answer.reader(), &mut writer) {
+            match copy(&mut answer.reader(), &mut writer, at) {
                 Ok(()) if writer.size() == blob.size => {
                     writer.finish(&blob.media_type)?;
                     return Ok(());
@@ -332,9 +348,10 @@ enum Copy {
     Write(io::Error),
 }
 
-fn copy(from: &mut impl Read, to: &mut BlobWriter<'_>) -> std::result::Result<(), Copy> {
+fn copy(from: &mut impl Read, to: &mut BlobWriter<'_>, at: &AtomicU64) -> std::result::Result<(), Copy> {
     let mut buffer = vec![0; 128 << 10];
     loop {
+        at.store(to.size(), Ordering::Relaxed);
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => to.write_all(&buffer[..count]).map_err(Copy::Write)?,

@@ -10,6 +10,7 @@ use super::auth::encoded;
 use super::upload::{Repository, Upload, may_go_on};
 use super::wire::{accept, backoff, resolve};
 use super::{Body, Client, Error, Options, Request, Result};
+use crate::progress::{Shown, Transfer, Transfers};
 
 const MAX_MANIFEST: usize = 4 << 20;
 const THREADS: usize = 4;
@@ -28,7 +29,8 @@ pub(crate) fn push(
     let client = Client::connect(&reference.registry, options)?;
     let repository = Repository::new(&client, &reference.repository);
     let ahead = ahead.filter(|ahead| ahead.is_to(reference));
-    let push = Push { store, repository, reference, sources, ahead, sent: AtomicUsize::new(0) };
+    let transfers = Transfers::new(options.shown);
+    let push = Push { store, repository, reference, sources, ahead, sent: AtomicUsize::new(0), transfers };
     push.tree(descriptor, reference.tag.as_deref().unwrap_or(descriptor.digest.as_str()), 0)?;
     Ok(push.sent.into_inner())
 }
@@ -40,6 +42,7 @@ struct Push<'a> {
     sources: &'a [String],
     ahead: Option<&'a Ahead>,
     sent: AtomicUsize,
+    transfers: Transfers,
 }
 
 impl Push<'_> {
@@ -60,7 +63,8 @@ impl Push<'_> {
             }
             Document::Manifest(manifest) => {
                 self.send_all(&manifest.layers)?;
-                self.blob(&manifest.config)?;
+                // Few bytes, of which nothing is shown.
+                self.blob(&manifest.config, &mut Transfers::new(Shown::Nothing).begin(&manifest.config, ""))?;
             }
         }
         self.document(descriptor, version)
@@ -97,7 +101,8 @@ impl Push<'_> {
             for _ in 0..THREADS.min(layers.len()) {
                 scope.spawn(|| {
                     while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.blob(layer) {
+                        let mut transfer = self.transfers.begin(layer, "Preparing");
+                        if let Err(error) = self.blob(layer, &mut transfer) {
                             failure.lock().expect("no thread panics with it").get_or_insert(error);
                             next.store(layers.len(), Ordering::Relaxed);
                         }
@@ -109,34 +114,44 @@ impl Push<'_> {
     }
 
     /// Sends a blob unless the registry has it or can mount it.
-    fn blob(&self, blob: &Descriptor) -> Result<()> {
+    fn blob(&self, blob: &Descriptor, transfer: &mut Transfer) -> Result<()> {
         let url = self.repository.url(&format!("blobs/{}", blob.digest));
         let (answer, tried) = self.repository.send_any(Request::new("HEAD", &url))?;
         match answer.code() {
-            200 => return Ok(()),
+            200 => {
+                transfer.ends("Layer already exists");
+                return Ok(());
+            }
             404 => {}
             _ => drop(accept(answer, "HEAD", tried)?),
         }
-        if self.finish_ahead(blob) {
+        transfer.now("Pushing", blob.size);
+        if self.finish_ahead(blob, transfer) {
+            transfer.ends("Pushed");
             return Ok(());
         }
         let source = self.sources.iter().find(|source| **source != self.reference.repository);
         match source.map(|source| self.mount(blob, source)).transpose()? {
-            Some(Mounted::Yes) => Ok(()),
+            Some(Mounted::Yes) => {
+                transfer.ends(format!("Mounted from {}", source.map_or("", String::as_str)));
+                return Ok(());
+            }
             // The registry began an upload instead: it is used.
-            Some(Mounted::No(upload)) => self.upload(blob, upload),
-            None => self.upload(blob, self.repository.begin()?),
+            Some(Mounted::No(upload)) => self.upload(blob, upload, transfer)?,
+            None => self.upload(blob, self.repository.begin()?, transfer)?,
         }
+        transfer.ends("Pushed");
+        Ok(())
     }
 
     /// Makes a blob of what was sent of it before; false when it is to be sent as if nothing had been.
-    fn finish_ahead(&self, blob: &Descriptor) -> bool {
+    fn finish_ahead(&self, blob: &Descriptor, transfer: &Transfer) -> bool {
         let Some(begun) = self.ahead.and_then(|ahead| ahead.take(blob)) else { return false };
         let upload = match begun.is_whole {
             true => Some(begun.upload.clone()),
             false => self.repository.progress(&begun.upload, blob.size),
         };
-        let send_rest = |mut upload| self.repository.send_rest(self.store, blob, &mut upload);
+        let send_rest = |mut upload| self.repository.send_rest(self.store, blob, &mut upload, transfer);
         let done = upload.is_some_and(|upload| send_rest(upload).is_ok());
         match done {
             true => drop(self.sent.fetch_add(1, Ordering::Relaxed)),
@@ -164,9 +179,9 @@ impl Push<'_> {
     }
 
     /// Sends a blob; of an upload that broke, only what the registry lacks.
-    fn upload(&self, blob: &Descriptor, mut upload: Upload) -> Result<()> {
+    fn upload(&self, blob: &Descriptor, mut upload: Upload, transfer: &Transfer) -> Result<()> {
         for attempt in 1.. {
-            match self.repository.send_rest(self.store, blob, &mut upload) {
+            match self.repository.send_rest(self.store, blob, &mut upload, transfer) {
                 Ok(()) => break,
                 Err(error) if attempt > self.repository.client.options().retries || !may_go_on(&error) => {
                     self.repository.abort(&upload);

@@ -5,6 +5,7 @@ use hull_image::{Descriptor, Digest, Store};
 use super::auth::encoded;
 use super::wire::{Answer, resolve};
 use super::{Body, Client, Error, Request, Result};
+use crate::progress::Transfer;
 
 /// Blobs up to this size are sent in one request, in bytes.
 const SMALL: u64 = 4 << 20;
@@ -69,15 +70,22 @@ impl<'a> Repository<'a> {
 
     /// Sends what is left of a blob and closes the upload: a small one at once, else in a request of its own, of which
     /// registries keep what came before it broke.
-    pub(super) fn send_rest(&self, store: &Store, blob: &Descriptor, upload: &mut Upload) -> Result<()> {
+    pub(super) fn send_rest(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        upload: &mut Upload,
+        transfer: &Transfer,
+    ) -> Result<()> {
+        let file = |part| Ok::<_, Error>(Body::File(store.blob(blob)?, part, transfer.counter()));
         let mut left = upload.sent..blob.size;
         if upload.sent > 0 || blob.size > SMALL {
             if !left.is_empty() {
-                self.append(upload, Body::File(store.blob(blob)?, left), blob.size)?;
+                self.append(upload, file(left)?, blob.size)?;
             }
             left = blob.size..blob.size;
         }
-        let body = if left.is_empty() { Body::None } else { Body::File(store.blob(blob)?, left) };
+        let body = if left.is_empty() { Body::None } else { file(left)? };
         self.close(upload, &blob.digest, body)
     }
 

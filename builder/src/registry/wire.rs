@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hull_image::Growing;
@@ -25,8 +26,8 @@ pub(crate) enum Body {
     None,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// A part of a file.
-    File(File, Range<u64>),
+    /// A part of a file; the place up to which it was sent is noted.
+    File(File, Range<u64>, Arc<AtomicU64>),
     /// A part, which is written, of a blob that grows.
     Growing(Growing, Range<u64>),
 }
@@ -36,7 +37,7 @@ impl Body {
         match self {
             Self::None => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(_, part) | Self::Growing(_, part) => part.end - part.start,
+            Self::File(_, part, _) | Self::Growing(_, part) => part.end - part.start,
         }
     }
 
@@ -45,14 +46,30 @@ impl Body {
         Ok(match self {
             Self::None => Box::new(std::io::empty()),
             Self::Bytes(bytes) => Box::new(&bytes[..]),
-            Self::File(file, part) => {
+            Self::File(file, part, at) => {
                 let mut file: &File = file;
                 let found = file.seek(SeekFrom::Start(part.start));
                 found.map_err(|e| Error::Rule(format!("rewind a blob: {e}")))?;
-                Box::new(file.take(part.end - part.start))
+                Box::new(Counted { inner: file.take(part.end - part.start), place: part.start, at })
             }
             Self::Growing(blob, part) => Box::new(blob.part(part.clone())),
         })
+    }
+}
+
+/// A reader that notes how far it has come.
+struct Counted<'a, R> {
+    inner: R,
+    place: u64,
+    at: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.place += count as u64;
+        self.at.store(self.place, Ordering::Relaxed);
+        Ok(count)
     }
 }
 
