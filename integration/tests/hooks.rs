@@ -1,10 +1,12 @@
 //! The hooks of a container's life: which run when one fails, how often, and what they are told.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use hull_testkit::runtime::{ours, peek};
-use hull_testkit::{Bundle, Runtime, gate, needs};
+use hull_testkit::call::{PATIENCE, call, eventually};
+use hull_testkit::runtime::{LIMIT, ours, peek};
+use hull_testkit::{Bundle, Outcome, Runtime, gate, needs};
 use serde_json::{Value, json};
 
 /// A hook that runs a shell script of the host's.
@@ -89,4 +91,124 @@ fn hooks_inside_are_told_the_pid_that_they_see() {
         assert_eq!(state["pid"] == 1, own, "{what}");
         assert_eq!(state["status"], "created", "{what}");
     }
+}
+
+/// A hook of some kind that waits until it is let go, and the command that runs it.
+struct Held<'a> {
+    runtime: &'a Runtime,
+    bundle: Bundle,
+    go: PathBuf,
+    began: PathBuf,
+}
+
+impl<'a> Held<'a> {
+    fn new(runtime: &'a Runtime, kind: &str) -> Self {
+        let (go, began) = (runtime.beside(&format!("{kind}-go")), runtime.beside(&format!("{kind}-began")));
+        let wait = format!(
+            "echo $$ >{}.new; mv {0}.new {0}; while [ ! -e {} ]; do sleep 0.02; done",
+            began.display(),
+            go.display()
+        );
+        let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+            config["hooks"] = json!({ "prestart": [{ "path": "/bin/true" }] });
+            config["hooks"][kind] = shell(&wait);
+        });
+        Self { runtime, bundle, go, began }
+    }
+
+    /// The words that make the container, or with `run` start it, too.
+    fn making<'b>(&'b self, command: &'b str) -> Vec<&'b str> {
+        let path = self.bundle.path().to_str().expect("UTF-8");
+        let detach: &[&str] = if command == "run" { &["--detach"] } else { &[] };
+        [&[command], detach, &["--bundle", path, &self.bundle.id]].concat()
+    }
+
+    /// Runs a command whose hook waits, and does something as soon as it does.
+    fn beside(&self, words: &[&str], act: impl FnOnce()) -> Outcome {
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| self.runtime.call(words));
+            let began = eventually(PATIENCE, || self.began.exists());
+            if began {
+                act();
+            }
+            std::fs::write(&self.go, "").expect("let the hook go");
+            let outcome = held.join().expect("no panic");
+            assert!(began, "the hook does not run: {}", outcome.stderr);
+            outcome
+        })
+    }
+
+    /// The hook's shell.
+    fn hook_lives(&self) -> bool {
+        Path::new("/proc").join(peek(&self.began)).join("exe").exists()
+    }
+}
+
+#[test]
+fn nobody_joins_a_container_whose_process_is_not_on_its_own_root_yet() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    for (command, kind) in [
+        ("create", "prestart"),
+        ("create", "createRuntime"),
+        ("run", "createRuntime"),
+        ("create", "createContainer"),
+    ] {
+        let held = Held::new(&runtime, kind);
+        let _old = (std::fs::remove_file(&held.go), std::fs::remove_file(&held.began));
+        let container = runtime.container(&held.bundle);
+        let outcome = held.beside(&held.making(command), || {
+            let look = ["/bin/ls", "/proc/1/root/etc/debian_version", "/etc/debian_version"];
+            container.exec(&[], &look).failed(255, "is being created");
+            assert_eq!(container.status(), "created", "{command} {kind}");
+        });
+        outcome.done();
+        let status = if command == "run" { "running" } else { "created" };
+        assert_eq!(container.status(), status);
+        assert_eq!(container.exec(&[], &["/bin/echo", "inside"]).text(), "inside");
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_keeps_nobody_from_deleting_by_force() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    for (command, kind) in [("create", "createRuntime"), ("run", "poststart"), ("delete", "poststop")] {
+        let held = Held::new(&runtime, kind);
+        let container = runtime.container(&held.bundle);
+        let words = if command == "delete" {
+            runtime.call(&held.making("create")).done();
+            vec!["delete", held.bundle.id.as_str()]
+        } else {
+            held.making(command)
+        };
+        let outcome = held.beside(&words, || {
+            container.call("delete", &["--force"]).done();
+            assert!(!held.hook_lives(), "{kind}");
+        });
+        let told = format!("error running {kind} hook #0: signal: killed");
+        match command {
+            // A hook at the end that fails is a warning.
+            "delete" => assert!(outcome.code == 0 && outcome.stderr.contains(&told), "{}", outcome.stderr),
+            _ => outcome.failed(1, &told),
+        }
+        container.call("state", &[]).failed(1, "does not exist");
+        assert!(!runtime.state_dir().join(&held.bundle.id).exists());
+    }
+}
+
+#[test]
+fn run_wants_a_process_and_create_does_not() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&[]).with(|config| {
+        config.as_object_mut().expect("an object").remove("process");
+    });
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut run = Command::new("timeout");
+    let run = run.arg("10").arg(&runtime.program).arg("--root").arg(runtime.state_dir());
+    call(run.args(["run", "--bundle", path, &bundle.id]), LIMIT)
+        .failed(1, "process property must not be empty");
+    let container = runtime.create(&bundle);
+    assert_eq!(container.status(), "created");
 }

@@ -140,12 +140,11 @@ fn run_hooks(talk: &mut Conversation<'_>) -> Result<()> {
         return Ok(());
     }
     // A hook may ask for the state.
-    talk.record.creating = false;
+    talk.record.in_hooks = true;
     talk.directory.write(talk.record)?;
     // The runtime environment exists, so the container counts as created for its hooks (and every peer but one).
     let state = document::state(talk.record, Status::Created);
-    hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
-    hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)
+    hooks::before_entering(&plan.hooks, &state, talk.directory)
 }
 
 /// The next message that is no remark; failure and death of the child are errors.

@@ -175,7 +175,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
         .and_then(|()| finish(&request, guard.child()))
         .and_then(|()| complete(&directory, &mut record));
     if let Err(error) = outcome {
-        return Err(destroy_after_failure(error, guard, plan, &record, globals));
+        return Err(destroy_after_failure(error, guard, plan, (&directory, &record), globals));
     }
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
@@ -201,6 +201,11 @@ pub fn decide(request: &Request, globals: &Globals) -> Result<Decisions> {
     }
     for text in seal.iter().flat_map(|seal| &seal.warnings) {
         globals.log.write(Level::Debug, text);
+    }
+    if request.starts_at_once && plan.process.is_none() {
+        return Err(Error::new(Code::ConfigInvalid, "process property must not be empty")
+            .field("/process")
+            .hint("only create takes a configuration without a process: there is nothing to start"));
     }
     check_terminal(&plan, request)?;
     let hierarchies = hierarchies(&facts, globals)?;
@@ -285,6 +290,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         has_process: plan.process.is_some(),
         has_poststop: !plan.hooks.poststop.is_empty(),
         creating: true,
+        in_hooks: false,
         resctrl: plan.intel_rdt.as_ref().map_or_else(Places::default, |rdt| {
             Places::of(Path::new(resctrl::MOUNT_POINT), rdt, id.as_str())
         }),
@@ -384,7 +390,7 @@ pub fn finish(request: &Request, child: Option<&Child>) -> Result<()> {
 }
 
 fn complete(directory: &StateDir, record: &mut Record) -> Result<()> {
-    record.creating = false;
+    (record.creating, record.in_hooks) = (false, false);
     directory.write(record)
 }
 
@@ -393,17 +399,12 @@ pub fn destroy_after_failure(
     error: Error,
     process: ChildGuard,
     plan: &Plan,
-    record: &Record,
+    (directory, record): (&StateDir, &Record),
     globals: &Globals,
 ) -> Error {
     drop(process);
     host_mounts::take_away(record);
-    let state = document::state(record, Status::Stopped);
-    for (index, hook) in plan.hooks.poststop.iter().enumerate() {
-        if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
-            globals.log.write(Level::Warning, &error.message);
-        }
-    }
+    hooks::after_the_end(&plan.hooks, &document::state(record, Status::Stopped), directory, &globals.log);
     error
 }
 

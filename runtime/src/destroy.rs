@@ -113,21 +113,15 @@ fn end_first(first: Option<&OwnedFd>, deadline: Instant) -> Result<bool> {
     Ok(ended)
 }
 
-/// A failing poststop hook is a warning, and the others still run (H16).
 fn run_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
-    let state = document::state(record, Status::Stopped);
     let hooks = match spec_of::hooks(directory) {
-        Ok(hooks) => hooks.poststop,
+        Ok(hooks) => hooks,
         Err(error) => {
             globals.log.write(Level::Warning, &format!("poststop hooks are lost: {error}"));
             return;
         }
     };
-    for (index, hook) in hooks.iter().enumerate() {
-        if let Err(error) = hooks::run_one("poststop", index, hook, &state) {
-            globals.log.write(Level::Warning, &error.message);
-        }
-    }
+    hooks::after_the_end(&hooks, &document::state(record, Status::Stopped), directory, &globals.log);
 }
 
 /// Nothing in the record can be believed: what the configuration and the id say about the place of the control groups is

@@ -96,12 +96,18 @@ impl Ended {
 impl Errand<'_> {
     /// Runs the program.
     pub fn run(&self) -> Result<Ended> {
+        self.run_known(|_| ())
+    }
+
+    /// Runs the program, and tells which process it is.
+    pub fn run_known(&self, know: impl FnOnce(&Child)) -> Result<Ended> {
         let (input_read, input_write) = pipe().context(|| "make a pipe")?;
         let (output_read, output_write) = pipe().context(|| "make a pipe")?;
         let child = spawn(&CloneRequest::default(), || self.execute(&input_read, &output_write))
             .context(|| "start the program")?;
         drop((input_read, output_write));
         let mut running = Running { child, company: self.company, ended: false };
+        know(&running.child);
         self.feed(input_write)?;
         let output = self.drain(output_read, &running)?;
         Ok(Ended { status: running.finish(self.deadline)?, output })

@@ -1,9 +1,11 @@
 //! Hooks (config.md "POSIX-platform Hooks"; R17): own environment only, own session, a deadline, bounded output.
 
-use crate::errand::{Company, Errand, Program};
+use crate::errand::{Company, Ended, Errand, Program};
 use crate::error::{Code, Error, Result};
-use hull_plan::Hook;
-use hull_sys::process::WaitStatus;
+use crate::log::{Level, Log};
+use crate::state::{ProcessIdentity, StateDir};
+use hull_plan::{Hook, HookPlan};
+use hull_sys::process::{Child, WaitStatus};
 use std::time::{Duration, Instant};
 
 /// How long a hook may run that has no timeout of its own.
@@ -12,23 +14,91 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How much of a hook's output is kept for the error, in bytes; the rest is read and dropped.
 const KEPT_OUTPUT: usize = 64 << 10;
 
-/// Runs `hooks` one after another with `state` on their standard input; the first that fails ends it (H17).
-pub fn run_all(kind: &str, hooks: &[Hook], state: &str) -> Result<()> {
-    for (index, hook) in hooks.iter().enumerate() {
-        run_one(kind, index, hook, state)?;
-    }
-    Ok(())
+/// Which process is the hook that runs, in the container's state directory.
+const RUNNING: &str = "hook.json";
+
+const SIGKILL: i32 = 9;
+
+/// A moment in a container's life that has hooks.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    /// The member of `hooks`.
+    pub kind: &'static str,
+    /// What they find on their standard input.
+    pub state: &'a str,
+    /// The container's, locked, for hooks of the runtime's side: another command can end them there ([`end_by_force`]).
+    pub directory: Option<&'a StateDir>,
 }
 
-/// Runs one hook.
-pub fn run_one(kind: &str, index: usize, hook: &Hook, state: &str) -> Result<()> {
-    run(hook, state).map_err(|error| {
-        error
-            .code(Code::Hook)
-            .within(format!("error running {kind} hook #{index}"))
-            .field(hook.field.clone())
-            .object(hook.path.clone())
-    })
+impl Moment<'_> {
+    /// Runs the hooks one after another; the first that fails ends it (H17).
+    pub fn run_all(&self, hooks: &[Hook]) -> Result<()> {
+        hooks.iter().enumerate().try_for_each(|(index, hook)| self.run_one(index, hook))
+    }
+
+    /// Runs one hook.
+    pub fn run_one(&self, index: usize, hook: &Hook) -> Result<()> {
+        self.run(hook).map_err(|error| {
+            error
+                .code(Code::Hook)
+                .within(format!("error running {} hook #{index}", self.kind))
+                .field(hook.field.clone())
+                .object(hook.path.clone())
+        })
+    }
+
+    fn run(&self, hook: &Hook) -> Result<()> {
+        let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
+        let text = String::as_str;
+        let program = Program::new(text(&hook.path), args.iter().map(text), hook.env.iter().map(text))?;
+        let errand = Errand {
+            program: &program,
+            input: self.state.as_bytes(),
+            deadline: Instant::now() + timeout(hook),
+            kept: KEPT_OUTPUT,
+            company: Company::Apart,
+        };
+        let ended = errand.run_known(|child| self.write_down(child))?;
+        if let Some(directory) = self.directory {
+            directory.discard(RUNNING);
+        }
+        judge(hook, &ended)
+    }
+
+    /// Without its note, on a full disk say, a hook cannot be ended early, but it runs.
+    fn write_down(&self, child: &Child) {
+        let Some(directory) = self.directory else { return };
+        let note = ProcessIdentity::of(child.pid).ok().and_then(|process| serde_json::to_vec(&process).ok());
+        if let Some(note) = note {
+            let _full = directory.replace(RUNNING, &note);
+        }
+    }
+}
+
+/// prestart and createRuntime: the namespaces are there, and nothing of the container's runs yet.
+pub fn before_entering(hooks: &HookPlan, state: &str, directory: &StateDir) -> Result<()> {
+    let directory = Some(directory);
+    Moment { kind: "prestart", state, directory }.run_all(&hooks.prestart)?;
+    Moment { kind: "createRuntime", state, directory }.run_all(&hooks.create_runtime)
+}
+
+/// poststop: one that fails is a warning, and the others still run (H16).
+pub fn after_the_end(hooks: &HookPlan, state: &str, directory: &StateDir, log: &Log) {
+    let moment = Moment { kind: "poststop", state, directory: Some(directory) };
+    for (index, hook) in hooks.poststop.iter().enumerate() {
+        if let Err(error) = moment.run_one(index, hook) {
+            log.write(Level::Warning, &error.message);
+        }
+    }
+}
+
+/// Kills the hook that another command runs for a container of this directory, if there is one.
+pub fn end_by_force(directory: &StateDir) {
+    let note = directory.note(RUNNING);
+    if let Some(process) = note.and_then(|note| serde_json::from_slice::<ProcessIdentity>(&note).ok()) {
+        // Gone in this moment is as good.
+        let _gone = process.signal_session(SIGKILL);
+    }
 }
 
 /// How long `hooks` may take together.
@@ -40,18 +110,7 @@ fn timeout(hook: &Hook) -> Duration {
     hook.timeout_seconds.map_or(DEADLINE, |seconds| Duration::from_secs(seconds.into()))
 }
 
-fn run(hook: &Hook, state: &str) -> Result<()> {
-    let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
-    let text = String::as_str;
-    let program = Program::new(text(&hook.path), args.iter().map(text), hook.env.iter().map(text))?;
-    let errand = Errand {
-        program: &program,
-        input: state.as_bytes(),
-        deadline: Instant::now() + timeout(hook),
-        kept: KEPT_OUTPUT,
-        company: Company::Apart,
-    };
-    let ended = errand.run()?;
+fn judge(hook: &Hook, ended: &Ended) -> Result<()> {
     if let Some(why) = ended.never_executed() {
         return Err(Error::new(Code::Hook, why));
     }
@@ -98,24 +157,27 @@ mod tests {
         }
     }
 
+    fn prestart(state: &str) -> Moment<'_> {
+        Moment { kind: "prestart", state, directory: None }
+    }
+
     #[test]
     fn a_hook_reads_the_state_and_has_only_its_own_environment() {
         let script = "read line; [ \"$line\" = state ] && [ \"$ONLY\" = this ] && [ -z \"$HOME\" ]";
-        run_one("prestart", 0, &shell(script, None), "state\n").expect("hook");
+        prestart("state\n").run_one(0, &shell(script, None)).expect("hook");
     }
 
     #[test]
     fn a_failing_hook_is_named_with_its_output() {
-        let error = run_one("poststart", 2, &shell("echo why >&2; exit 7", None), "").expect_err("exit 7");
-        assert_eq!(error.to_string(), "error running poststart hook #2: exit status 7, output: why");
+        let error = prestart("").run_one(2, &shell("echo why >&2; exit 7", None)).expect_err("exit 7");
+        assert_eq!(error.to_string(), "error running prestart hook #2: exit status 7, output: why");
         assert_eq!(error.field.as_deref(), Some("/hooks/prestart/0"));
     }
 
     #[test]
     fn a_hook_that_hangs_is_killed_with_its_children() {
         let start = Instant::now();
-        let error =
-            run_one("prestart", 0, &shell("sleep 600 & sleep 600", Some(1)), "").expect_err("timeout");
+        let error = prestart("").run_one(0, &shell("sleep 600 & sleep 600", Some(1))).expect_err("timeout");
         assert_eq!(error.code, Code::Hook);
         assert!(error.to_string().contains("was killed"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(30), "the deadline did not hold");
@@ -123,15 +185,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_output_neither_blocks_nor_fills_the_memory() {
-        let error = run_one("prestart", 0, &shell("head -c 3000000 /dev/zero; exit 1", None), "")
-            .expect_err("exit 1");
+        let error =
+            prestart("").run_one(0, &shell("head -c 3000000 /dev/zero; exit 1", None)).expect_err("exit 1");
         assert!(error.to_string().len() < 3 * KEPT_OUTPUT + 1000);
     }
 
     #[test]
     fn a_missing_program_says_so() {
         let hook = Hook { path: "/no/such/hook".into(), args: vec![], ..shell("", None) };
-        let error = run_one("createRuntime", 0, &hook, "").expect_err("missing");
+        let error = prestart("").run_one(0, &hook).expect_err("missing");
         assert!(error.to_string().contains("no such file or directory"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use crate::console::{Console, Destination};
 use crate::enter::Entry;
 use crate::error::{Context, Error, Result};
 use crate::gate::{Gate, Starter};
+use crate::hooks::Moment;
 use crate::last_mile::{self, Program, Walk, execve_error};
 use crate::link::{Link, ToChild, ToParent};
 use crate::root::cgroups::MountEntry;
@@ -15,7 +16,7 @@ use crate::root::{self, devices, masks, mounts, pivot};
 use crate::seal::Seal;
 use crate::state::{Record, Status};
 use crate::step::{Step, at};
-use crate::{document, groups, hooks, network, streams, sysctl};
+use crate::{document, groups, network, streams, sysctl};
 use hull_cgroup::Door;
 use hull_plan::{Hook, HostFacts, NamespaceKind, Plan, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
@@ -127,7 +128,7 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     at(Step::ContainerHooks, || {
         // Hooks of this kind find the root in their working directory.
         hull_sys::fs::fchdir(root.as_fd()).context(|| "enter the root")?;
-        hooks::run_all("createContainer", &plan.hooks.create_container, &state_inside(job))
+        inside("createContainer", &state_inside(job)).run_all(&plan.hooks.create_container)
     })?;
     let console = at(Step::Console, || open_console(job, &root))?;
     at(Step::Devices, || mounts::seal_late(plan, late))?;
@@ -259,6 +260,11 @@ fn execute(job: &Job<'_>, prepared: &Prepared) -> Error {
 }
 
 /// The status is the one that the hooks outside are told too: the runtime environment exists.
+/// Hooks that this process runs end with it.
+const fn inside<'a>(kind: &'static str, state: &'a str) -> Moment<'a> {
+    Moment { kind, state, directory: None }
+}
+
 fn state_inside(job: &Job<'_>) -> String {
     document::state_inside(job.record, Status::Created)
 }
@@ -269,7 +275,7 @@ fn run_start_hooks(job: &Job<'_>, program: &Program) -> Result<()> {
         return Ok(());
     }
     signal::ignore_broken_pipes();
-    hooks::run_all("startContainer", &start_hooks(job, program), &state_inside(job))?;
+    inside("startContainer", &state_inside(job)).run_all(&start_hooks(job, program))?;
     signal::reset_ignored(signal::SIGPIPE).context(|| "reset signals")
 }
 

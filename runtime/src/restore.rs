@@ -262,11 +262,10 @@ impl Scene<'_> {
             return Ok(());
         }
         self.hooks_ran = true;
-        self.record.creating = false;
+        self.record.in_hooks = true;
         self.directory.write(self.record)?;
         let state = document::state(self.record, Status::Created);
-        hooks::run_all("prestart", &plan.hooks.prestart, &state)
-            .and_then(|()| hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state))
+        hooks::before_entering(&plan.hooks, &state, self.directory)
             .map_err(|error| error.step(Step::RuntimeHooks))
     }
 
@@ -275,7 +274,7 @@ impl Scene<'_> {
         if let Some(rules) = &self.decided.cgroup.devices {
             self.cgroup.apply_devices(rules, self.decided.facts.rootless)?;
         }
-        self.record.creating = false;
+        (self.record.creating, self.record.in_hooks) = (false, false);
         // CRIU restores clocks as well, by a time namespace that no configuration names.
         if self.child.as_ref().is_some_and(has_own_time) {
             self.record.namespaces |= NamespaceKind::Time.clone_flag();
@@ -308,7 +307,13 @@ impl Scene<'_> {
         if !self.hooks_ran {
             return error;
         }
-        create::destroy_after_failure(error, process, &self.decided.plan, self.record, self.globals)
+        create::destroy_after_failure(
+            error,
+            process,
+            &self.decided.plan,
+            (self.directory, self.record),
+            self.globals,
+        )
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cli::DeleteOptions;
 use crate::destroy;
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
+use crate::hooks;
 use crate::log::Level;
 use crate::state::{StateDir, Status};
 use std::time::{Duration, Instant};
@@ -48,20 +49,29 @@ pub fn run(options: &DeleteOptions, globals: &Globals) -> Result<u8> {
 /// How long another command may take before the container is killed under its hands.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Takes the lock. Some commands hold it for as long as somebody else pleases (a checkpoint whose memory nobody fetches,
-/// a hook that hangs): with the first process they come to their end.
+/// How long it is looked for hooks that hang, one after another: the lock is not waited for longer.
+const HOOKS_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Takes the lock. Some commands hold it for as long as somebody else pleases: a checkpoint whose memory nobody fetches
+/// comes to its end with the first process, and so does a hook that hangs in there; one of the host's is ended by itself.
 fn lock_by_force(directory: StateDir) -> Result<StateDir> {
-    let deadline = Instant::now() + PATIENCE;
-    while directory.is_being_changed() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    if directory.is_being_changed()
-        && let Ok(record) = directory.read()
-        && let Some(init) = &record.init
-    {
-        init.signal(SIGKILL)?;
+    await_others(&directory, PATIENCE, || ());
+    if directory.is_being_changed() {
+        if let Some(init) = directory.read().ok().and_then(|record| record.init) {
+            init.signal(SIGKILL)?;
+        }
+        await_others(&directory, HOOKS_DEADLINE, || hooks::end_by_force(&directory));
     }
     directory.locked()
+}
+
+/// Waits until no other command changes the container.
+fn await_others(directory: &StateDir, patience: Duration, meanwhile: impl Fn()) {
+    let deadline = Instant::now() + patience;
+    while directory.is_being_changed() && Instant::now() < deadline {
+        meanwhile();
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 const SIGKILL: i32 = 9;

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 const STOPPED: &str = "cannot exec in a stopped container";
+const BEING_CREATED: &str = "cannot exec in a container that is being created";
 
 /// Longest process.json that is read, in bytes (R19).
 const LONGEST_PROCESS: usize = 4 << 20;
@@ -43,9 +44,9 @@ fn start(options: ExecOptions, globals: &Globals) -> Result<Started> {
     let directory = find(&options.id, globals)?;
     let record = directory.read()?;
     match Status::of(&directory, &record) {
-        Status::Stopped | Status::Creating => {
-            return Err(Error::new(Code::ContainerState, STOPPED));
-        }
+        Status::Stopped => return Err(Error::new(Code::ContainerState, STOPPED)),
+        // Its process may still be on the host's root, whatever it counts as for its hooks.
+        _ if record.creating => return Err(Error::new(Code::ContainerState, BEING_CREATED)),
         Status::Paused if !options.ignore_paused => {
             return Err(Error::new(
                 Code::ContainerState,

@@ -64,8 +64,8 @@ pub fn finish(directory: &StateDir, record: &Record, all_hooks: &HookPlan, globa
         return Ok(());
     }
     let state = document::state(record, Status::Running);
-    hooks::run_all("poststart", &all_hooks.poststart, &state)
-        .inspect_err(|_| undo(directory, record, globals))
+    let moment = hooks::Moment { kind: "poststart", state: &state, directory: Some(directory) };
+    moment.run_all(&all_hooks.poststart).inspect_err(|_| undo(directory, record, globals))
 }
 
 /// A failing hook of the start destroys the container (runtime.md "Lifecycle", steps 7 and 12); its state stays for

@@ -26,6 +26,9 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a directory without a record may be on its way to one.
 const RECORD_DEADLINE: Duration = Duration::from_millis(200);
 
+/// Longest note that is read, in bytes.
+const LONGEST_NOTE: usize = 4 << 10;
+
 const RECORD: &str = "state.json";
 
 /// The directory that holds a directory for each container.
@@ -270,6 +273,17 @@ impl StateDir {
             fs::rename(&temporary, &path)
         };
         write().context(|| format!("write {}", path.display()))
+    }
+
+    /// Takes a note away again; one that stays is read by nobody who knows better.
+    pub fn discard(&self, name: &str) {
+        let _stays = fs::remove_file(self.path.join(name));
+    }
+
+    /// A note of another command's, if it can be read.
+    pub fn note(&self, name: &str) -> Option<Vec<u8>> {
+        let file = open_regular(self.handle.as_fd(), name, false).ok()?;
+        read_to_limit(file.as_fd(), LONGEST_NOTE).ok()
     }
 
     /// The configuration as it was at create.

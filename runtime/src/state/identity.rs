@@ -3,7 +3,7 @@
 use crate::error::{Code, Context, Error, Result};
 use crate::files::read_text;
 use hull_sys::errno::{EINVAL, ESRCH};
-use hull_sys::process::{Pid, pidfd_open, pidfd_send_signal};
+use hull_sys::process::{Pid, kill_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -47,6 +47,14 @@ impl ProcessIdentity {
             Err(error) if error.is(ESRCH) || error.is(EINVAL) => Ok(None),
             Err(error) => Err(Error::sys(format!("open process {}", self.pid), error)),
         }
+    }
+
+    /// Sends `signal` to a process that leads, or is about to lead, a session of its own, and to its group.
+    pub fn signal_session(&self, signal: i32) -> Result<bool> {
+        let Some(_held) = self.open()? else { return Ok(false) };
+        // As long as the leader is there no other group has its number.
+        let _no_group_yet = kill_group(Pid::from_raw(self.pid), signal);
+        self.signal(signal)
     }
 
     /// Sends `signal`; false when the process is gone.

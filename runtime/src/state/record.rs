@@ -42,6 +42,10 @@ pub struct Record {
     /// `create` is not done: the process below, if there is one, is not the container's program yet.
     #[serde(default)]
     pub creating: bool,
+    /// The hooks of the runtime's side run: the container counts as created for them, but its process has not entered the
+    /// root yet, so that whoever joined it now would be on the host's.
+    #[serde(default)]
+    pub in_hooks: bool,
     /// Directories of the resctrl file system.
     #[serde(default)]
     pub resctrl: Places,
@@ -138,6 +142,7 @@ mod tests {
             has_process: true,
             has_poststop: false,
             creating: false,
+            in_hooks: false,
             resctrl: Places::default(),
             host_mounts: Vec::new(),
             keeps_keyring: false,

@@ -32,7 +32,7 @@ impl Status {
 
     /// Finds out.
     pub fn of(directory: &StateDir, record: &Record) -> Self {
-        let Some(init) = record.init.as_ref().filter(|_| !record.creating) else {
+        let Some(init) = record.init.as_ref().filter(|_| !record.creating || record.in_hooks) else {
             return if directory.is_being_changed() { Self::Creating } else { Self::Stopped };
         };
         if !init.is_alive() {
@@ -42,7 +42,7 @@ impl Status {
         if hull_cgroup::Cgroup::open(&record.cgroup).is_frozen().unwrap_or(false) {
             return Self::Paused;
         }
-        if gate::is_closed(directory) { Self::Created } else { Self::Running }
+        if record.in_hooks || gate::is_closed(directory) { Self::Created } else { Self::Running }
     }
 
     /// The first process exists.

@@ -86,6 +86,12 @@ impl Runtime {
         )
     }
 
+    /// The container of a bundle, by whomever it is made; it is deleted at the end of the test, whatever happens.
+    #[must_use]
+    pub const fn container<'a>(&'a self, bundle: &'a Bundle) -> Container<'a> {
+        Container { runtime: self, bundle }
+    }
+
     /// Creates a container that is deleted at the end of the test, whatever happens.
     ///
     /// # Panics
@@ -93,7 +99,7 @@ impl Runtime {
     #[track_caller]
     #[must_use]
     pub fn create<'a>(&'a self, bundle: &'a Bundle) -> Container<'a> {
-        let container = Container { runtime: self, bundle };
+        let container = self.container(bundle);
         let arguments =
             [OsStr::new("create"), OsStr::new("--bundle"), bundle.path().as_os_str(), OsStr::new(&bundle.id)];
         self.call(&arguments).done();
