@@ -33,10 +33,17 @@ pub fn destroy(directory: &StateDir, record: &Record, globals: &Globals) -> Resu
     host_mounts::take_away(record);
     if record.has_poststop {
         run_poststop(directory, record, globals);
-        // Who destroys it again, after a start that failed, has no hooks left to run.
-        directory.write(&Record { has_poststop: false, ..record.clone() })?;
+        note_poststop(directory, record, globals);
     }
     Ok(())
+}
+
+/// Who destroys it again, after a start that failed, has no hooks left to run. A removal does not hang on that: it is what
+/// makes room where the file system of the state is full.
+fn note_poststop(directory: &StateDir, record: &Record, globals: &Globals) {
+    if let Err(error) = directory.write(&Record { has_poststop: false, ..record.clone() }) {
+        globals.log.write(Level::Warning, &format!("that the poststop hooks ran is not kept: {error}"));
+    }
 }
 
 /// Ends the processes and removes the control groups, but for those that are another container's by now.

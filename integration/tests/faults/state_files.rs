@@ -159,6 +159,36 @@ fn a_full_state_directory_is_told_and_leaves_nothing() {
     assert_eq!(run_on("mount -t tmpfs -o size=1m none", &bundle).text(), "ran", "the control");
 }
 
+/// R-22: what makes room needs none, and a container ends once.
+#[test]
+fn a_container_is_deleted_though_its_state_directory_is_full() {
+    needs!(busybox());
+    let place = Scratch::new("full");
+    let count = place.join("count");
+    let bundle = Bundle::new(&["/bin/sleep", "60"]).with(|config| {
+        let script = format!("echo ran >>{}", count.display());
+        config["hooks"] = json!({ "poststop": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    });
+    let script = "mkdir \"$2/state\" && mount -t tmpfs -o size=1m none \"$2/state\" || exit 99
+                  runtime=$1 state=$2/state bundle=$3 id=$4
+                  call() { \"$runtime\" --root \"$state\" \"$@\"; }
+                  for force in '' --force; do
+                      call run --detach --bundle \"$bundle\" \"$id\" >/dev/null </dev/null || exit 98
+                      head -c 2000000 /dev/zero >\"$state/.full\"
+                      [ -n \"$force\" ] || { call kill \"$id\" KILL; while ! call state \"$id\" | grep -q stopped; do sleep 0.1; done; }
+                      call delete $force \"$id\" || exit 97
+                      rm \"$state/.full\"
+                      ls \"$state\"
+                  done";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.arg(hull_testkit::runtime::under_test()).arg(place.path()).arg(bundle.path()).arg(&bundle.id);
+    let outcome = call(&mut command, LIMIT);
+    assert_eq!(outcome.text(), "", "something is left");
+    assert_eq!(fs::read_to_string(&count).expect("read"), "ran\nran\n", "{outcome:?}");
+    nothing_left(&Runtime::under_test(), &bundle, "full");
+}
+
 /// R-23.
 #[test]
 fn a_read_only_state_directory_is_one_clear_error_and_can_be_read() {
