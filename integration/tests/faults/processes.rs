@@ -78,6 +78,35 @@ fn a_paused_container_can_be_killed() {
     delete_leaves_nothing(&runtime, &bundle, "pause and kill");
 }
 
+/// The first thread may end before the program does, and is a zombie then (pthread_exit(3)).
+#[test]
+fn a_program_whose_first_thread_has_ended_runs() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    for ends_by in [&["kill"][..], &["delete", "--force"]] {
+        let bundle = Bundle::new(&["/bin/hull-probe", "headless"]).with(|config| {
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": ["getppid"], "action": "SCMP_ACT_KILL_THREAD" }]
+            });
+        });
+        let container = runtime.start(&bundle);
+        let stat = format!("/proc/{}/stat", container.pid());
+        let first_is_gone = || peek(&stat).contains(") Z ");
+        assert!(eventually(PATIENCE, first_is_gone), "{}", peek(&stat));
+        assert_eq!(container.status(), "running");
+        container.call("delete", &[]).failed(1, "");
+        if ends_by == ["kill"] {
+            container.call("kill", &["KILL"]).done();
+            assert!(container.becomes("stopped"));
+            container.call("delete", &[]).done();
+        } else {
+            runtime.call(&[ends_by, &[&bundle.id]].concat()).done();
+        }
+        nothing_left(&runtime, &bundle, "a program without its first thread");
+    }
+}
+
 /// a process that SIGKILL does not end; a freezer above the container's own stands for a stuck device.
 #[test]
 fn a_process_that_does_not_die_is_told_and_delete_works_later() {

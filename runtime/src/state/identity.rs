@@ -20,7 +20,7 @@ pub struct ProcessIdentity {
 
 /// What `/proc/PID/stat` says.
 struct Stat {
-    zombie: bool,
+    ended: bool,
     never_executed: bool,
     start_time: u64,
 }
@@ -33,9 +33,9 @@ impl ProcessIdentity {
         Ok(Self { pid: pid.as_raw(), start_time: stat.start_time, boot_id: boot_id()? })
     }
 
-    /// True while this very process runs; a zombie does not.
+    /// True while this very process runs; a zombie does not, unless threads of it do (pthread_exit(3) in the first one).
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid).is_some_and(|stat| !stat.zombie && stat.start_time == self.start_time)
+        read_stat(self.pid).is_some_and(|stat| !stat.ended && stat.start_time == self.start_time)
             && boot_id().is_ok_and(|boot| boot == self.boot_id)
     }
 
@@ -88,9 +88,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let flags: u64 = fields.nth(5)?.parse().ok()?;
-    let start_time = fields.nth(12)?.parse().ok()?;
-    let zombie = matches!(state, "Z" | "X" | "x");
-    Some(Stat { zombie, never_executed: flags & PF_FORKNOEXEC != 0, start_time })
+    let threads: u64 = fields.nth(10)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    // The state is the first thread's alone.
+    let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    Some(Stat { ended, never_executed: flags & PF_FORKNOEXEC != 0, start_time })
 }
 
 fn boot_id() -> Result<String> {
@@ -105,8 +107,14 @@ mod tests {
     #[test]
     fn a_command_name_with_parentheses_does_not_shift_the_fields() {
         let stat = parse_stat("7 (a) b) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0").expect("fields");
-        assert!(stat.zombie);
+        assert!(stat.ended);
         assert_eq!(stat.start_time, 4242);
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let stat = parse_stat("7 (a) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 2 0 4242 0 0").expect("fields");
+        assert!(!stat.ended);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - `hull-probe datagrams PATH` keeps a connection to the socket at `PATH` and sends it each line that it reads.
 //! - `hull-probe lock PATH` locks the file at `PATH`, which it makes, and says each line that it reads.
 //! - `hull-probe connection` is connected to itself over TCP, and says each line that it reads when it has gone that way.
+//! - `hull-probe headless` goes on in a second thread; its first asks for the parent's id, which a filter may end it for.
 //! - `hull-probe pending` is connected to itself, has not taken the connection, and says each line that it reads.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ fn main() -> io::Result<()> {
         ["lock", path] => lock(path),
         ["connection"] => connection(),
         ["pending"] => pending(),
+        ["headless"] => headless(),
         _ => {
             println!("{}", hull_testkit::probe::look());
             Ok(())
@@ -53,6 +55,16 @@ fn connection() -> io::Result<()> {
         writeln!(client, "{}", line?)?;
         heard.next().transpose().map(|line| println!("{}", line.unwrap_or_default()))
     })
+}
+
+fn headless() -> io::Result<()> {
+    let second = std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let _parent = rustix::process::getppid();
+    second.join().map_err(|_| io::Error::other("the second thread ended"))
 }
 
 fn pending() -> io::Result<()> {
