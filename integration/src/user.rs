@@ -69,13 +69,33 @@ impl User {
     /// `PROGRAM ARGUMENTS...` as the user.
     #[track_caller]
     pub fn call<S: AsRef<OsStr>>(&self, program: &Path, arguments: &[S]) -> Outcome {
+        self.call_by(Command::new("setpriv"), program, arguments)
+    }
+
+    /// The same where /usr/bin is empty, as on a machine without the programs that distributions install there.
+    ///
+    /// # Panics
+    /// When setpriv cannot be copied to the user's directory.
+    #[track_caller]
+    pub fn call_without_programs<S: AsRef<OsStr>>(&self, program: &Path, arguments: &[S]) -> Outcome {
+        let setpriv = self.place().join("setpriv");
+        fs::copy("/usr/bin/setpriv", &setpriv).expect("copy setpriv");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", "mount -t tmpfs none /usr/bin && exec \"$0\" \"$@\""])
+            .arg(setpriv);
+        self.call_by(command, program, arguments)
+    }
+
+    /// `setpriv` is what changes to the user, with whatever stands before it.
+    #[track_caller]
+    fn call_by<S: AsRef<OsStr>>(&self, mut setpriv: Command, program: &Path, arguments: &[S]) -> Outcome {
         let id = self.id.to_string();
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", &id, "--regid", &id, "--init-groups", "--"]).arg(program).args(arguments);
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("HOME", self.place()).env("XDG_RUNTIME_DIR", format!("/run/user/{id}"));
-        command.env("TMPDIR", self.place()).current_dir(self.place()).stdin(Stdio::null());
-        call(&mut command, Duration::from_secs(150))
+        setpriv.args(["--reuid", &id, "--regid", &id, "--init-groups", "--"]).arg(program).args(arguments);
+        setpriv.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        setpriv.env("HOME", self.place()).env("XDG_RUNTIME_DIR", format!("/run/user/{id}"));
+        setpriv.env("TMPDIR", self.place()).current_dir(self.place()).stdin(Stdio::null());
+        call(&mut setpriv, Duration::from_secs(150))
     }
 }
 

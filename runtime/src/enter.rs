@@ -280,8 +280,10 @@ fn write_by(path: &str, pid: Pid, maps: &[IdMap], patience: Duration) -> Result<
             .hint("it may wait for the user database of the network (nsswitch.conf)")),
         Some(_) => {
             let said = String::from_utf8_lossy(&ended.output);
-            Err(Error::new(Code::Syscall, format!("{path} failed: {}", said.trim_end()))
-                .hint("the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid"))
+            Err(Error::new(Code::Syscall, format!("{path} failed: {}", said.trim_end())).hint(format!(
+                "the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid, and {path} needs its \
+                 set-user-ID bit, or the capability to change ids (setcap)"
+            )))
         }
     }
 }

@@ -149,6 +149,29 @@ fn what_an_ordinary_user_cannot_have_is_named_with_what_would_give_it() {
     }
 }
 
+#[test]
+fn without_newuidmap_a_range_of_ids_is_refused_with_the_package_that_has_it() {
+    needs!(users(), gate::program("busybox"), gate::path("/usr/bin/setpriv"));
+    let user = User::new(1000);
+    let bundle = rootless_bundle(&user, &with_sub_ids(), &["/bin/true"]);
+    let (root, path) = (user.place().join("state"), bundle.path().to_str().expect("UTF-8").to_owned());
+    let front = ["--log-format", "json", "--root", root.to_str().expect("UTF-8")];
+    let run = [&front[..], &["run", "--bundle", &path, &bundle.id]].concat();
+    let refused = user.call_without_programs(&under_test(), &run);
+    refused.failed(1, "newuidmap is not installed");
+    assert!(refused.stderr.contains("the package 'uidmap' has it"), "{refused:?}");
+    assert!(refused.stderr.contains("/linux/uidMappings"), "{refused:?}");
+    user.call(&under_test(), &[&front[..], &["state", &bundle.id]].concat()).failed(1, "does not exist");
+    // One id needs no helper.
+    let bundle = rootless_bundle(&user, &one_id(1000), &["/bin/true"]);
+    let path = bundle.path().to_str().expect("UTF-8").to_owned();
+    user.call_without_programs(
+        &under_test(),
+        &[&front[..], &["run", "--bundle", &path, &bundle.id]].concat(),
+    )
+    .done();
+}
+
 /// Only the program is another, and there is no terminal for it.
 #[test]
 fn what_spec_writes_for_an_ordinary_user_runs() {
