@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use hull_testkit::place::unique;
 use hull_testkit::runtime::peek;
-use hull_testkit::{Bundle, Scratch, gate};
+use hull_testkit::{Bundle, Scratch, gate, needs};
 use serde_json::json;
 
 use crate::{COUNTER, Pipes, Stage};
@@ -145,4 +146,66 @@ fn logs_are_written_where_that_is_asked_for() {
     }
     let images = fs::read_dir(stage.images()).expect("list the images").count();
     assert!(images > 5, "{images} images");
+}
+
+/// A kernel has one of the two at most: CRIU knows the other by the option alone.
+#[test]
+fn a_label_of_a_module_that_the_kernel_lacks_is_refused_by_criu() {
+    let stage = stage!(Bundle::shell(COUNTER));
+    let module = if Path::new("/sys/kernel/security/apparmor").exists() { "selinux" } else { "apparmor" };
+    let mut pipes = stage.run();
+    pipes.says("a", "1 a");
+    stage.checkpoint(&[]).done();
+    let (bundle, images) = (stage.bundle.path().display().to_string(), stage.images());
+    let label = format!("{module}:a_label");
+    let options = ["--detach", "--bundle", &bundle, "--image-path", &images, "--lsm-profile", &label];
+    let refused = stage.call(&[&["restore"], &options[..], &[&stage.bundle.id]].concat());
+    refused.failed(1, &format!("{module} LSM specified but {module} not supported by kernel"));
+    stage.is_gone();
+    stage.restore().says("b", "2 b");
+}
+
+/// A policy namespace of AppArmor has a profile of its own from the start, so that no compiled policy is needed.
+struct PolicyNamespace(PathBuf);
+
+impl PolicyNamespace {
+    fn make(name: &str) -> Self {
+        let path = Path::new(POLICIES).join(name);
+        fs::create_dir(&path).expect("make a policy namespace");
+        Self(path)
+    }
+}
+
+impl Drop for PolicyNamespace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+const POLICIES: &str = "/sys/kernel/security/apparmor/policy/namespaces";
+
+#[test]
+fn an_apparmor_label_is_restored_or_replaced_by_the_one_asked_for() {
+    needs!(gate::root(), gate::path(POLICIES));
+    let name = unique("policies");
+    let _policies = PolicyNamespace::make(&name);
+    let profile = format!(":{name}:unconfined");
+    let stage = stage!(
+        Bundle::shell(COUNTER).with(|config| config["process"]["apparmorProfile"] = json!(profile.clone()))
+    );
+    let label = || peek(format!("/proc/{}/attr/current", stage.state()["pid"]));
+    let mut pipes = stage.run();
+    pipes.says("a", "1 a");
+    assert_eq!(label(), profile);
+    stage.checkpoint(&["--leave-running"]).done();
+    stage.call(&["delete", "--force", &stage.bundle.id]).done();
+    let mut pipes = stage.restore();
+    pipes.says("b", "2 b");
+    assert_eq!(label(), profile);
+    stage.call(&["delete", "--force", &stage.bundle.id]).done();
+    let mut pipes = stage.restore_with(&["--lsm-profile", "apparmor:unconfined"]);
+    pipes.says("b", "2 b");
+    assert_eq!(label(), "unconfined");
+    // Before the namespace goes.
+    stage.call(&["delete", "--force", &stage.bundle.id]).done();
 }

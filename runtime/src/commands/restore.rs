@@ -64,3 +64,25 @@ fn request(options: RestoreOptions) -> Result<(Request, Option<OwnedFd>)> {
     };
     run_command::with_console(create, options.detach)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        restore: RestoreOptions,
+    }
+
+    #[test]
+    fn labels_are_passed_on_as_they_are() {
+        let context = "system_u:object_r:container_file_t:s0:c82,c137";
+        let line = ["restore", "--lsm-profile", "apparmor:a:b", "--lsm-mount-context", context, "id"];
+        let line = Line::try_parse_from(line).expect("options of restore");
+        let switches = source(&line.restore).expect("options for CRIU").switches;
+        assert_eq!(switches.lsm_profile.as_deref(), Some("apparmor:a:b"));
+        assert_eq!(switches.lsm_mount_context.as_deref(), Some(context));
+    }
+}

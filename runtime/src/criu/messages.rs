@@ -274,6 +274,18 @@ mod tests {
         assert_eq!(request.encode_to_vec(), expected);
     }
 
+    /// Labels mean nothing on most hosts, so that a wrong number would not be seen there.
+    #[test]
+    fn labels_have_the_bytes_of_the_published_field_numbers() {
+        let options = Options {
+            lsm_profile: Some("p".into()),
+            lsm_mount_context: Some("m".into()),
+            ..Options::default()
+        };
+        let expected: &[u8] = &[0x08, 0, 0xaa, 0x03, 1, b'p', 0xfa, 0x03, 1, b'm'];
+        assert_eq!(options.encode_to_vec(), expected);
+    }
+
     #[test]
     fn a_notification_is_read_and_unknown_fields_are_skipped() {
         // type NOTIFY, success, notify { script "ab", pid 7 }, and a field 90 of some later version.
