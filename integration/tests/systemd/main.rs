@@ -159,31 +159,75 @@ fn annotations_that_act_on_the_host_are_refused() {
     assert_eq!(property(&unit, "LoadState"), "not-found");
 }
 
+/// Every property that a configuration may set, as an annotation, and as systemd shows it.
+const PROPERTIES: [(&str, &str, &str); 31] = [
+    ("CPUQuotaPerSecUSec", "uint64 500000", "500ms"),
+    ("CPUQuotaPeriodUSec", "uint64 200000", "200ms"),
+    ("CPUWeight", "uint64 77", "77"),
+    ("CollectMode", "'inactive-or-failed'", "inactive-or-failed"),
+    ("DefaultDependencies", "false", "no"),
+    ("DefaultMemoryLow", "uint64 1048576", "1048576"),
+    ("DefaultMemoryMin", "uint64 2097152", "2097152"),
+    ("Description", "\"a container's own words\"", "a container's own words"),
+    ("FinalKillSignal", "int32 6", "6"),
+    ("IOWeight", "uint64 55", "55"),
+    ("IPAccounting", "true", "yes"),
+    ("IgnoreOnIsolate", "true", "yes"),
+    ("JobRunningTimeoutUSec", "uint64 60000000", "1min"),
+    ("KillMode", "'mixed'", "mixed"),
+    ("KillSignal", "int32 10", "10"),
+    ("ManagedOOMMemoryPressure", "'kill'", "kill"),
+    ("ManagedOOMPreference", "'avoid'", "avoid"),
+    ("ManagedOOMSwap", "'kill'", "kill"),
+    ("MemoryHigh", "uint64 104857600", "104857600"),
+    ("MemoryLow", "uint64 3145728", "3145728"),
+    ("MemoryMax", "uint64 209715200", "209715200"),
+    ("MemoryMin", "uint64 4194304", "4194304"),
+    ("MemorySwapMax", "uint64 5242880", "5242880"),
+    ("OOMPolicy", "'continue'", "continue"),
+    ("RuntimeMaxUSec", "uint64 7200000000", "2h"),
+    ("SendSIGHUP", "true", "yes"),
+    ("SendSIGKILL", "false", "no"),
+    ("StartupCPUWeight", "uint64 33", "33"),
+    ("StartupIOWeight", "uint64 44", "44"),
+    ("TasksMax", "uint64 99", "99"),
+    ("TimeoutStopUSec", "double 0.25", "250ms"),
+];
+
 #[test]
 fn annotations_set_properties_of_every_type() {
     needs!(unified());
     let runtime = Runtime::under_test();
     let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
-    let asked = [
-        ("SendSIGHUP", "true", "yes"),
-        ("TimeoutStopSec", "double 0.25", "250ms"),
-        ("RuntimeMaxUSec", "uint64 7200000000", "2h"),
-        ("CPUWeight", "uint64 77", "77"),
-        ("KillSignal", "int32 10", "10"),
-        ("CollectMode", "'inactive-or-failed'", "inactive-or-failed"),
-        ("Description", "\"a container's own words\"", "a container's own words"),
-    ];
     let bundle = bundle.with(|config| {
-        config["annotations"] = asked.iter().map(|(name, text, _)| property_of(name, text)).collect();
+        let asked =
+            |(name, text, _): &(&str, &str, _)| property_of(&name.replace("StopUSec", "StopSec"), text);
+        config["annotations"] = PROPERTIES.iter().map(asked).collect();
         config["annotations"]["org.systemd.property.After"] = json!("['dbus.service', 'basic.target']");
+        config["annotations"]["org.systemd.property.Before"] = json!("['shutdown.target']");
     });
     run_detached(&runtime, &bundle).done();
-    for (name, _, value) in asked {
-        assert_eq!(property(&unit, &name.replace("StopSec", "StopUSec")), value, "{name}");
+    for (name, _, value) in PROPERTIES {
+        assert_eq!(property(&unit, name), value, "{name}");
     }
     let after = property(&unit, "After");
     assert!(["dbus.service", "basic.target"].iter().all(|unit| after.contains(unit)), "{after}");
+    assert_eq!(property(&unit, "Before"), "shutdown.target");
     runtime.call(&["delete", "--force", &bundle.id]).done();
+}
+
+/// systemd sets this one and then says that it cannot, in every version so far.
+#[test]
+fn a_property_that_systemd_refuses_is_told_and_leaves_no_unit() {
+    needs!(unified());
+    let runtime = Runtime::under_test();
+    let (bundle, unit) = scoped(&["/bin/sleep", "1000"], "");
+    let bundle = bundle.with(|config| {
+        config["annotations"] = [property_of("JobTimeoutUSec", "uint64 60000000")].into_iter().collect();
+    });
+    run_detached(&runtime, &bundle).failed(1, "Cannot set property JobTimeoutUSec");
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }
 
 fn property_of(name: &str, text: &str) -> (String, serde_json::Value) {
