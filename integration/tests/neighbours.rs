@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hull_testkit::call::{PATIENCE, call, eventually};
 use hull_testkit::place::Scratch;
-use hull_testkit::runtime::peek;
+use hull_testkit::runtime::{LIMIT, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 use serde_json::json;
 
@@ -184,7 +184,8 @@ fn no_mount_reaches_the_host_while_its_mounts_change() {
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-    let outcome = call(&mut command, Duration::from_secs(60));
+    // Ten calls of the runtime among hundreds of mounts: an emulated machine takes more than a minute.
+    let outcome = call(&mut command, 2 * LIMIT);
     let lines: Vec<_> = outcome.stdout.lines().collect();
     assert_eq!(lines.len(), 13, "{outcome:?}");
     assert!(lines[1..11].iter().all(|line| *line == "inside"), "{outcome:?}");
