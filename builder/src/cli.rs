@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hull_sys::signal::signal_name;
 
+use crate::commands::Namespace;
 use crate::error::{Error, chain};
 use crate::host;
 use crate::{commands, interrupt, rootless, spelling};
@@ -44,11 +45,19 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether files of layers are made or removed, which belong to any user.
-    const fn writes_layers(&self) -> bool {
+    /// The user namespace that it needs.
+    const fn namespace(&self) -> Namespace {
         match self {
-            Self::Build(_) => true,
-            Self::Image(command) => command.writes_layers(),
+            Self::Build(_) => Namespace::Own,
+            Self::Image(command) => command.namespace(),
+        }
+    }
+
+    /// What it ends with when it cannot even begin.
+    const fn failure(&self) -> u8 {
+        match self {
+            Self::Build(_) => 1,
+            Self::Image(command) => command.failure(),
         }
     }
 }
@@ -95,11 +104,15 @@ pub(crate) fn run() -> ExitCode {
         Command::Build(arguments) => commands::build::run(arguments),
         Command::Image(command) => commands::run(command),
     };
-    let inside = if command.writes_layers() { rootless::enter() } else { Ok(None) };
-    let inside = match (&command, inside) {
-        // Nothing of images needs it: their layers are not unpacked then.
-        (Command::Image(_), Err(Error::NoNamespace(_))) => Ok(None),
-        (_, inside) => inside,
+    let inside = match (&command, command.namespace()) {
+        (_, Namespace::None) => Ok(None),
+        (_, Namespace::Shared) => rootless::shared::enter(&host::store_dir()),
+        (Command::Build(_), Namespace::Own) => rootless::enter(),
+        (Command::Image(_), Namespace::Own) => match rootless::enter() {
+            // Nothing of images needs it: their layers are not unpacked then.
+            Err(Error::NoNamespace(_)) => Ok(None),
+            inside => inside,
+        },
     };
     let outcome = match (limit, inside) {
         (Err(error), _) => Err(error.into()),
@@ -119,6 +132,6 @@ pub(crate) fn run() -> ExitCode {
         }
         // Where even this cannot be written, the code is all that is left to tell.
         let _ = writeln!(std::io::stderr(), "hull-build: {}", chain(error.as_ref()));
-        ExitCode::FAILURE
+        ExitCode::from(command.failure())
     })
 }

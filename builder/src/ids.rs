@@ -3,6 +3,9 @@
 use std::fs;
 use std::sync::OnceLock;
 
+use crate::error::{Error, Result};
+use crate::steps::accounts::User;
+
 /// Whether this process is in a user namespace that isn't the host's own.
 pub(crate) fn in_user_namespace() -> bool {
     static INSIDE: OnceLock<bool> = OnceLock::new();
@@ -36,6 +39,25 @@ pub(crate) fn maps_group(group: u32) -> bool {
 /// Whether processes here can become this user.
 pub(crate) fn maps_user(user: u32) -> bool {
     has("/proc/self/uid_map", user)
+}
+
+/// Whether there are other groups here than that of root: a user without a range of ids has none, nor may any be dropped.
+pub(crate) fn has_groups() -> bool {
+    maps_group(5)
+}
+
+/// Refuses a user for whom there are no ids here.
+///
+/// # Errors
+/// The user or the group is not mapped.
+pub(crate) fn are_there(user: &User) -> Result<()> {
+    match maps_user(user.uid) && maps_group(user.gid) {
+        true => Ok(()),
+        false => Err(Error::fact(format!(
+            "user {}:{} has no id here: it takes a range of ids for this user that has it, in /etc/subuid and /etc/subgid",
+            user.uid, user.gid
+        ))),
+    }
 }
 
 fn has(map: &str, id: u32) -> bool {

@@ -30,6 +30,7 @@ mod progress;
 mod registry;
 mod rootless;
 mod secrets;
+mod signals;
 mod snapshot;
 mod spelling;
 mod steps;

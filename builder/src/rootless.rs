@@ -3,9 +3,12 @@
 //! The caller's id becomes 0; with a range in /etc/subuid and /etc/subgid and `newuidmap` there, 1 and above are mapped
 //! too, so that files of an image can belong to anyone. Without, only files of root can be made, which is said.
 
+pub(crate) mod shared;
+
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use hull_sys::CloneFlags;
@@ -42,26 +45,37 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
         return Ok(None);
     }
     if std::env::var_os(INSIDE).is_some() {
-        become_root()?;
+        become_root(CloneFlags::NEWUSER)?;
         return Ok(None);
     }
     let mut child = start()?;
-    if let Err(error) = wait_for_namespace(&mut child).and_then(|()| map_ids(&child)) {
+    if let Err(error) = complete(&mut child) {
         // It waits for a map that won't come.
         drop(child.kill());
         drop(child.wait());
         return Err(error);
     }
     let status = child.wait().map_err(Error::io("wait for", "hull-build"))?;
-    Ok(Some(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))))
+    Ok(Some(code_of(status)))
 }
 
-/// The half inside: leaves the user namespace and waits until it is root of the new one.
-fn become_root() -> Result<()> {
+/// Waits for the namespace of the half inside and gives it its ids.
+fn complete(child: &mut Child) -> Result<()> {
+    wait_for_namespace(child)?;
+    map_ids(child)
+}
+
+fn code_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// The half inside: leaves these namespaces, that of users at least, and waits until it is root of the new one.
+fn become_root(namespaces: CloneFlags) -> Result<()> {
     let signal = rustix::process::Signal::TERM;
     rustix::process::set_parent_process_death_signal(Some(signal))
         .map_err(|e| Error::io("follow", "the parent process")(e.into()))?;
-    if unshare(CloneFlags::NEWUSER).is_err() {
+    if unshare(namespaces).is_err() {
         // The other half tells why.
         std::process::exit(i32::from(NO_NAMESPACE));
     }

@@ -187,14 +187,13 @@ fn an_ordinary_user_builds_on_a_base_of_several_owners() {
     assert!(shell(add, "root").0);
     // Without a range all is root's, which a step that is another user's is told.
     let all = format!(
-        "$b pull -q {base} >&2; $b build -q ../context; $b run {base} true; $b build -q -f add - < ../context.tar >&2; stat -c %u s/layers/*/fs/home/app"
+        "$b pull -q {base} >&2; $b build -q ../context; $b build -q -f add - < ../context.tar >&2; stat -c %u s/layers/*/fs/home/app"
     );
     let (_, out, error) = user("", &all);
     assert_eq!(out, "65534\n65534\n", "{error}");
     assert!(error.contains("user 1000:1000 has no id here"), "{error}");
     let made = error.lines().rfind(|line| line.starts_with("sha256:"));
     assert!(made.is_some() && error.matches("which are root's now: 4").count() == 2, "{error}");
-    assert!(error.contains("only root can mount a container's root"), "{error}");
 }
 
 #[test]

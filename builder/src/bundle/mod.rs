@@ -54,7 +54,7 @@ pub(crate) struct Bind {
 }
 
 /// What the command line says about a container.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wishes {
     /// Instead of the image's entry point; an empty text takes it away.
     pub(crate) entrypoint: Option<String>,
@@ -82,10 +82,39 @@ pub(crate) struct Wishes {
     pub(crate) hostname: String,
     /// The host's network instead of one of its own.
     pub(crate) host_network: bool,
-    /// Path of the cgroup.
-    pub(crate) cgroup: String,
+    /// Path of the cgroup; none where this user may make none.
+    pub(crate) cgroup: Option<String>,
+    /// Whether the container is in the user namespace of an ordinary user.
+    pub(crate) rootless: bool,
+    /// Whether there are other groups than that of root.
+    pub(crate) has_groups: bool,
     /// More annotations.
     pub(crate) annotations: BTreeMap<String, String>,
+}
+
+impl Default for Wishes {
+    /// Nothing in particular, as root.
+    fn default() -> Self {
+        Self {
+            entrypoint: None,
+            command: Vec::new(),
+            env: Vec::new(),
+            workdir: None,
+            terminal: false,
+            read_only: false,
+            memory: None,
+            milli_cpus: None,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            binds: Vec::new(),
+            hostname: String::new(),
+            host_network: false,
+            cgroup: None,
+            rootless: false,
+            has_groups: true,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// The arguments of the process: entry point and command, of the image or of the wishes.
@@ -122,7 +151,18 @@ pub(crate) fn config(root: &str, image: &ImageConfig, user: &User, wishes: &Wish
     }
     let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
     let named: Vec<String> = capabilities.iter().map(|name| format!("CAP_{name}")).collect();
+    let additional = if wishes.has_groups { groups(user) } else { Vec::new() };
     let workdir = wishes.workdir.clone().unwrap_or_else(|| image.config.working_dir.clone());
+    let mut linux = json!({
+        "namespaces": namespaces,
+        "maskedPaths": MASKED,
+        "readonlyPaths": READ_ONLY,
+        "seccomp": seccomp(&capabilities),
+    });
+    if let Some(cgroup) = &wishes.cgroup {
+        linux["cgroupsPath"] = json!(cgroup);
+        linux["resources"] = resources(wishes);
+    }
     Ok(json!({
         "ociVersion": "1.0.2",
         "hostname": wishes.hostname,
@@ -133,19 +173,12 @@ pub(crate) fn config(root: &str, image: &ImageConfig, user: &User, wishes: &Wish
             "args": arguments(&image.config, wishes)?,
             "env": environment(&image.config, user, wishes),
             "cwd": if workdir.is_empty() { "/" } else { &workdir },
-            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": groups(user)},
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": additional},
             "noNewPrivileges": false,
             "capabilities": {"bounding": named, "effective": named, "permitted": named},
         },
         "mounts": mounts(wishes),
-        "linux": {
-            "namespaces": namespaces,
-            "cgroupsPath": wishes.cgroup,
-            "resources": resources(wishes),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp(&capabilities),
-        },
+        "linux": linux,
     }))
 }
 
@@ -242,19 +275,23 @@ fn annotations(image: &ImageConfig, wishes: &Wishes) -> BTreeMap<String, String>
 
 fn mounts(wishes: &Wishes) -> Vec<Value> {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
+    let terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount(
-            "/dev/pts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
+        mount("/dev/pts", "devpts", if wishes.has_groups { &terminals } else { &terminals[..5] }),
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
+    mounts.push(match wishes.rootless && wishes.host_network {
+        // sysfs shows a network: only who owns that may mount it, and the host's is not this user's.
+        true => json!({"destination": "/sys", "type": "bind", "source": "/sys",
+            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]}),
+        false => mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    });
+    if wishes.cgroup.is_some() {
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+    }
     for bind in &wishes.binds {
         let mode = if bind.read_only { "ro" } else { "rw" };
         mounts.push(json!({
@@ -347,7 +384,8 @@ mod tests {
 
     #[test]
     fn nothing_inheritable_and_a_filter_that_denies_by_default() {
-        let config = config("rootfs", &image(), &user(), &Wishes::default()).unwrap();
+        let wishes = Wishes { cgroup: Some("/g".into()), ..Wishes::default() };
+        let config = config("rootfs", &image(), &user(), &wishes).unwrap();
         assert_eq!(config["process"]["capabilities"].get("inheritable"), None);
         assert_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
         assert_eq!(config["linux"]["resources"]["devices"][0]["allow"], false);

@@ -13,10 +13,10 @@ use hull_sys::memfd;
 use serde_json::{Value, json};
 
 use super::containers::{self, Place};
-use super::run::{complaint, hold_exec, refusal_code, signals};
+use super::run::{complaint, hold_exec, refusal_code};
 use super::{Outcome, environment};
 use crate::steps::accounts::Accounts;
-use crate::{bundle, host};
+use crate::{bundle, host, ids, signals};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -127,12 +127,14 @@ fn process(store: &Store, arguments: &Arguments, place: &Place) -> Result<Value,
         let root = place.view(store)?;
         let accounts = Accounts::read(root.as_fd())?;
         let user = accounts.process_user(wanted)?;
+        ids::are_there(&user)?;
         // A home that its image or its person chose stays; that of the user that the container runs as does not.
         let own = accounts.process_user(&process["user"]["uid"].to_string())?;
         if env.get("HOME") == Some(own.home.as_str()) {
             env.set(format!("HOME={}", user.home));
         }
-        process["user"] = json!({"uid": user.uid, "gid": user.gid, "additionalGids": bundle::groups(&user)});
+        let groups = if ids::has_groups() { bundle::groups(&user) } else { Vec::new() };
+        process["user"] = json!({"uid": user.uid, "gid": user.gid, "additionalGids": groups});
     }
     environment::read(&arguments.env_file, &arguments.env)?.into_iter().for_each(|entry| env.set(entry));
     if process["terminal"] == true && env.get("TERM").is_none() {

@@ -49,6 +49,17 @@ pub(crate) use grouped::Group;
 /// What a command returns: its exit code, or the error that ended it.
 pub(crate) type Outcome = Result<std::process::ExitCode, Box<dyn std::error::Error>>;
 
+/// What an ordinary user needs for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// None: it only reads files of their own.
+    None,
+    /// A user namespace of its own, to have the ids of layers.
+    Own,
+    /// Those that containers are in.
+    Shared,
+}
+
 /// The commands that work on images and containers.
 #[derive(Subcommand)]
 pub(crate) enum ImageCommand {
@@ -123,9 +134,23 @@ pub(crate) enum ImageCommand {
 }
 
 impl ImageCommand {
-    /// Whether the command makes or removes unpacked layers, whose files may belong to others than the caller.
-    pub(crate) const fn writes_layers(&self) -> bool {
-        matches!(self, Self::Fsck(_) | Self::Prune(_) | Self::Pull(_) | Self::Rmi(_))
+    /// The user namespace that the command needs: one of its own if it makes or removes unpacked layers, whose files may
+    /// belong to others than the caller.
+    pub(crate) const fn namespace(&self) -> Namespace {
+        match self {
+            Self::Fsck(_) | Self::Prune(_) | Self::Pull(_) | Self::Rmi(_) => Namespace::Own,
+            Self::Commit(_) | Self::Cp(_) | Self::Diff(_) | Self::Exec(_) | Self::Export(_) => {
+                Namespace::Shared
+            }
+            Self::Rm(_) | Self::Run(_) | Self::Start(_) | Self::Stop(_) => Namespace::Shared,
+            _ => Namespace::None,
+        }
+    }
+
+    /// What the command ends with when it cannot even begin.
+    pub(crate) const fn failure(&self) -> u8 {
+        // What a container's program ends with is told from this.
+        if matches!(self, Self::Run(_)) { 125 } else { 1 }
     }
 }
 

@@ -14,7 +14,7 @@ use super::Outcome;
 use super::ports::Port;
 use super::record::{Container, unmount};
 use crate::bundle::Bind;
-use crate::host;
+use crate::{host, ids};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -31,15 +31,27 @@ pub(crate) struct Arguments {
 }
 
 /// The network a container gets: the wished one, else the bridge where its plug-in is, else the host's.
-pub(crate) fn choose(wished: Option<&str>) -> String {
-    match wished {
+///
+/// # Errors
+/// One that only root can make.
+pub(crate) fn choose(wished: Option<&str>) -> Result<String, String> {
+    Ok(match wished {
+        Some(name) if ids::in_user_namespace() && !matches!(name, "host" | "none") => {
+            return Err(format!(
+                "only root can connect a container to network {name}: use --network host or none"
+            ));
+        }
         Some(name) => name.to_owned(),
+        None if ids::in_user_namespace() => {
+            eprintln!("hull-build: notice: only root can make a network: the container uses the host's");
+            "host".to_owned()
+        }
         None if plugin("bridge").is_some() && plugin("host-local").is_some() => "bridge".to_owned(),
         None => {
             eprintln!("hull-build: notice: there are no CNI plug-ins: the container uses the host's network");
             "host".to_owned()
         }
-    }
+    })
 }
 
 /// The hooks that connect a container; none for `host` and `none`.

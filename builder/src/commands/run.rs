@@ -1,7 +1,6 @@
 //! `run`: a container of an image, in the foreground or under a monitor.
 
 mod launch;
-pub(crate) mod signals;
 mod wishes;
 
 use std::fs;
@@ -22,6 +21,7 @@ use crate::bundle;
 use crate::directory::open_directory;
 use crate::error::chain;
 use crate::host;
+use crate::ids;
 use crate::progress::Shown;
 use crate::registry;
 use crate::snapshot::{self, Layers};
@@ -147,8 +147,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Makes the container and starts it.
 fn start(arguments: &Arguments) -> Outcome {
-    // Before the image is there: files of layers unpacked by an ordinary user would all be the user's own.
-    host::needs_root("mount a container's root file system")?;
     let store = host::open_store()?;
     let (_, image) = obtain(&store, arguments.image(), &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
@@ -215,7 +213,7 @@ fn make(
         return Err(format!("run: the name {name} is in use").into());
     }
     let ports = publish(arguments, image, &others)?;
-    let network = network::choose(arguments.network.as_deref());
+    let network = network::choose(arguments.network.as_deref())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let container = Container {
         id: id.clone(),
@@ -259,6 +257,11 @@ fn publish(arguments: &Arguments, image: &Image, others: &[Place]) -> Result<Vec
     if arguments.publish.is_empty() && exposed.is_empty() {
         return Ok(Vec::new());
     }
+    if ids::in_user_namespace() {
+        return Err(
+            "run: only root can publish a port: with --network host the container's are the host's".into()
+        );
+    }
     let given = ports::publish(&arguments.publish, &exposed, &containers::published(others)?)?;
     Ok(given.iter().map(ToString::to_string).collect())
 }
@@ -270,6 +273,7 @@ fn prepare(store: &Store, arguments: &Arguments, image: &Image, place: &Place) -
     let accounts = Accounts::read(rootfs.as_fd())?;
     let asked = arguments.user.as_deref().unwrap_or(&image.config.config.user);
     let user = accounts.process_user(asked)?;
+    ids::are_there(&user)?;
     let mut wishes = wishes(arguments, place)?;
     wishes.binds = binds(store, arguments, image, place, rootfs.as_fd())?;
     let mut config = bundle::config("rootfs", &image.config, &user, &wishes)?;

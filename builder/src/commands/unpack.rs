@@ -77,8 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let user = accounts.process_user(&image.config.config.user)?;
     let name =
         arguments.bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let wishes =
-        Wishes { hostname: "hull".to_owned(), cgroup: format!("/hull-build-{name}"), ..Wishes::default() };
+    let wishes = Wishes {
+        hostname: "hull".to_owned(),
+        cgroup: Some(format!("/hull-build-{name}")),
+        ..Wishes::default()
+    };
     let config = bundle::config("rootfs", &image.config, &user, &wishes)?;
     fs::write(arguments.bundle.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
     if skipped > 0 {

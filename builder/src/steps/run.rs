@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::accounts::{Accounts, User};
+use super::accounts::Accounts;
 use super::output::read_lines;
 use super::sandbox::{Limits, Mount, Sandbox, Source};
 use super::stubs::Stubs;
@@ -92,9 +92,7 @@ impl Runner<'_> {
             }
             let root = attach_root(snapshot, &bundle)?;
             let user = Accounts::read(snapshot.root())?.process_user(&run.user)?;
-            if !ids::maps_user(user.uid) || !ids::maps_group(user.gid) {
-                return Err(no_such_id(&user));
-            }
+            ids::are_there(&user)?;
             super::place::directory(
                 snapshot.root(),
                 run.workdir.trim_matches('/').as_bytes(),
@@ -121,7 +119,7 @@ impl Runner<'_> {
                 insecure: run.insecure,
                 seccomp: self.seccomp.clone(),
                 rootless: ids::in_user_namespace(),
-                has_groups: ids::maps_group(5),
+                has_groups: ids::has_groups(),
                 cgroup: may_limit.then_some(&*cgroup),
             };
             write_config(&bundle, &sandbox)?;
@@ -270,13 +268,6 @@ fn write_config(bundle: &Path, sandbox: &Sandbox<'_>) -> Result<()> {
 }
 
 /// An ordinary user without a range of ids, or with a short one, has none for the image's user.
-fn no_such_id(user: &User) -> Error {
-    Error::fact(format!(
-        "user {}:{} has no id here: who builds needs a range of ids that has it, in /etc/subuid and /etc/subgid",
-        user.uid, user.gid
-    ))
-}
-
 /// What the runtime itself complained of, if it did.
 fn runtime_error(log: &Path) -> Option<Error> {
     let text = fs::read_to_string(log).ok()?;

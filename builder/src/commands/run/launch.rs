@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::containers::{self, Place};
-use super::{Arguments, signals};
-use crate::host;
+use super::Arguments;
+use crate::{host, rootless, signals};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -62,6 +62,11 @@ pub(super) fn background(place: &Place, lock: Lock) -> Outcome {
 pub(crate) fn hold(place: &Place) -> Result<(), String> {
     let said = |reason: String| complaint(Path::new(&runtime_log(place))).unwrap_or(reason);
     watched(monitor_command(place).map_err(|e| e.to_string())?).map_err(said)?;
+    let monitor = fs::read_to_string(place.dir.join("monitor")).ok().and_then(|pid| pid.trim().parse().ok());
+    // It is who stays where the container's root is mounted.
+    monitor
+        .map_or(Ok(()), |pid| rootless::shared::is_held_by(&host::store_dir(), pid))
+        .map_err(|e| crate::error::chain(&e))?;
     let output = place.ask(&["start", &place.container.id]).map_err(|e| e.to_string())?;
     match output.status.success() {
         true => Ok(()),
@@ -153,6 +158,7 @@ fn monitor(place: &Place, id: &str, log: &str, dir: &Path) -> Result<Command, Fa
 fn monitor_command(place: &Place) -> Result<Command, Failure> {
     let id = &place.container.id;
     let mut command = monitor(place, id, &runtime_log(place), &place.dir)?;
+    command.arg("--conmon-pidfile").arg(place.dir.join("monitor"));
     command.arg("--exit-dir").arg(place.exits()).arg("--persist-dir").arg(&place.dir);
     command.args(["--log-path", &format!("k8s-file:{}", place.dir.join("log").display())]);
     let config: Value = serde_json::from_slice(&fs::read(place.dir.join("config.json"))?)?;

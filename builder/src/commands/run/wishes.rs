@@ -13,6 +13,7 @@ use super::super::{environment, network};
 use super::Arguments;
 use crate::bundle::{Bind, Wishes};
 use crate::directory::open_directory;
+use crate::ids;
 use crate::steps::place::open_in_root;
 
 type Failure = Box<dyn std::error::Error>;
@@ -29,6 +30,10 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
     if milli == Some(0) {
         return Err("run: --cpus must be at least 0.001".into());
     }
+    let rootless = ids::in_user_namespace();
+    if rootless && (milli.is_some() || arguments.memory.is_some()) {
+        return Err("run: only root can limit --memory and --cpus: they take a control group".into());
+    }
     Ok(Wishes {
         entrypoint: arguments.entrypoint.clone(),
         command: arguments.command().to_vec(),
@@ -43,7 +48,9 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
         binds: Vec::new(),
         hostname: arguments.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
         host_network: place.container.network == "host",
-        cgroup: format!("/hull-build-{id}"),
+        cgroup: (!rootless).then(|| format!("/hull-build-{id}")),
+        rootless,
+        has_groups: ids::has_groups(),
         annotations,
     })
 }

@@ -1,0 +1,157 @@
+//! The user and mount namespaces that all containers of an ordinary user's store are in, as long as one of them lives.
+//!
+//! A container's root is mounted where only who is in the same mount namespace sees it, and its processes may be ended and
+//! joined only by who has rights in its user namespace. So whoever has to do with containers joins the namespaces of those
+//! that run, and makes new ones where none does. `run/holders/PID` of the store names processes that are in them: commands,
+//! and the monitors of containers in the background, each with the time that it began, as pids are used again.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hull_sys::CloneFlags;
+use hull_sys::namespace::setns;
+use hull_sys::process::{Pid, pidfd_open};
+use rustix::fs::FlockOperation;
+
+use super::{INSIDE, become_root, complete, start};
+use crate::error::{Error, Result};
+use crate::signals;
+
+/// Returns `None` where this process goes on, as root of the namespaces; else another one has, and this is its exit code.
+///
+/// # Errors
+/// Where the kernel or its configuration allows no user namespace: [`Error::NoNamespace`].
+pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    if std::env::var_os(INSIDE).is_some() {
+        become_root(CloneFlags::NEWUSER | CloneFlags::NEWNS)?;
+        return Ok(None);
+    }
+    let holders = Holders::open(store)?;
+    // Two that make namespaces at once would not see each other's containers.
+    let lock = holders.lock()?;
+    for pid in holders.living()? {
+        if join(pid)? {
+            holders.add(std::process::id())?;
+            return Ok(None);
+        }
+    }
+    let mut child = start()?;
+    let ready = complete(&mut child).and_then(|()| holders.add(child.id()));
+    if let Err(error) = ready {
+        // It waits for a map that won't come.
+        drop(child.kill());
+        drop(child.wait());
+        return Err(error);
+    }
+    drop(lock);
+    signals::pass_on(&child).map_err(Error::io("watch", "signals"))?;
+    let status = child.wait().map_err(Error::io("wait for", "hull-build"))?;
+    Ok(Some(super::code_of(status)))
+}
+
+/// Notes that a process of these namespaces stays when this one has ended; nothing to be done where they are the host's.
+///
+/// # Errors
+/// The note cannot be written.
+pub(crate) fn is_held_by(store: &Path, pid: u32) -> Result<()> {
+    match crate::ids::in_user_namespace() {
+        true => Holders::open(store)?.add(pid),
+        false => Ok(()),
+    }
+}
+
+/// Joins the namespaces of a process; false if it has ended meanwhile.
+fn join(pid: u32) -> Result<bool> {
+    let Ok(process) = pidfd_open(Pid::from_raw(pid.cast_signed())) else { return Ok(false) };
+    let here = std::env::current_dir();
+    match setns(process.as_fd(), CloneFlags::NEWUSER | CloneFlags::NEWNS) {
+        Ok(()) => {}
+        Err(error) if error.errno == rustix::io::Errno::SRCH.raw_os_error() => return Ok(false),
+        Err(error) => return Err(Error::system("join the containers' namespaces")(error)),
+    }
+    // Another mount namespace is entered at its root.
+    here.and_then(std::env::set_current_dir).map_err(Error::io("return to", "the working directory"))?;
+    Ok(true)
+}
+
+/// The notes of who is in the namespaces.
+struct Holders {
+    dir: PathBuf,
+}
+
+impl Holders {
+    fn open(store: &Path) -> Result<Self> {
+        let dir = store.join("run/holders");
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(Error::io("make", &dir))?;
+        Ok(Self { dir })
+    }
+
+    fn lock(&self) -> Result<fs::File> {
+        let path = self.dir.with_extension("lock");
+        let file = fs::File::create(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|errno| Error::io("lock", &path)(errno.into()))?;
+        Ok(file)
+    }
+
+    fn add(&self, pid: u32) -> Result<()> {
+        // A process that has ended already holds nothing.
+        let Some(began) = began(pid) else { return Ok(()) };
+        let path = self.dir.join(pid.to_string());
+        fs::write(&path, began).map_err(Error::io("write", &path))
+    }
+
+    /// Those that still live; notes of others are removed.
+    fn living(&self) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
+            let path = entry.map_err(Error::io("read", &self.dir))?.path();
+            let pid = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let noted = fs::read_to_string(&path).ok();
+            match pid.filter(|pid| noted.is_some() && began(*pid) == noted) {
+                Some(pid) => found.push(pid),
+                // Another command may have been quicker.
+                None => drop(fs::remove_file(&path)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// When a process began, in ticks since the start of the machine (proc_pid_stat(5), field 22); nothing of one that has
+/// ended, waited for or not.
+fn began(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, in parentheses, may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    (*fields.first()? != "Z").then(|| fields.get(19).map(|field| (*field).to_owned()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_that_live_hold_the_namespaces() {
+        let scratch = tempfile::tempdir().unwrap();
+        let holders = Holders::open(scratch.path()).unwrap();
+        let own = std::process::id();
+        holders.add(own).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        holders.add(child.id()).unwrap();
+        // A pid that is used again, and what is no note.
+        fs::write(holders.dir.join("1"), "7").unwrap();
+        fs::write(holders.dir.join("x"), "").unwrap();
+        assert_eq!(holders.living().unwrap(), [own]);
+        assert_eq!(fs::read_dir(&holders.dir).unwrap().count(), 1);
+    }
+}
