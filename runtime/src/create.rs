@@ -22,7 +22,7 @@ use crate::step::Step;
 use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl, streams};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
-use hull_sys::process::{Child, CloneRequest, exit_now, pidfd_send_signal, wait_until};
+use hull_sys::process::{Child, CloneRequest, Title, exit_now, pidfd_send_signal, wait_until};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -337,15 +337,21 @@ fn clone_process(job: Job<'_>, child_link: Link, cgroup: &Cgroup) -> Result<(Chi
     let entry = job.entry;
     let visit = entry.enter_pid_namespace()?;
     let score = oom_score::lend(job.process.and_then(|process| process.oom_score_adj))?;
+    // Whoever shares the pid namespace reads its arguments and, unless it is hidden, its environment.
+    let mut title = Title::take_on(&["hull", "init", &job.record.id]);
     let request = CloneRequest { flags: entry.first_flags(), ..CloneRequest::default() };
     let enters_itself = job.door.is_some();
     let mut given = Some((job, child_link));
     let child = spawn_into(cgroup, enters_itself, &request, &mut || match given.take() {
-        Some((job, link)) => run_child(job, &link),
+        Some((job, link)) => {
+            title.keep();
+            run_child(job, &link)
+        }
         None => exit_now(1),
     })
     .context(|| "clone the container's process")
     .map_err(|error| clone_hint(error.step(Step::Clone)));
+    drop(title);
     drop(score);
     drop(visit);
     child

@@ -162,10 +162,11 @@ fn become_container(job: &mut Job<'_>, link: &Link) -> Result<Prepared> {
     Ok(Prepared { program })
 }
 
-/// Processes of another container in the same pid namespace must not trace this one, once it is no more than they are
-/// (R12).
+/// Until the exec this is the runtime, with its memory: processes of another container in the same pid namespace, and those
+/// that an exec brings before the start, must not trace it, once it is no more than they are (R12). A caller without
+/// privileges could not write its id mappings then, nor exec into it.
 fn hide_from_neighbours(job: &Job<'_>) -> Result<()> {
-    if job.facts.rootless || job.plan.entry.has_own(NamespaceKind::Pid) {
+    if job.facts.rootless {
         return Ok(());
     }
     hull_sys::process::set_dumpable(false).context(|| "become non-dumpable")

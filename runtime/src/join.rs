@@ -21,7 +21,7 @@ use hull_plan::{ExecPlan, HostFacts, NamespaceKind, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
 use hull_sys::namespace::{CloneFlags, setns};
 use hull_sys::process::{
-    Child, CloneRequest, Pid, execve, exit_now, pidfd_pid, pidfd_send_signal, spawn, wait, wait_until,
+    Child, CloneRequest, Pid, Title, execve, exit_now, pidfd_pid, pidfd_send_signal, spawn, wait, wait_until,
 };
 use hull_sys::scheduling::set_affinity;
 use std::convert::Infallible;
@@ -151,13 +151,18 @@ fn clone_into(
         setns(target.init.as_fd(), CloneFlags::NEWPID).context(|| "enter the container's pid namespace")?;
     }
     let enters_itself = luggage.door.is_some();
+    let mut title = Title::take_on(&["hull", "exec", &target.record.id]);
     let mut given = Some(luggage);
     let child = spawn_into(cgroup, enters_itself, &CloneRequest::default(), &mut || match given.take() {
-        Some(luggage) => run_child(target, walk, luggage),
+        Some(luggage) => {
+            title.keep();
+            run_child(target, walk, luggage)
+        }
         None => exit_now(1),
     })
     .context(|| "clone the process")
     .map_err(|error| error.step(Step::Clone));
+    drop(title);
     if visits {
         setns(own.as_fd(), CloneFlags::NEWPID).context(|| "leave the container's pid namespace")?;
     }

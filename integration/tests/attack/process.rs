@@ -258,3 +258,48 @@ fn a_joining_process_cannot_be_traced() {
     let foreign = all.lines().filter(|name| !["sh", "sleep"].contains(name));
     assert_eq!(foreign.collect::<std::collections::BTreeSet<_>>(), [].into());
 }
+
+/// A daemon's environment has passwords, and paths of the host are nobody's business.
+#[test]
+fn a_created_container_shows_nothing_of_its_caller() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let mut create =
+        runtime.command(&["create", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
+    call(create.env("CALLERS_OWN", "password"), LIMIT).done();
+    let look = "cat /proc/1/environ /proc/1/cmdline; : 3</proc/1/mem && echo memory";
+    let seen = runtime.call(&["exec", &bundle.id, "/bin/sh", "-c", look]);
+    runtime.call(&["start", &bundle.id]).done();
+    let control = runtime.call(&["exec", &bundle.id, "/bin/sh", "-c", look]);
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    for word in ["CALLERS_OWN", "bundle", "/", "memory"] {
+        assert!(!seen.stdout.contains(word), "{word} in {seen:?}");
+    }
+    assert!(control.stdout.contains("PATH=") && control.stdout.contains("memory"), "{control:?}");
+}
+
+/// Programs are given passwords on the command line of `exec`.
+#[test]
+fn a_joining_process_shows_nothing_of_its_caller() {
+    needs!(busybox());
+    let runtime = Runtime::under_test();
+    let spy = "while :; do for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; tr '\\0' ' ' <$p/environ; echo; done; done
+               2>/dev/null >>/seen";
+    let bundle = Bundle::shell(&spy.replace('\n', " "));
+    let _container = runtime.start(&bundle);
+    let seen = || peek(bundle.root().join("seen"));
+    let mut joins = || {
+        let mut exec = runtime.command(&["exec", "--cwd", "/tmp", &bundle.id, "/bin/sleep", "0.05"]);
+        call(exec.env("CALLERS_OWN", "password"), LIMIT).done();
+        seen().contains("/bin/sleep 0.05 ")
+    };
+    for _ in 0..60 {
+        joins();
+    }
+    assert!(eventually(PATIENCE, &mut joins), "the spy does not see");
+    for word in ["CALLERS_OWN", "--cwd", "--root"] {
+        let all = seen();
+        assert!(!all.contains(word), "{:?}", all.lines().find(|line| line.contains(word)));
+    }
+}

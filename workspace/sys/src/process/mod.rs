@@ -5,6 +5,7 @@ mod exec;
 mod pid;
 mod pidfd;
 mod spawn;
+mod title;
 mod vfork;
 mod wait;
 
@@ -16,5 +17,6 @@ pub use exec::{CStrings, execve, execveat};
 pub use pid::{Pid, kill, kill_group};
 pub use pidfd::{pidfd_getfd, pidfd_open, pidfd_pid, pidfd_send_signal};
 pub use spawn::{Child, CloneRequest, exit_now, spawn};
+pub use title::Title;
 pub use vfork::spawn_program;
 pub use wait::{WaitStatus, is_child, try_wait, wait, wait_any_child, wait_until};
