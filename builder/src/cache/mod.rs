@@ -23,7 +23,7 @@ pub(crate) use mounts::CacheMount;
 use crate::error::{Error, Result};
 
 /// Raised when steps are carried out differently: older records no longer count.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 /// Largest record read, in bytes.
 const MAX_RECORD: u64 = 256 << 20;
 

@@ -36,7 +36,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) parents: bool,
 }
 
-/// Selects; a source that means nothing is an error.
+/// Selects; a path that means nothing is an error, a pattern may fit nothing: `COPY manifest lock* ./`.
 pub(crate) fn select(tree: &Tree, wanted: &Wanted<'_>) -> Result<Vec<Source>> {
     let exclude = Ignore::from_patterns(wanted.exclude.iter().map(String::as_str));
     let exclude = exclude.map_err(|e| Error::fact(e.to_string()))?;
@@ -48,15 +48,15 @@ pub(crate) fn select(tree: &Tree, wanted: &Wanted<'_>) -> Result<Vec<Source>> {
         } else {
             plain(tree, source, &exclude, &mut found)?;
         }
-        if found.len() == before && !all_excluded(&exclude, source) {
+        if found.len() == before && !glob::is_pattern(source) && !is_excluded(&exclude, source) {
             return Err(not_found(tree, source));
         }
     }
     Ok(found)
 }
 
-fn all_excluded(exclude: &Ignore, source: &str) -> bool {
-    !exclude.is_empty() && (glob::is_pattern(source) || exclude.judge_path(&path::relative(source)).ignored)
+fn is_excluded(exclude: &Ignore, source: &str) -> bool {
+    !exclude.is_empty() && exclude.judge_path(&path::relative(source)).ignored
 }
 
 fn not_found(tree: &Tree, source: &str) -> Error {

@@ -1,7 +1,7 @@
 //! ADD: archives of the context are unpacked, by content and never by name; URLs are fetched.
 
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use hull_image::Store;
@@ -73,14 +73,14 @@ fn is_header(block: &[u8]) -> bool {
 fn unpack(destination: &Destination<'_>, tree: &Tree, node: &Node) -> Result<()> {
     let mut file = tree.open_file(&node.path)?;
     file.rewind().map_err(Error::io("read", String::from_utf8_lossy(&node.path).as_ref()))?;
-    let directory = destination.directory()?;
-    extract(file, directory.as_fd())
+    extract(file, destination)
 }
 
 /// Unpacks an archive; what it has of others' goes to root where an ordinary user builds, which is told.
-fn extract(file: std::fs::File, directory: BorrowedFd<'_>) -> Result<()> {
+fn extract(file: std::fs::File, destination: &Destination<'_>) -> Result<()> {
     let archive = Decompressor::archive(file, RATIO)?;
-    let done = hull_layer::extract(archive, directory, &Extractor::archive())?;
+    let (directory, owner) = destination.for_archive()?;
+    let done = hull_layer::extract(archive, directory.as_fd(), &Extractor { owner, ..Extractor::archive() })?;
     snapshot::tell(LeftOut::of(&done));
     Ok(())
 }
@@ -179,7 +179,7 @@ fn decoded(text: &str) -> Option<String> {
 pub(crate) fn place_fetched(to: &Destination<'_>, copy: &CopyAction, fetched: &Fetched) -> Result<()> {
     let mut file = std::fs::File::open(&fetched.path).map_err(Error::io("open", &fetched.path))?;
     if copy.unpack == Some(true) {
-        return extract(file, to.directory()?.as_fd());
+        return extract(file, to);
     }
     let (directory, name) = to.for_file(fetched.name.as_deref().unwrap_or_default().as_bytes())?;
     if name.is_empty() {

@@ -6,7 +6,7 @@ use rustix::fs::Mode;
 
 use super::accounts::Accounts;
 use super::mode::ModeRule;
-use super::place;
+use super::place::{self, New};
 use super::write::{self, Dress};
 use crate::context::content::Contents;
 use crate::context::select::{Item, Source};
@@ -19,8 +19,10 @@ pub(crate) struct Target {
     /// Below the root, no slash at either end.
     pub(super) path: Vec<u8>,
     pub(super) is_directory: bool,
-    /// Owner of what is made on the way.
-    pub(super) owner: (u32, u32),
+    /// What directories get that are made on the way.
+    pub(super) new: New,
+    /// `--chown`, when it is given.
+    pub(super) chown: Option<(u32, u32)>,
     pub(crate) dress: Dress,
 }
 
@@ -52,10 +54,16 @@ impl Target {
             .map(|text| ModeRule::parse(text).ok_or_else(|| bad_mode(text)))
             .transpose()?;
         let owner = given.or((!keeps_owners).then_some((0, 0)));
+        let mut new = New::of(given.unwrap_or((0, 0)));
+        // As in BuildKit, octal bits are for new directories on the way as well, changes to bits are not.
+        if let Some(ModeRule::Set(bits)) = mode {
+            new.mode = bits & 0o777;
+        }
         Ok(Self {
             path: copy.destination.trim_matches('/').as_bytes().to_vec(),
             is_directory: copy.destination.ends_with('/'),
-            owner: given.unwrap_or((0, 0)),
+            new,
+            chown: given,
             dress: Dress { owner, mode, keep_times },
         })
     }
@@ -68,7 +76,14 @@ impl<'a> Destination<'a> {
 
     /// The destination as a directory, made if it is missing.
     pub(crate) fn directory(&self) -> Result<OwnedFd> {
-        place::directory(self.root, &self.target.path, self.target.owner, &mut Vec::new())
+        place::directory(self.root, &self.target.path, self.target.new, &mut Vec::new())
+    }
+
+    /// The same for what is in an archive, which `--chmod` is not for, with the owner that it shall have.
+    pub(super) fn for_archive(&self) -> Result<(OwnedFd, Option<(u32, u32)>)> {
+        let new = New::of(self.target.new.owner);
+        let fd = place::directory(self.root, &self.target.path, new, &mut Vec::new())?;
+        Ok((fd, self.target.chown))
     }
 
     /// The directory and the name that a single file goes to.
@@ -86,8 +101,10 @@ impl<'a> Destination<'a> {
                 format!("the destination /{}/ is no directory", String::from_utf8_lossy(&self.target.path));
             return Err(Error::fact(text));
         }
-        let (parent, name) = split(&self.target.path);
-        let parent = place::directory(self.root, parent, self.target.owner, &mut Vec::new())?;
+        // A link is followed to the file that it leads to, or that is made where it leads.
+        let path = place::settled(self.root, &self.target.path)?;
+        let (parent, name) = split(&path);
+        let parent = place::directory(self.root, parent, self.target.new, &mut Vec::new())?;
         Ok((parent, name.to_vec()))
     }
 
@@ -99,29 +116,15 @@ impl<'a> Destination<'a> {
                     let (directory, name) = self.for_file(name)?;
                     write::leaf(tree, node, contents, (directory.as_fd(), &name), &self.target.dress)?;
                 }
-                Source::Directory { root, items } => self.copy_directory(tree, root, items, contents)?,
+                Source::Directory { items, .. } => self.copy_directory(tree, items, contents)?,
             }
         }
         Ok(())
     }
 
-    fn copy_directory(
-        &self,
-        tree: &Tree,
-        root: &crate::context::tree::Node,
-        items: &[Item],
-        contents: &Contents,
-    ) -> Result<()> {
-        let top = match place::find(self.root, &self.target.path)? {
-            // Without a slash, a new directory looks like the source.
-            None if !self.target.is_directory && !self.target.path.is_empty() => {
-                let (parent, name) = split(&self.target.path);
-                let parent = place::directory(self.root, parent, self.target.owner, &mut Vec::new())?;
-                write::directory(tree, root, (parent.as_fd(), name), &self.target.dress, false)?
-            }
-            _ => self.directory()?,
-        };
-        let mut open: Vec<(Vec<u8>, OwnedFd)> = vec![(Vec::new(), top)];
+    fn copy_directory(&self, tree: &Tree, items: &[Item], contents: &Contents) -> Result<()> {
+        // It is what is in the source that is copied: a new directory looks like any that is made on the way.
+        let mut open: Vec<(Vec<u8>, OwnedFd)> = vec![(Vec::new(), self.directory()?)];
         for item in items {
             let (parent, name) = split(&item.to);
             // Items come parents first: what is no ancestor any more is done with.
@@ -131,8 +134,7 @@ impl<'a> Destination<'a> {
             let (_, directory) =
                 open.last().ok_or_else(|| Error::fact("a copied directory has no parent"))?;
             if item.node.is_directory() {
-                let fd =
-                    write::directory(tree, &item.node, (directory.as_fd(), name), &self.target.dress, false)?;
+                let fd = write::directory(tree, &item.node, (directory.as_fd(), name), &self.target.dress)?;
                 open.push((item.to.clone(), fd));
             } else {
                 write::leaf(tree, &item.node, contents, (directory.as_fd(), name), &self.target.dress)?;

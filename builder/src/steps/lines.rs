@@ -58,8 +58,8 @@ impl<'a> Lines<'a> {
                     self.leaf(tree, (node, number), path, is_new, contents)?;
                     number += 1;
                 }
-                Source::Directory { root, items } => {
-                    self.directory(tree, (root, number), items, contents)?;
+                Source::Directory { items, .. } => {
+                    self.directory(tree, number, items, contents)?;
                     number += 1 + items.len();
                 }
             }
@@ -134,7 +134,8 @@ impl<'a> Lines<'a> {
         for name in found.missing {
             here = join(&here, &name);
             let mut entry = Entry::directory(&here);
-            (entry.uid, entry.gid) = self.to.owner;
+            (entry.uid, entry.gid) = self.to.new.owner;
+            entry.mode = self.to.new.mode;
             entry.mtime = now();
             let line = Line { entry, content: Content::Nothing, is_kept: false, is_new: true };
             self.all.insert(key(&here), line);
@@ -160,7 +161,9 @@ impl<'a> Lines<'a> {
                 format!("the destination /{}/ is no directory", String::from_utf8_lossy(&self.to.path));
             return Err(Error::fact(text));
         }
-        let (parent, name) = split(&self.to.path);
+        // A link is followed to the file that it leads to, or that is made where it leads.
+        let path = found.missing.iter().fold(found.path, |path, name| join(&path, name));
+        let (parent, name) = split(&path);
         let (directory, is_new) = self.made(parent)?;
         Ok((directory, is_new, name.to_vec()))
     }
@@ -168,24 +171,12 @@ impl<'a> Lines<'a> {
     fn directory(
         &mut self,
         tree: &Tree,
-        (root, number): (&'a Node, usize),
+        number: usize,
         items: &'a [Item],
         contents: &Contents,
     ) -> Result<()> {
-        let (found, _) = self.resolve(&self.to.path)?;
-        let looks_like_source =
-            !found.missing.is_empty() && !self.to.is_directory && !self.to.path.is_empty();
-        let top = match looks_like_source {
-            // Without a slash, a new directory looks like the source.
-            true => {
-                let (parent, name) = split(&self.to.path);
-                let (parent, is_new) = self.made(parent)?;
-                let path = join(&parent, name);
-                let is_new = self.copied_directory(tree, root, path.clone(), is_new)?;
-                (path, is_new)
-            }
-            false => self.made(&self.to.path)?,
-        };
+        // It is what is in the source that is copied: a new directory looks like any that is made on the way.
+        let top = self.made(&self.to.path)?;
         let mut open: Vec<(&[u8], Directory)> = vec![(b"", top)];
         for (index, item) in items.iter().enumerate() {
             let (parent, name) = split(&item.to);

@@ -1,5 +1,6 @@
 //! Where things go in a snapshot: directories found inside the root, and made where they are missing.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
@@ -51,23 +52,56 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()
 }
 
-/// Opens the directory at `path` (below the root, no leading slash), making what is missing with mode 0755 and `owner`.
+/// What directories get that are made on the way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct New {
+    pub(crate) owner: (u32, u32),
+    pub(crate) mode: u32,
+}
+
+impl New {
+    /// Mode 0755.
+    pub(crate) const fn of(owner: (u32, u32)) -> Self {
+        Self { owner, mode: 0o755 }
+    }
+}
+
+/// Opens the directory at `path` (below the root, no leading slash), making what is missing.
 pub(crate) fn directory(
     root: BorrowedFd<'_>,
     path: &[u8],
-    owner: (u32, u32),
+    new: New,
     made: &mut Vec<Made>,
 ) -> Result<OwnedFd> {
-    walk(root, path, owner, made, 0)
+    walk(root, path, new, made, 0)
 }
 
-fn walk(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    owner: (u32, u32),
-    made: &mut Vec<Made>,
-    depth: usize,
-) -> Result<OwnedFd> {
+/// The path without links, as a process in the root would go it; nothing need be there.
+pub(crate) fn settled(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>> {
+    let parts = |path: &[u8]| path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let mut left: VecDeque<Vec<u8>> = parts(path).into();
+    let (mut done, mut links): (Vec<Vec<u8>>, _) = (Vec::new(), 0);
+    while let Some(name) = left.pop_front() {
+        match &name[..] {
+            b"" | b"." => continue,
+            b".." => drop(done.pop()),
+            _ => match open(root, &done.join(&b'/')).ok().and_then(|fd| link_text(fd.as_fd(), &name)) {
+                Some(_) if links == 40 => return Err(Error::errno("resolve", path)(Errno::LOOP)),
+                Some(target) => {
+                    links += 1;
+                    if target.starts_with(b"/") {
+                        done.clear();
+                    }
+                    parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
+                }
+                None => done.push(name),
+            },
+        }
+    }
+    Ok(done.join(&b'/'))
+}
+
+fn walk(root: BorrowedFd<'_>, path: &[u8], new: New, made: &mut Vec<Made>, depth: usize) -> Result<OwnedFd> {
     if depth > 40 {
         return Err(Error::errno("resolve", path)(Errno::LOOP));
     }
@@ -86,9 +120,9 @@ fn walk(
                     Some(target) => {
                         let parent = done[..done.len() - name.len()].to_vec();
                         let meant = meaning(&parent, &target);
-                        walk(root, &meant, owner, made, depth + 1)?
+                        walk(root, &meant, new, made, depth + 1)?
                     }
-                    None => make(&here, name, &done, owner, made)?,
+                    None => make(&here, name, &done, new, made)?,
                 }
             }
             Err(error) => return Err(error),
@@ -122,19 +156,17 @@ pub(crate) fn meaning(parent: &[u8], target: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn make(
-    parent: &OwnedFd,
-    name: &[u8],
-    path: &[u8],
-    owner: (u32, u32),
-    made: &mut Vec<Made>,
-) -> Result<OwnedFd> {
+fn make(parent: &OwnedFd, name: &[u8], path: &[u8], new: New, made: &mut Vec<Made>) -> Result<OwnedFd> {
     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
         .map_err(Error::errno("make directory", path))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
         .map_err(Error::errno("open directory", path))?;
-    set_owner(fd.as_fd(), owner, path)?;
+    set_owner(fd.as_fd(), new.owner, path)?;
+    if new.mode != 0o755 {
+        let mode = Mode::from_raw_mode(new.mode);
+        rustix::fs::fchmod(&fd, mode).map_err(Error::errno("change mode of", path))?;
+    }
     let directory =
         parent.try_clone().map_err(Error::io("keep open", String::from_utf8_lossy(path).as_ref()))?;
     let stat = stat(&fd, path)?;

@@ -96,7 +96,7 @@ impl Runner<'_> {
             super::place::directory(
                 snapshot.root(),
                 run.workdir.trim_matches('/').as_bytes(),
-                (0, 0),
+                super::place::New::of((0, 0)),
                 &mut Vec::new(),
             )?;
             let number = self.count.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::place::{self, Made};
+use super::place::{self, Made, New};
 use crate::context::tree::split;
 use crate::error::{Error, Result};
 
@@ -20,7 +20,7 @@ impl Stubs {
     pub(crate) fn ensure(&mut self, root: BorrowedFd<'_>, path: &str, is_directory: bool) -> Result<()> {
         let path = path.trim_matches('/').as_bytes();
         if is_directory {
-            place::directory(root, path, (0, 0), &mut self.made)?;
+            place::directory(root, path, New::of((0, 0)), &mut self.made)?;
             return Ok(());
         }
         self.file(root, path, 0)
@@ -34,7 +34,7 @@ impl Stubs {
             return Ok(());
         }
         let (parent, name) = split(path);
-        let directory = place::directory(root, parent, (0, 0), &mut self.made)?;
+        let directory = place::directory(root, parent, New::of((0, 0)), &mut self.made)?;
         if let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::new()) {
             // A link to nothing: the runtime mounts where it leads, inside the root.
             return self.file(root, &place::meaning(parent, target.as_bytes()), depth + 1);

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::accounts::Accounts;
-use super::place;
+use super::place::{self, New};
 use crate::error::Result;
 use crate::graph::WorkdirAction;
 
@@ -16,6 +16,6 @@ pub(crate) fn make(root: BorrowedFd<'_>, workdir: &WorkdirAction) -> Result<()> 
             (user.uid, user.gid)
         }
     };
-    place::directory(root, workdir.path.trim_matches('/').as_bytes(), owner, &mut Vec::new())?;
+    place::directory(root, workdir.path.trim_matches('/').as_bytes(), New::of(owner), &mut Vec::new())?;
     Ok(())
 }

@@ -161,19 +161,17 @@ pub(crate) fn create(directory: BorrowedFd<'_>, name: &[u8]) -> Result<File> {
 
 /// Opens the directory `name` for what a source directory holds, making it if it is missing.
 ///
-/// A directory that was there takes the source's mode and owner, unless `keep`.
+/// A directory that was there takes the source's mode and owner.
 pub(crate) fn directory(
     tree: &Tree,
     node: &Node,
     (parent, name): (BorrowedFd<'_>, &[u8]),
     dress: &Dress,
-    keep: bool,
 ) -> Result<OwnedFd> {
-    let made = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(Error::errno("make directory", name)(errno)),
-    };
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -184,10 +182,8 @@ pub(crate) fn directory(
         }
         Err(errno) => return Err(Error::errno("open directory", name)(errno)),
     };
-    if made || !keep {
-        place::set_owner(fd.as_fd(), dress.owner(node), name)?;
-        let attributes = hull_layer::read_xattrs(tree.open_place(&node.path)?.as_fd(), &node.path)?;
-        dress.finish(fd.as_fd(), node, &attributes)?;
-    }
+    place::set_owner(fd.as_fd(), dress.owner(node), name)?;
+    let attributes = hull_layer::read_xattrs(tree.open_place(&node.path)?.as_fd(), &node.path)?;
+    dress.finish(fd.as_fd(), node, &attributes)?;
     Ok(fd)
 }

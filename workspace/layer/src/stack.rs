@@ -213,6 +213,7 @@ impl<'a> Unpacker<'a> {
         let (limits, ratio) = self.limits.of(self.ratio, self.store.made(&layer.digest));
         let options = Extractor {
             limits,
+            owner: None,
             whiteouts: Whiteouts::Overlay { user: self.rights.devices == Devices::Skip },
             devices: self.rights.devices,
             owners: self.rights.owners,

@@ -113,6 +113,8 @@ pub struct Extractor<'a> {
     pub devices: Devices,
     /// Owners.
     pub owners: Owners,
+    /// User and group of everything, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
     /// Whether a directory in the place of something else, or the reverse, is an error instead of replacing it.
     pub keeps_kinds: bool,
     /// Unpacked layers below this one, topmost first, where parents that the archive lacks are looked up.
@@ -140,6 +142,7 @@ impl Extractor<'_> {
             whiteouts: Whiteouts::Apply,
             devices: Devices::Make,
             owners: Owners::Keep,
+            owner: None,
             keeps_kinds: false,
             lowers: &[],
         }
@@ -234,9 +237,10 @@ impl Work<'_> {
         };
         let xattrs = metadata::allowed(&raw.xattrs, self.options.limits.xattrs).map_err(refuse)?;
         let (mode, mtime) = (raw.mode & 0o7777, raw.mtime);
-        let (uid, gid) = self.mapped.as_ref().map_or((raw.uid, raw.gid), |ids| ids.nearest(raw.uid, raw.gid));
+        let wanted = self.options.owner.unwrap_or((raw.uid, raw.gid));
+        let (uid, gid) = self.mapped.as_ref().map_or(wanted, |ids| ids.nearest(wanted.0, wanted.1));
         let mut entry = Entry { path, kind, mode, uid, gid, mtime, xattrs };
-        if (uid, gid) != (raw.uid, raw.gid) {
+        if (uid, gid) != wanted {
             self.done.foreign += 1;
             mapped::take_rights(&mut entry);
         }
