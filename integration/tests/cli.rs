@@ -235,6 +235,10 @@ fn features_names_what_the_runtime_can_do() {
         "{options:?}"
     );
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+    // Each that is honoured and reaches the host.
+    let annotations = names(&features["potentiallyUnsafeConfigAnnotations"]).unwrap_or_default();
+    let honoured = |name: &str| annotations.contains(&name.to_owned());
+    assert!(ours().is_err() || honoured("org.criu.config") && honoured("org.systemd.property."));
 }
 
 #[test]

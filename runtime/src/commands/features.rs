@@ -27,8 +27,8 @@ pub fn run() -> Result<u8> {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         ),
-        // It names a file with CRIU's options.
-        unsafe_annotations: texts(&["org.criu.config"]),
+        // A file with CRIU's options; properties of the systemd unit.
+        unsafe_annotations: texts(&["org.criu.config", "org.systemd.property."]),
     };
     output::line(features_document(&lists)).map(|()| 0)
 }
