@@ -300,3 +300,15 @@ fn check_refuses_limits_that_create_would_refuse() {
     assert_eq!(refused.code, 1, "create: {}", refused.stderr);
     assert_eq!(runtime.call(&["check", "--bundle", &path]).code, 1);
 }
+
+#[test]
+fn what_ps_refuses_is_told_in_its_words() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("ps"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"]);
+    let container = runtime.start(&bundle);
+    container.call("ps", &["-z"]).failed(1, "unsupported SysV option");
+    // Nobody has the number: beyond the largest (pid_max, proc(5)).
+    container.call("ps", &["-p", "4194305"]).failed(1, "exit status 1");
+    assert!(container.call("ps", &["-o", "pid,comm", "-e"]).text().contains(&container.pid().to_string()));
+}

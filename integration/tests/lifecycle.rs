@@ -327,6 +327,32 @@ fn without_control_groups_and_pid_namespace_the_first_process_is_killed() {
 }
 
 #[test]
+fn without_control_groups_nothing_is_claimed_about_the_processes() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "60"])
+        .with(|config| drop(config["linux"].as_object_mut().expect("an object").remove("resources")));
+    let path = bundle.path().to_str().expect("UTF-8");
+    runtime.call(&["--cgroup-manager", "disabled", "run", "--detach", "--bundle", path, &bundle.id]).done();
+    let rules = runtime.beside("rules");
+    fs::write(&rules, json!({ "devices": [{ "allow": false, "access": "rwm" }] }).to_string())
+        .expect("write");
+    let update = ["update", "--resources", rules.to_str().expect("UTF-8"), &bundle.id];
+    let asked: [&[&str]; 5] = [
+        &["ps", &bundle.id],
+        &["ps", "--format", "json", &bundle.id],
+        &["events", "--stats", &bundle.id],
+        &["events", &bundle.id],
+        &update,
+    ];
+    let answers = asked.map(|arguments| runtime.call(arguments));
+    runtime.call(&["delete", "--force", &bundle.id]).done();
+    for answer in answers {
+        answer.failed(1, "the container has no control group of its own");
+    }
+}
+
+#[test]
 fn a_read_only_tmpfs_takes_mounts_below_it() {
     needs!(gate::root(), gate::program("busybox"));
     let bundle = Bundle::shell(

@@ -31,6 +31,7 @@ pub fn run(options: &EventsOptions, globals: &Globals) -> Result<u8> {
         ));
     }
     let cgroup = Cgroup::open(&record.cgroup);
+    cgroup.require_group("tell statistics")?;
     if options.stats {
         print_statistics(&cgroup, &record.id)?;
         return Ok(0);

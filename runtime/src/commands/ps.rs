@@ -6,7 +6,10 @@ use crate::errand::{Company, Errand, Program, in_path, own_environment};
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::output;
+use crate::state::Status;
 use hull_cgroup::Cgroup;
+use hull_sys::process::WaitStatus;
+use hull_sys::signal::signal_name;
 use std::time::{Duration, Instant};
 
 /// How long ps(1) may take.
@@ -19,7 +22,11 @@ const LONGEST: usize = 32 << 20;
 pub fn run(options: &PsOptions, globals: &Globals) -> Result<u8> {
     let directory = find(&options.id, globals)?;
     let record = directory.read()?;
-    let mut pids = Cgroup::open(&record.cgroup).processes(true)?;
+    let cgroup = Cgroup::open(&record.cgroup);
+    if Status::of(&directory, &record).has_process() {
+        cgroup.require_group("list processes")?;
+    }
+    let mut pids = cgroup.processes(true)?;
     pids.sort_unstable();
     match options.format.as_str() {
         "json" => output::line(serde_json::to_string(&pids).unwrap_or_default())?,
@@ -67,6 +74,13 @@ fn listing(ps_options: &[String]) -> Result<String> {
         (None, Some(_)) if ended.output.len() == LONGEST => {
             Err(Error::new(Code::Unsupported, format!("ps printed more than {LONGEST} bytes")))
         }
-        (None, Some(_)) => Ok(String::from_utf8_lossy(&ended.output).into_owned()),
+        (None, Some(WaitStatus::Exited(0))) => Ok(String::from_utf8_lossy(&ended.output).into_owned()),
+        // Why, it has said itself.
+        (None, Some(WaitStatus::Exited(code))) => {
+            Err(Error::new(Code::Usage, format!("ps ended with exit status {code}")))
+        }
+        (None, Some(WaitStatus::Signaled(signal))) => {
+            Err(Error::new(Code::Syscall, format!("ps was killed by {}", signal_name(signal))))
+        }
     }
 }

@@ -205,6 +205,14 @@ impl Cgroup {
         self.nodes.iter().find(|node| node.is_v2())?.dir().ok().flatten()
     }
 
+    /// Refuses what only a control group of the container's own can answer.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoGroup`].
+    pub fn require_group(&self, what: &'static str) -> Result<()> {
+        if self.has_no_group() { Err(CgroupError::NoGroup { what }) } else { Ok(()) }
+    }
+
     /// No directory was made for the container, or all of them are gone.
     pub(crate) fn has_no_group(&self) -> bool {
         self.nodes.iter().all(|node| matches!(node.dir(), Ok(None)))

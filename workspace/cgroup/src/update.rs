@@ -22,9 +22,11 @@ impl Cgroup {
     ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
         let written = writes_of(new, current, &facts);
-        if self.has_no_group() && !written.as_ref().is_ok_and(Vec::is_empty) {
+        // An ordinary user's are left out at create as well.
+        let has_rules = !rootless && new.devices().as_ref().is_some_and(|rules| !rules.is_empty());
+        if has_rules || !written.as_ref().is_ok_and(Vec::is_empty) {
             // Not for want of a controller of the host's.
-            return Err(CgroupError::NoGroup { what: "change limits" });
+            self.require_group("change limits")?;
         }
         let mut writes = written?;
         let v1_devices = self.v1("devices").is_some();
