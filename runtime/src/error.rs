@@ -1,10 +1,10 @@
 //! The one error of the runtime: what failed, at which step, for which field, and what to try.
 
+pub use crate::errno_text::errno_text;
 use crate::step::Step;
 use hull_cgroup::CgroupError;
 use hull_plan::Refusal;
 use hull_sys::SysError;
-use hull_sys::errno::{EBUSY, ETXTBSY};
 use serde::Serialize;
 use std::fmt;
 
@@ -254,17 +254,4 @@ impl<T> Context<T> for Result<T> {
     fn context<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Self {
         self.map_err(|error| error.within(what()))
     }
-}
-
-/// The text of an errno in the words that managers match on (lowercase, as Go prints them).
-pub fn errno_text(errno: i32) -> String {
-    match errno {
-        EBUSY => return "device or resource busy".to_owned(),
-        ETXTBSY => return "text file busy".to_owned(),
-        _ => {}
-    }
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

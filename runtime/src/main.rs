@@ -19,6 +19,7 @@ mod destroy;
 mod document;
 mod enter;
 mod errand;
+mod errno_text;
 mod error;
 mod exe_seal;
 mod files;

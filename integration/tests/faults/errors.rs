@@ -117,7 +117,7 @@ fn too_few_descriptors_are_told_and_leave_nothing() {
         let outcome = call(command.arg(bundle.path()).arg(&bundle.id).stdin(Stdio::null()), LIMIT);
         nothing_left(&runtime, &bundle, &format!("{limit} descriptors: {}", outcome.stderr));
         if outcome.code != 0 {
-            outcome.failed(1, "no file descriptors available");
+            outcome.failed(1, "too many open files");
             refused += 1;
         }
         outcome.code == 0
