@@ -63,6 +63,16 @@ fn list_of_nothing_is_a_heading_or_null() {
 }
 
 #[test]
+fn what_list_cannot_read_is_named() {
+    needs!(gate::root(), ours());
+    let runtime = Runtime::under_test();
+    fs::create_dir_all(runtime.state_dir().join("hollow")).expect("make a directory");
+    let listed = runtime.call(&["list", "--quiet"]);
+    assert_eq!(listed.text(), "");
+    assert!(listed.stderr.contains("hollow: container does not exist"), "{listed:?}");
+}
+
+#[test]
 fn nobody_reading_is_no_panic() {
     needs!(gate::root());
     let runtime = Runtime::under_test();

@@ -161,15 +161,20 @@ fn next(talk: &Conversation<'_>, child: &Child) -> Result<ToParent> {
     }
 }
 
-/// The end of the conversation without a reason: how the process ended says more.
+/// The end of the conversation without a reason: how the container's first process ended says more.
 pub fn died(child: &Child) -> Error {
+    died_as("container init", child)
+}
+
+/// The same of a process with another name.
+pub fn died_as(who: &str, child: &Child) -> Error {
     let status = wait_until(child.pidfd.as_fd(), Instant::now() + Duration::from_secs(2));
     let how = match status {
         Ok(Some(WaitStatus::Exited(code))) => format!("exited with status {code}"),
         Ok(Some(WaitStatus::Signaled(signal))) => format!("was killed by signal {signal}"),
         _ => "went away".to_owned(),
     };
-    let error = Error::new(Code::InitDied, format!("container init {how} before it was ready"));
+    let error = Error::new(Code::InitDied, format!("{who} {how} before it was ready"));
     match status {
         Ok(Some(WaitStatus::Signaled(SIGSYS))) => error
             .field("/linux/seccomp")

@@ -3,7 +3,7 @@
 //! A sibling of create.rs and init.rs; they share functions, never a function with a mode.
 
 use crate::console::{Console, Destination};
-use crate::conversation::died;
+use crate::conversation::died_as;
 use crate::error::{Code, Context, Error, Result};
 use crate::globals::Globals;
 use crate::groups::{self, Remaining, spawn_into};
@@ -291,7 +291,7 @@ fn await_relayed(link: &Link, relay: &Child) -> Result<Child> {
             Ok(Child { pid, pidfd })
         }
         Some(ToParent::Failed(error)) => Err(error.of_init()),
-        _ => Err(died(relay)),
+        _ => Err(died_as("the relay", relay)),
     }
 }
 
@@ -340,7 +340,7 @@ fn listen(
     loop {
         match link.hear(Instant::now() + STEP_DEADLINE)? {
             None if ready && !never_executed(child.pid) => return Ok(()),
-            None => return Err(died(child)),
+            None => return Err(died_as("the process", child)),
             Some(ToParent::Ready) => ready = true,
             Some(ToParent::Sealed) => {}
             Some(ToParent::Log(level, text)) => globals.log.write(level, &text),

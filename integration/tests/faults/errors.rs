@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use hull_testkit::call::{PATIENCE, eventually};
 use hull_testkit::gate::{cgroup_v1, program};
-use hull_testkit::runtime::LIMIT;
+use hull_testkit::runtime::{LIMIT, ours};
 use hull_testkit::{Bundle, Outcome, Runtime, Scratch, call, needs};
 use serde_json::Value;
 
 use crate::busybox;
-use crate::residue::{delete_leaves_nothing, nothing_left, residue};
+use crate::residue::{delete_leaves_nothing, lasting, nothing_left, residue};
 
 /// `run` under strace with its options, the container's processes included.
 fn traced_run(runtime: &Runtime, bundle: &Bundle, log: &str, options: &[&str]) -> Outcome {
@@ -100,6 +100,22 @@ fn death_of_the_containers_process_names_signal_and_leaves_nothing() {
         assert_eq!(line["error"]["code"], "init-died", "{name}: {line}");
         delete_leaves_nothing(&runtime, &bundle, &fault);
     }
+}
+
+/// it is the joining process that died, the container lives.
+#[test]
+fn death_of_a_joining_process_is_told_as_its_own() {
+    needs!(busybox(), program("strace"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = lasting();
+    let container = runtime.start(&bundle);
+    let mut exec = Command::new("strace");
+    exec.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=capset:signal=KILL:when=1"]);
+    exec.arg(&runtime.program).arg("--root").arg(runtime.state_dir());
+    let killed = call(exec.args(["exec", &bundle.id, "/bin/true"]).stdin(Stdio::null()), LIMIT);
+    killed.failed(255, "exec failed: the process was killed by signal 9 before it was ready");
+    assert_eq!(container.status(), "running");
+    delete_leaves_nothing(&runtime, &bundle, "a killed exec");
 }
 
 /// a caller that may open few files; each of them is the first one too many at some limit.

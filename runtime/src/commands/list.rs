@@ -44,7 +44,12 @@ fn read_all(globals: &Globals) -> Result<Vec<(Record, Status)>> {
                 let status = Status::of(&directory, &record);
                 found.push((record, status));
             }
-            Err(error) if directory.path().exists() => globals.log.write(Level::Warning, &error.message),
+            Err(error) if directory.path().exists() => {
+                // The one text of a read that does not name it.
+                let nameless = error.code == Code::ContainerNotFound;
+                let error = if nameless { error.within(&id) } else { error };
+                globals.log.write(Level::Warning, &error.message);
+            }
             Err(_) => {}
         }
     }
