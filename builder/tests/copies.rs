@@ -301,3 +301,21 @@ fn attributes_of_files_are_in_the_layer_and_in_the_key() {
         assert_eq!(has("trusted.note"), None);
     }
 }
+
+#[test]
+fn an_output_names_the_image_as_a_tag_does() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("named");
+    let store = scratch.join("s");
+    let context = context(&scratch, "c", "");
+    let archive = format!("type=oci,name=lab/archive:1,dest={}", scratch.join("a.tar").display());
+    let outputs = ["-t", "lab/tag:1", "-o", "type=image,\"name=lab/a:1,lab/b:2\"", "-o", &archive];
+    build(&store, &context, &outputs).done();
+    let mut list = Command::new(place::program("hull-build"));
+    list.env("HULL_ROOT", &store).args(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let mut names: Vec<String> = call(&mut list, LIMIT).text().lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["lab/a:1", "lab/archive:1", "lab/b:2", "lab/tag:1"]);
+    let refused = build(&store, &context, &["-o", "type=image,name=A:b:c"]);
+    refused.failed(1, "read image name \"A:b:c\"");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hull_image::{Descriptor, History, Manifest, Platform, Reference, Store, annotation};
 
-use super::{bases, options};
+use super::{bases, options, output};
 use crate::commands::build::Arguments;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
@@ -97,14 +97,9 @@ fn level<'a>(text: &'a str, platform: &Platform) -> std::result::Result<Option<(
 }
 
 fn name(arguments: &Arguments, store: &Store, manifest: &Descriptor) -> Result<Vec<Reference>> {
-    let mut names = Vec::new();
-    for tag in &arguments.tag {
-        let reference: Reference = tag.parse()?;
-        if reference.digest.is_some() {
-            return Err(Error::fact(format!("--tag {tag} can't have a digest")));
-        }
-        store.put_image(&reference, manifest)?;
-        names.push(reference);
+    let names = output::own_names(arguments)?;
+    for reference in &names {
+        store.put_image(reference, manifest)?;
     }
     if names.is_empty() {
         store.put_nameless(manifest)?;

@@ -39,7 +39,24 @@ enum Output {
     Local(PathBuf),
 }
 
-/// Refuses an `--output` that can't be written, before anything is built.
+/// The names that the image gets: those of `-t`, and of outputs that are not only a push.
+pub(crate) fn own_names(arguments: &Arguments) -> Result<Vec<Reference>> {
+    let is_own = |text: &&String| Output::parse(text).is_ok_and(|output| !matches!(output, Output::Push(_)));
+    let more = arguments.output.iter().filter(|text| text.contains('=')).filter(is_own);
+    let all = arguments.tag.iter().cloned().chain(more.flat_map(|text| names(text)));
+    let one = |name: String| {
+        let reference: Reference = name.parse()?;
+        match reference.digest {
+            Some(_) => {
+                Err(Error::fact(format!("an image that is built can't have a digest in its name: {name}")))
+            }
+            None => Ok(reference),
+        }
+    };
+    all.map(one).collect()
+}
+
+/// Refuses an `--output` that can't be written and a name that can't be given, before anything is built.
 pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     let outputs = arguments.output.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>>>()?;
     let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
@@ -60,7 +77,7 @@ pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     {
         name.parse::<Reference>()?;
     }
-    Ok(())
+    own_names(arguments).map(drop)
 }
 
 /// What sends large layers while they are written, if the image is to be pushed: to the first place that it goes to.
