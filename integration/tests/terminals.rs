@@ -1,12 +1,13 @@
-//! A terminal relayed by `run` in the foreground, with pipes at its outer end.
+//! A terminal relayed by `run` in the foreground, with pipes or a terminal at its outer end.
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-use hull_testkit::call::eventually;
-use hull_testkit::runtime::ours;
+use hull_integration::terminal::Terminal;
+use hull_testkit::call::{PATIENCE, eventually};
+use hull_testkit::runtime::{ours, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
@@ -110,4 +111,32 @@ fn a_terminal_that_is_closed_and_opened_again_is_relayed_again() {
     input.write_all(b"word\n").expect("write to the container");
     assert_eq!(lines.next().as_deref(), Some("got word"));
     assert_eq!((lines.next(), child.wait().expect("wait for the runtime").code()), (None, Some(3)));
+}
+
+/// Whose first act it is to ask is told the size of the caller's terminal, each time.
+#[test]
+fn the_terminal_has_its_size_before_the_program_runs() {
+    // runc gives it the size beside the program.
+    needs!(gate::root(), gate::program("busybox"), gate::program("tmux"), ours());
+    let runtime = Runtime::under_test();
+    let first =
+        Bundle::new(&["/bin/stty", "size"]).with(|config| config["process"]["terminal"] = json!(true));
+    let sleeper = Bundle::new(&["/bin/sleep", "600"]);
+    let _container = runtime.start(&sleeper);
+    let joined = format!(
+        "{} --root {} exec --tty {} /bin/stty size",
+        runtime.program.display(),
+        runtime.state_dir().display(),
+        sleeper.id
+    );
+    let seen = runtime.beside("seen");
+    for line in [runtime.run_line(&first), joined] {
+        let (done, shown) = (runtime.beside("done"), seen.display());
+        let script = format!("for i in $(seq 20); do {line} >>{shown} 2>&1; done; touch {}", done.display());
+        let _terminal = Terminal::start(&script);
+        assert!(eventually(PATIENCE, || done.exists()), "{}", peek(&seen));
+        assert_eq!(peek(&seen).lines().collect::<Vec<_>>(), ["30 100"; 20], "{line}");
+        std::fs::remove_file(&done).expect("remove");
+        std::fs::remove_file(&seen).expect("remove");
+    }
 }
