@@ -90,11 +90,15 @@ fn needed(file: &Dockerfile, target: usize) -> BTreeSet<usize> {
             Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_ref()).collect(),
             _ => Vec::new(),
         });
-        for name in std::iter::once(&stage.from).chain(from) {
+        let named = |name: &String, among: &[Stage]| {
             let lower = name.to_lowercase();
-            let earlier = &file.stages[..index];
-            open.extend(earlier.iter().rposition(|other| other.name.as_ref() == Some(&lower)));
-            open.extend(name.parse::<usize>().ok().filter(|number| *number < index));
+            among.iter().rposition(|other| other.name.as_ref() == Some(&lower))
+        };
+        // FROM knows what stands before it, and names only; others know all.
+        open.extend(named(&stage.from, &file.stages[..index]));
+        for name in from {
+            let numbered = || name.parse().ok().filter(|number| *number < file.stages.len());
+            open.extend(named(name, &file.stages).or_else(numbered));
         }
     }
     found
@@ -155,5 +159,15 @@ mod tests {
         assert!(words.contains(&vec!["default"]), "{text}");
         assert!(!outline(&parse(FILE).unwrap(), None, &given).unwrap().contains("DEBUG"), "not the last's");
         assert!(outline(&parse(FILE).unwrap(), Some("none"), &given).is_err());
+    }
+
+    #[test]
+    fn stages_that_come_later_count_where_they_are_copied_from() {
+        let file = "FROM scratch AS b\nFROM b AS a\nCOPY --from=c /f /\nCOPY --from=3 /f /\nFROM scratch AS c\nFROM scratch\nFROM scratch AS b\n";
+        assert_eq!(
+            needed(&parse(file).unwrap(), 1),
+            BTreeSet::from([0, 1, 2, 3]),
+            "FROM b is the one before"
+        );
     }
 }
