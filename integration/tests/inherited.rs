@@ -98,6 +98,20 @@ fn as_ordinary_user(config: &mut Value) {
     config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
 }
 
+/// With ids from `host_id` on.
+fn in_user_namespace(host_id: u32, bundle: Bundle) -> Bundle {
+    // Its root has to get there.
+    for directory in [bundle.path(), &bundle.root()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    bundle.with(|config| {
+        let ids = json!([{ "containerID": 0, "hostID": host_id, "size": 65536 }]);
+        config["linux"]["uidMappings"] = ids.clone();
+        config["linux"]["gidMappings"] = ids;
+        config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+    })
+}
+
 #[test]
 fn an_ordinary_user_can_open_its_streams_by_name() {
     needs!(gate::root(), gate::program("busybox"));
@@ -126,24 +140,44 @@ fn an_ordinary_user_can_open_its_streams_by_name() {
 }
 
 #[test]
-fn streams_of_nobody_in_the_user_namespace_stay_as_they_are() {
+fn a_user_of_another_user_namespace_can_open_its_streams_by_name() {
+    // The caller owns them, who has no id in there: runc leaves pipes that it was given as they are.
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    for (host_id, uid) in [(0, 1000), (100_000, 1000), (100_000, 0)] {
+        let mapped = |args: &[&str]| {
+            in_user_namespace(host_id, Bundle::new(args))
+                .with(|config| config["process"]["user"] = json!({ "uid": uid, "gid": uid }))
+        };
+        let run = runtime.run(&mapped(&["/bin/sh", "-c", BY_NAME]));
+        let sleeper = mapped(&["/bin/sleep", "60"]);
+        let exec = runtime.start(&sleeper).exec(&[], &["/bin/sh", "-c", BY_NAME]);
+        for outcome in [run, exec] {
+            assert_eq!((outcome.text(), outcome.stderr.as_str()), ("out", "err\n"), "{host_id} {uid}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_be_given_away_stays_as_it_is() {
     needs!(gate::root(), gate::program("busybox"));
     let runtime = Runtime::under_test();
-    for (host_id, opens) in [(0, true), (100_000, false)] {
-        let script = "echo by number; (echo by name >>/dev/stdout) 2>/dev/null || true";
-        let bundle = Bundle::shell(script).with(as_ordinary_user).with(|config| {
-            let ids = json!([{ "containerID": 0, "hostID": host_id, "size": 65536 }]);
-            config["linux"]["uidMappings"] = ids.clone();
-            config["linux"]["gidMappings"] = ids;
-            config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
-        });
-        // The root of the user namespace has to get there.
-        for directory in [bundle.path(), &bundle.root()] {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("chmod");
-        }
-        let expected = if opens { "by number\nby name" } else { "by number" };
-        assert_eq!(runtime.run(&bundle).text(), expected, "host id {host_id}");
-    }
+    let scratch = Scratch::new("streams");
+    let bundle = Bundle::shell("echo by number; (echo by name >>/dev/stdout) 2>/dev/null || echo denied")
+        .with(as_ordinary_user);
+    // A fifo can be written to where its owner cannot be changed.
+    let script = format!(
+        "cd {} && mkfifo -m 600 fifo && {{ cat fifo >out & }} && mount --bind . . &&
+         mount -o remount,bind,ro . . && cd . && {} >$PWD/fifo; code=$?; wait; exit $code",
+        scratch.path().display(),
+        runtime.run_line(&bundle)
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).stdin(Stdio::null());
+    call(&mut command, Duration::from_secs(60)).done();
+    let written = fs::read_to_string(scratch.join("out")).expect("read");
+    assert_eq!(written, "by number\ndenied\n");
+    assert_eq!(fs::metadata(scratch.join("fifo")).expect("look").uid(), 0);
 }
 
 #[test]
@@ -169,4 +203,19 @@ fn a_file_that_was_only_to_be_read_stays_whose_it_is() {
     assert_eq!((owner("input"), owner("log")), ((0, 0), (1000, 0)));
     assert_eq!(fs::metadata("/dev/null").expect("look").uid(), null_before);
     assert_eq!(fs::read_to_string(scratch.join("log")).expect("read"), "text\nmore\n");
+}
+
+#[test]
+fn a_program_with_a_terminal_of_its_own_leaves_the_callers_streams() {
+    needs!(gate::root(), gate::program("busybox"), ours());
+    let runtime = Runtime::under_test();
+    let scratch = Scratch::new("streams");
+    let bundle = in_user_namespace(100_000, Bundle::new(&["/bin/true"]))
+        .with(as_ordinary_user)
+        .with(|config| config["process"]["terminal"] = json!(true));
+    let path = bundle.path().to_str().expect("UTF-8");
+    let mut run = runtime.command(&["run", "--bundle", path, &bundle.id]);
+    let output = File::create(scratch.join("output")).expect("create");
+    assert!(run.stdout(output).status().expect("start the runtime").success());
+    assert_eq!(fs::metadata(scratch.join("output")).expect("look").uid(), 0);
 }

@@ -35,8 +35,10 @@ fn options_reach_the_container() {
     let refused = "touch /x 2>/dev/null || echo refused";
     let status = |field: &str| format!("grep ^{field}: /proc/self/status | tr -s '[:space:]' ' '");
     let (effective, nnp, seccomp) = (status("CapEff"), status("NoNewPrivs"), status("Seccomp"));
-    let table: [(&[&str], &str, &str); 12] = [
+    let table: [(&[&str], &str, &str); 14] = [
         (&["--read-only"], refused, "refused"),
+        (&["--user", "1000:1000"], "echo by name >/dev/stdout", "by name"),
+        (&["--uidmap", "0:100000:65536"], "echo by name >/dev/stdout", "by name"),
         (&["--user", "1000:1001"], "echo $(id -u):$(id -g)", "1000:1001"),
         (&["--user", "user"], "echo $(id -u):$(id -g):$HOME", "1000:1000:/home/user"),
         (&["--cap-drop", "all"], &effective, "CapEff: 0000000000000000 "),

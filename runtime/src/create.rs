@@ -337,6 +337,9 @@ fn clone_process(job: Job<'_>, child_link: Link, cgroup: &Cgroup) -> Result<(Chi
     let entry = job.entry;
     let visit = entry.enter_pid_namespace()?;
     let score = oom_score::lend(job.process.and_then(|process| process.oom_score_adj))?;
+    if let Some((process, maps)) = job.process.zip(job.plan.entry.id_maps.as_ref()) {
+        streams::hand_through(process, &maps.uid);
+    }
     // Whoever shares the pid namespace reads its arguments and, unless it is hidden, its environment.
     let mut title = Title::take_on(&["hull", "init", &job.record.id]);
     let request = CloneRequest { flags: entry.first_flags(), ..CloneRequest::default() };

@@ -15,7 +15,7 @@ use crate::oom_score;
 use crate::seal::{self, Seal};
 use crate::state::{Record, Status, never_executed};
 use crate::step::{Step, at};
-use crate::{document, pid_file};
+use crate::{document, pid_file, streams};
 use hull_cgroup::{Cgroup, Door, SubPaths};
 use hull_plan::{ExecPlan, HostFacts, NamespaceKind, ProcessPlan};
 use hull_rooted::{Proc, Root, View};
@@ -151,6 +151,9 @@ fn clone_into(
         setns(target.init.as_fd(), CloneFlags::NEWPID).context(|| "enter the container's pid namespace")?;
     }
     let enters_itself = luggage.door.is_some();
+    if let Some(init) = target.record.init.as_ref().filter(|_| has(target, NamespaceKind::User)) {
+        streams::hand_through(&target.plan.process, &streams::uid_map_of(init.pid));
+    }
     let mut title = Title::take_on(&["hull", "exec", &target.record.id]);
     let mut given = Some(luggage);
     let child = spawn_into(cgroup, enters_itself, &CloneRequest::default(), &mut || match given.take() {

@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Result, errno_text};
 use crate::files;
-use hull_plan::Plan;
+use hull_plan::{IdMap, Plan, ProcessPlan};
 use hull_rooted::Proc;
 use hull_sys::CWD;
 use hull_sys::fd::{dup_onto, is_writable, standard_streams};
@@ -56,6 +56,33 @@ pub fn hand_to(uid: u32) -> Vec<String> {
         Some(format!("standard {name} is not the user's: {}", errno_text(error.errno)))
     };
     ["input", "output", "error"].into_iter().zip(standard_streams()).filter_map(refused).collect()
+}
+
+/// The same, while this process is outside of the container's user namespace, where the streams' owner may be nobody that
+/// has an id in there. What fails here is tried again inside, and told then.
+pub fn hand_through(process: &ProcessPlan, uid_map: &[IdMap]) {
+    // The program has a terminal of its own, and these stay the caller's.
+    if process.terminal {
+        return;
+    }
+    let uid = process.uid;
+    let outside = |map: &IdMap| {
+        let offset = uid.checked_sub(map.inside).filter(|offset| *offset < map.size)?;
+        map.outside.checked_add(offset)
+    };
+    if let Some(outside) = uid_map.iter().find_map(outside) {
+        let _tried_again = hand_to(outside);
+    }
+}
+
+/// The mapping of a process's user namespace; empty where it cannot be read.
+pub fn uid_map_of(pid: i32) -> Vec<IdMap> {
+    let text = files::read_text(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        Some(IdMap { inside: numbers.next()??, outside: numbers.next()??, size: numbers.next()?? })
+    };
+    text.lines().filter_map(range).collect()
 }
 
 /// Pipes, terminals, and files that the caller opened for writing: made for this program. Who owns a file can make it
