@@ -170,6 +170,16 @@ impl Place {
         fs::read_to_string(self.exits().join(&self.container.id)).ok()?.trim().parse().ok()
     }
 
+    /// The pid of the monitor that was started for this container, if one was.
+    pub(crate) fn monitor(&self) -> Option<u32> {
+        fs::read_to_string(self.dir.join("monitor")).ok()?.trim().parse().ok()
+    }
+
+    /// Whether that monitor lives.
+    pub(crate) fn has_monitor(&self) -> bool {
+        self.monitor().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    }
+
     /// Where the exit code of this run is noted; a monitor may still write that of the last run.
     pub(crate) fn exits(&self) -> PathBuf {
         self.dir.join("exits").join(self.container.run.to_string())

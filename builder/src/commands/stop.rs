@@ -8,6 +8,9 @@ use super::Outcome;
 use super::containers::{self, Place};
 use crate::host;
 
+/// How long a monitor may take to note how its container ended.
+const NOTING: Duration = Duration::from_secs(5);
+
 /// Arguments of `stop`.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -49,17 +52,29 @@ pub(crate) fn stop(
         return Err(format!("{} cannot be sent {signal}: {said}", place.container.name).into());
     }
     if wait(place, patience)? {
+        until_noted(place);
         return Ok(());
     }
     let output = place.ask(&["kill", id, "KILL"])?;
     match wait(place, Duration::from_secs(10))? {
-        true => Ok(()),
+        true => {
+            until_noted(place);
+            Ok(())
+        }
         false => Err(format!(
             "{} does not end: {}",
             place.container.name,
             String::from_utf8_lossy(&output.stderr).trim()
         )
         .into()),
+    }
+}
+
+/// Waits for the exit code, so that who asks after a stop is told; a monitor that lives is about to note it.
+fn until_noted(place: &Place) {
+    let end = Instant::now() + NOTING;
+    while place.exit_code().is_none() && place.has_monitor() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -62,9 +62,9 @@ pub(super) fn background(place: &Place, lock: Lock) -> Outcome {
 pub(crate) fn hold(place: &Place) -> Result<(), String> {
     let said = |reason: String| complaint(Path::new(&runtime_log(place))).unwrap_or(reason);
     watched(monitor_command(place).map_err(|e| e.to_string())?).map_err(said)?;
-    let monitor = fs::read_to_string(place.dir.join("monitor")).ok().and_then(|pid| pid.trim().parse().ok());
     // It is who stays where the container's root is mounted.
-    monitor
+    place
+        .monitor()
         .map_or(Ok(()), |pid| rootless::shared::is_held_by(&host::store_dir(), pid))
         .map_err(|e| crate::error::chain(&e))?;
     let output = place.ask(&["start", &place.container.id]).map_err(|e| e.to_string())?;
