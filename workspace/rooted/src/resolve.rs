@@ -5,10 +5,18 @@ use crate::{Error, Result};
 use hull_sys::fs::{self, FileType, Mode, OFlags, ResolveFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// How often a lookup is repeated when the kernel saw a rename or mount beside a `..` (`EAGAIN`). Each try may fail
-/// because of somebody who renames without pause, so the number is large; each costs microseconds.
+/// How often a lookup is repeated without a pause when the kernel saw a rename or mount beside a `..` (`EAGAIN`); each
+/// costs microseconds.
 const TRIES: u32 = 4096;
+
+/// How long it is repeated: on a busy machine somebody who renames without pause, anywhere, may win against thousands of
+/// tries in a row.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What others get of the processor then.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The root is the highest there is: absolute paths, links and `..` stay inside. No link of procfs leads out.
 pub(crate) const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -27,13 +35,19 @@ pub(crate) fn open_below(
 ) -> Result<OwnedFd> {
     // openat2 takes no empty path; the root itself is ".".
     let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    for _ in 0..TRIES {
-        match fs::openat2(dirfd, name, flags, Mode::empty(), resolve) {
-            Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => {}
-            other => return other.map_err(Error::call("open", path)),
+    let mut end = None;
+    loop {
+        for _ in 0..TRIES {
+            match fs::openat2(dirfd, name, flags, Mode::empty(), resolve) {
+                Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => {}
+                other => return other.map_err(Error::call("open", path)),
+            }
         }
+        if Instant::now() >= *end.get_or_insert_with(|| Instant::now() + PATIENCE) {
+            return Err(Error::Unsettled { path: path.to_owned() });
+        }
+        std::thread::sleep(PAUSE);
     }
-    Err(Error::Unsettled { path: path.to_owned() })
 }
 
 /// What kind of file is behind `fd`.
