@@ -173,3 +173,26 @@ fn containers_that_begin_at_once_are_in_the_same_namespaces() {
     let outcome = play(&Scratch::new("at-once"), RANGE, "true", script);
     assert_eq!(lines(&outcome), ["1", "here", "there"], "{}", outcome.stderr);
 }
+
+#[test]
+fn nothing_below_sys_of_the_host_can_be_written() {
+    needs_users!();
+    let list = "grep ' /sys[ /]' /proc/self/mounts";
+    let script = format!(
+        "mkdir s; printf \"FROM x\\nRUN {list} > /step\\n\" > s/Dockerfile; \
+         b build -q --network host -t y s >&2; b run --rm --network host y sh -c \"sed 's/^/step /' /step; {list}\""
+    );
+    for ranges in [RANGE, ""] {
+        let outcome = play(&Scratch::new("sys"), ranges, "true", &script);
+        let said = lines(&outcome);
+        let (step, run): (Vec<&str>, Vec<&str>) = said.iter().partition(|line| line.starts_with("step "));
+        for (mounts, options) in [(step, 4), (run, 3)] {
+            let is_below = |line: &&str| line.contains(" /sys/fs/cgroup");
+            assert!(mounts.iter().any(is_below), "control groups are there: {mounts:?} {}", outcome.stderr);
+            for line in mounts {
+                let field = line.split(' ').nth(options).unwrap();
+                assert!(field.split(',').any(|option| option == "ro"), "{line}");
+            }
+        }
+    }
+}

@@ -285,8 +285,9 @@ fn mounts(wishes: &Wishes) -> Vec<Value> {
     ];
     mounts.push(match wishes.rootless && wishes.host_network {
         // sysfs shows a network: only who owns that may mount it, and the host's is not this user's.
+        // Below it are more mounts, control groups that this user may change among them: they are read-only, too.
         true => json!({"destination": "/sys", "type": "bind", "source": "/sys",
-            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]}),
+            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"]}),
         false => mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     });
     if wishes.cgroup.is_some() {

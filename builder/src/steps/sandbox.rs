@@ -194,8 +194,9 @@ impl Sandbox<'_> {
         ];
         if self.rootless && !self.own_network {
             // sysfs shows a network: only who owns that may mount it, and the host's is not this user's.
+            // Below it are more mounts, control groups that this user may change among them: they are read-only, too.
             all.push(json!({"destination": "/sys", "type": "bind", "source": "/sys",
-                "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]}));
+                "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"]}));
         } else {
             all.push(mount("sysfs", "/sys", sys));
         }
