@@ -85,7 +85,7 @@ pub(crate) fn settled(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>> {
         match &name[..] {
             b"" | b"." => continue,
             b".." => drop(done.pop()),
-            _ => match open(root, &done.join(&b'/')).ok().and_then(|fd| link_text(fd.as_fd(), &name)) {
+            _ => match link_at(root, &done.join(&b'/'), &name).map_err(Error::errno("resolve", path))? {
                 Some(_) if links == 40 => return Err(Error::errno("resolve", path)(Errno::LOOP)),
                 Some(target) => {
                     links += 1;
@@ -133,6 +133,19 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], new: New, made: &mut Vec<Made>, depth
 
 fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     open_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::errno("open directory", path))
+}
+
+/// Where a name in a directory leads; `None` if that is no link, or there is nothing. Any other failure must not pass for
+/// that: a link would be replaced where what it leads to is meant.
+fn link_at(root: BorrowedFd<'_>, directory: &[u8], name: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
+    let directory = match open_in_root(root, directory, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        other => other?,
+    };
+    match rustix::fs::readlinkat(&directory, name, Vec::new()) {
+        Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+        other => Ok(Some(other?.into_bytes())),
+    }
 }
 
 fn link_text(directory: BorrowedFd<'_>, name: &[u8]) -> Option<Vec<u8>> {
@@ -217,5 +230,21 @@ mod tests {
             over.store(true, Ordering::Relaxed);
             assert_eq!(failed, 0);
         });
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_does_not_pass_for_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("meant", dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let root = fs::File::open(dir.path()).unwrap();
+        for (path, wanted) in [("link", "meant"), ("file", "file"), ("new/x", "new/x"), ("file/x", "file/x")]
+        {
+            assert_eq!(settled(root.as_fd(), path.as_bytes()).unwrap(), wanted.as_bytes(), "{path}");
+        }
+        let name = [b'n'; 300];
+        assert_eq!(link_at(root.as_fd(), b"", &name), Err(Errno::NAMETOOLONG));
+        assert_eq!(link_at(root.as_fd(), &name, b"link"), Err(Errno::NAMETOOLONG));
+        assert!(settled(root.as_fd(), &name).is_err());
     }
 }
