@@ -35,8 +35,8 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
     let holders = Holders::open(store)?;
     // Two that make namespaces at once would not see each other's containers.
     let lock = holders.lock()?;
-    for pid in holders.living()? {
-        if join(pid)? {
+    for (pid, noted) in holders.living()? {
+        if join(pid, &noted)? {
             holders.add(std::process::id())?;
             return Ok(None);
         }
@@ -61,22 +61,37 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
 /// The note cannot be written.
 pub(crate) fn is_held_by(store: &Path, pid: u32) -> Result<()> {
     match crate::ids::in_user_namespace() {
-        true => Holders::open(store)?.add(pid),
+        true => note(&Holders::open(store)?, pid),
         false => Ok(()),
     }
 }
 
-/// Joins the namespaces of a process; false if it has ended meanwhile.
-fn join(pid: u32) -> Result<bool> {
+/// Who looks for the living ones would take a half written note for an old one: not while that is done.
+fn note(holders: &Holders, pid: u32) -> Result<()> {
+    let _lock = holders.lock()?;
+    holders.add(pid)
+}
+
+/// Joins the namespaces of the process that began when noted; false if it has ended meanwhile.
+fn join(pid: u32, noted: &str) -> Result<bool> {
     let Ok(process) = pidfd_open(Pid::from_raw(pid.cast_signed())) else { return Ok(false) };
+    // Only now does the pid stay that of this process; before, it may have become another's.
+    if began(pid).as_deref() != Some(noted) {
+        return Ok(false);
+    }
     let here = std::env::current_dir();
     match setns(process.as_fd(), CloneFlags::NEWUSER | CloneFlags::NEWNS) {
         Ok(()) => {}
         Err(error) if error.errno == rustix::io::Errno::SRCH.raw_os_error() => return Ok(false),
         Err(error) => return Err(Error::system("join the containers' namespaces")(error)),
     }
-    // Another mount namespace is entered at its root.
-    here.and_then(std::env::set_current_dir).map_err(Error::io("return to", "the working directory"))?;
+    // Another mount namespace is entered at its root, and that is left to who has no directory any more.
+    match here {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        other => other
+            .and_then(std::env::set_current_dir)
+            .map_err(Error::io("return to", "the working directory"))?,
+    }
     Ok(true)
 }
 
@@ -101,6 +116,7 @@ impl Holders {
         Ok(file)
     }
 
+    /// The lock must be held: a note that is not whole yet is like an old one.
     fn add(&self, pid: u32) -> Result<()> {
         // A process that has ended already holds nothing.
         let Some(began) = began(pid) else { return Ok(()) };
@@ -108,15 +124,15 @@ impl Holders {
         fs::write(&path, began).map_err(Error::io("write", &path))
     }
 
-    /// Those that still live; notes of others are removed.
-    fn living(&self) -> Result<Vec<u32>> {
+    /// Those that still live, and when they began; notes of others are removed. The lock must be held.
+    fn living(&self) -> Result<Vec<(u32, String)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
             let pid = path.file_name().and_then(|name| name.to_str()?.parse().ok());
             let noted = fs::read_to_string(&path).ok();
-            match pid.filter(|pid| noted.is_some() && began(*pid) == noted) {
-                Some(pid) => found.push(pid),
+            match pid.zip(noted).filter(|(pid, noted)| began(*pid).as_ref() == Some(noted)) {
+                Some(holder) => found.push(holder),
                 // Another command may have been quicker.
                 None => drop(fs::remove_file(&path)),
             }
@@ -149,9 +165,32 @@ mod tests {
         child.wait().unwrap();
         holders.add(child.id()).unwrap();
         // A pid that is used again, and what is no note.
-        fs::write(holders.dir.join("1"), "7").unwrap();
+        fs::write(holders.dir.join("1"), "another").unwrap();
         fs::write(holders.dir.join("x"), "").unwrap();
-        assert_eq!(holders.living().unwrap(), [own]);
+        assert_eq!(holders.living().unwrap(), [(own, began(own).unwrap())]);
         assert_eq!(fs::read_dir(&holders.dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_note_is_never_seen_half_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pid = std::process::id();
+        let holders = Holders::open(scratch.path()).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _lock = holders.lock().unwrap();
+                    holders.living().unwrap();
+                }
+            });
+            let lost = (0..2000).filter(|_| {
+                note(&holders, pid).unwrap();
+                !holders.dir.join(pid.to_string()).exists()
+            });
+            let lost = lost.count();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
     }
 }
