@@ -48,7 +48,7 @@ fn make_ready(store: &hull_image::Store, place: &mut Place) -> Result<(), Box<dy
     unmount(&place.rootfs());
     place.container.run += 1;
     place.save()?;
-    for name in ["pid", "runtime.log"] {
+    for name in ["pid", "monitor", "runtime.log"] {
         drop(fs::remove_file(place.dir.join(name)));
     }
     // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
