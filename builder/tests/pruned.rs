@@ -284,3 +284,25 @@ fn what_cannot_be_removed_is_told_and_neither_used_again_nor_holds_up_the_rest()
     run(&store, &["prune", "-a", "-f"]).done();
     assert_eq!(count(&store.join("tmp")), 0);
 }
+
+/// A store that comes with a machine's image, say: the kernel moves no directory of an overlay's lower layer.
+#[test]
+fn a_store_from_the_lower_layer_of_an_overlay_is_pruned() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("unshare"));
+    let scratch = Scratch::new("lower");
+    let store = scratch.join("s");
+    build(&store, &context(&scratch, "c", "RUN --mount=type=cache,target=/c echo > /c/a\n"), &[]).done();
+    assert!(count(&store.join("layers")) > 0 && count(&store.join("cache/mounts")) == 1);
+    let script = "mount -t tmpfs none \"$1\" && mkdir \"$1/up\" \"$1/work\" \"$1/s\"\n\
+         mount -t overlay -o \"lowerdir=$2,upperdir=$1/up,workdir=$1/work,redirect_dir=off\" none \"$1/s\"\n\
+         HULL_ROOT=\"$1/s\" \"$0\" prune -a -f\n\
+         find \"$1/s/layers\" \"$1/s/cache/mounts\" \"$1/s/tmp\" -mindepth 1 -printf 'left: %p\\n'";
+    let place = scratch.join("place");
+    fs::create_dir(&place).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-ec", script]).arg(place::program("hull-build")).args([&place, &store]);
+    let pruned = call(&mut command, LIMIT);
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    assert!(pruned.stdout.contains("Total reclaimed space:"), "{}", pruned.stdout);
+    assert!(!pruned.stdout.contains("left:"), "{}", pruned.stdout);
+}

@@ -25,6 +25,12 @@ impl Store {
         let aside = self.temporary_path();
         match fs::rename(tree, &aside) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            // A directory of an overlay's lower layer is moved only with `redirect_dir`. What says that a layer is whole
+            // goes first.
+            Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+                remove(&tree.join("layer.json"))?;
+                remove(tree)
+            }
             moved => {
                 moved.map_err(Error::io("move aside", tree))?;
                 remove(&aside)
@@ -56,7 +62,7 @@ fn remove_tree(path: &Path) -> Result<()> {
         outcome => return outcome.map_err(Error::errno("remove", path)),
     }
     let top = open(CWD, path, path)?;
-    let mut removal = Removal { top, moved: 0, failed: Ok(()) };
+    let mut removal = Removal { top, names: 0, moved: 0, failed: Ok(()) };
     loop {
         let before = removal.moved;
         removal.empty(removal.top.try_clone().map_err(Error::io("open", path))?, path, 0);
@@ -72,6 +78,8 @@ fn remove_tree(path: &Path) -> Result<()> {
 /// The removal of what is in a directory.
 struct Removal {
     top: OwnedFd,
+    /// How many names at the top were tried.
+    names: usize,
     /// How many directories were moved up.
     moved: usize,
     /// What went wrong first.
@@ -127,9 +135,9 @@ impl Removal {
     /// Moves a directory to the top under a name that nothing has there.
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &Path) {
         loop {
-            self.moved += 1;
-            match rustix::fs::renameat(dir, name, &self.top, format!(".deep-{}", self.moved)) {
-                Ok(()) => return,
+            self.names += 1;
+            match rustix::fs::renameat(dir, name, &self.top, format!(".deep-{}", self.names)) {
+                Ok(()) => return self.moved += 1,
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
                 Err(errno) => return self.fail("move", path, errno),
             }
@@ -159,6 +167,10 @@ fn join(path: &Path, name: &CStr) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::CapabilitySet;
+
     use super::*;
 
     /// Directories in one another, made from within: their path is longer than one may be.
@@ -185,6 +197,36 @@ mod tests {
             remove(&tree).unwrap();
             assert!(!tree.exists(), "{levels}");
         }
+    }
+
+    /// What a user may not write to, with something in it, is neither removed nor moved.
+    #[test]
+    fn a_directory_that_cannot_be_moved_up_ends_the_removal() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tree = scratch.path().join("tree");
+        let deep = tree.join(vec!["d"; LEVELS].join("/"));
+        let fixed = deep.join("fixed");
+        fs::create_dir_all(fixed.join("inside")).unwrap();
+        fs::create_dir(deep.join("other")).unwrap();
+        let mode = |mode| fs::set_permissions(&fixed, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o555);
+        let without_rights = || {
+            rustix::thread::set_capabilities(
+                None,
+                rustix::thread::CapabilitySets {
+                    effective: CapabilitySet::empty(),
+                    permitted: CapabilitySet::empty(),
+                    inheritable: CapabilitySet::empty(),
+                },
+            )
+            .unwrap();
+            remove(&tree).unwrap_err().to_string()
+        };
+        let said = std::thread::scope(|scope| scope.spawn(without_rights).join().unwrap());
+        assert!(said.ends_with("/fixed") && said.starts_with("move "), "{said}");
+        assert_eq!((fixed.exists(), deep.join("other").exists()), (true, false));
+        mode(0o755);
+        remove(&tree).unwrap();
     }
 
     #[test]
