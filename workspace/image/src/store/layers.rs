@@ -26,6 +26,9 @@ use crate::error::{Error, Result};
 /// How old unpacked layers get before a command that ends syncs them.
 pub const SETTLE_AFTER: Duration = Duration::from_secs(600);
 
+/// `uid_map` and `gid_map` of the host (user_namespaces(7)), words parted by one space.
+const ALL_IDS: &str = "0 0 4294967295";
+
 /// What is known of an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRecord {
@@ -287,16 +290,24 @@ fn view_of(dir: &Path) -> &str {
 
 /// For whom this process unpacks: nothing for root of the host, else a name of the ids that there are.
 pub(super) fn own_view() -> Result<String> {
+    view_in("/proc/self")
+}
+
+fn view_in(dir: &str) -> Result<String> {
     let words = |file: &str| {
-        let text = fs::read_to_string(file).map_err(Error::io("read", Path::new(file)))?;
+        let text = match fs::read_to_string(file) {
+            // A kernel without user namespaces (CONFIG_USER_NS): everybody has all ids.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(ALL_IDS.to_owned()),
+            text => text.map_err(Error::io("read", Path::new(file)))?,
+        };
         Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
     };
-    let ids = [words("/proc/self/uid_map")?, words("/proc/self/gid_map")?];
+    let ids = [words(&format!("{dir}/uid_map"))?, words(&format!("{dir}/gid_map"))?];
     Ok(view(rustix::process::geteuid().as_raw(), &ids))
 }
 
 fn view(user: u32, ids: &[String; 2]) -> String {
-    match user == 0 && ids.iter().all(|map| map == "0 0 4294967295") {
+    match user == 0 && ids.iter().all(|map| map == ALL_IDS) {
         true => String::new(),
         false => Digest::of(format!("{user} {}", ids.join(" and ")).as_bytes()).encoded()[..12].to_owned(),
     }
@@ -323,6 +334,9 @@ mod tests {
         let maps = |users: &str, groups: &str| [users.to_owned(), groups.to_owned()];
         let all = "0 0 4294967295";
         assert_eq!(view(0, &maps(all, all)), "");
+        let without = tempfile::tempdir().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        assert_eq!(view_in(without.path().to_str().unwrap()).unwrap(), view(user, &maps(all, all)));
         let rows = [
             view(1000, &maps(all, all)),
             view(0, &maps("0 1000 1", "0 1000 1")),
