@@ -55,7 +55,7 @@ fn rows(store: &Store, exact: bool) -> hull_image::Result<Vec<Value>> {
     }
     let blobs = row("Blobs", count, bytes, free);
     let (mut count, mut bytes, mut free) = (0, 0, 0);
-    for (dir, record) in store.layers()? {
+    for (dir, record) in store.seen_layers()? {
         let size = on_disk(&dir, &mut seen);
         count += 1;
         bytes += size;

@@ -23,6 +23,13 @@ pub enum Finding {
     },
     /// An unpacked layer that a crash may have damaged; it is unpacked again when needed.
     Unsettled(String),
+    /// An unpacked layer whose record cannot be read: it may be whole and in use, and stays.
+    Unreadable {
+        /// The name of its directory.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Finding {
@@ -31,8 +38,14 @@ impl fmt::Display for Finding {
             Self::Damaged(digest) => write!(f, "blob {digest}: content differs from its name"),
             Self::Incomplete { image, reason } => write!(f, "image {image}: {reason}"),
             Self::Unsettled(layer) => write!(f, "layer {layer}: may be damaged by a crash"),
+            Self::Unreadable { layer, reason } => write!(f, "layer {layer}: {reason}"),
         }
     }
+}
+
+fn chain(error: &Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl Store {
@@ -54,13 +67,19 @@ impl Store {
                 findings.push(Finding::Incomplete { image: name, reason: error.to_string() });
             }
         }
-        for (dir, record) in self.layers()? {
-            if record.is_none() {
-                if repair {
-                    self.discard(&dir)?;
+        let mut dirs = self.layer_dirs()?;
+        dirs.sort();
+        for dir in dirs {
+            let layer = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.read_record(&dir) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    if repair {
+                        self.discard(&dir)?;
+                    }
+                    findings.push(Finding::Unsettled(layer));
                 }
-                let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                findings.push(Finding::Unsettled(name));
+                Err(error) => findings.push(Finding::Unreadable { layer, reason: chain(&error) }),
             }
         }
         Ok(findings)

@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// The same for who takes away what does not count: a record that could not be read this time is an error.
-    fn read_record(&self, dir: &Path) -> Result<Option<LayerRecord>> {
+    pub(super) fn read_record(&self, dir: &Path) -> Result<Option<LayerRecord>> {
         let Some(record) = self.own_record(dir)? else { return Ok(None) };
         let is_whole = match &record.on {
             None => true,
@@ -193,6 +193,9 @@ impl Store {
     }
 
     /// Every unpacked layer with its directory, whole or not.
+    ///
+    /// # Errors
+    /// A record that is there cannot be read this time: what is known of the layer decides what may be removed.
     pub fn layers(&self) -> Result<Vec<(PathBuf, Option<LayerRecord>)>> {
         let mut dirs = self.layer_dirs()?;
         dirs.sort();
@@ -203,7 +206,16 @@ impl Store {
         dirs.into_iter().map(with_record).collect()
     }
 
-    fn layer_dirs(&self) -> Result<Vec<PathBuf>> {
+    /// The same for who removes nothing: of a layer whose record cannot be read nothing is known.
+    pub fn seen_layers(&self) -> Result<Vec<(PathBuf, Option<LayerRecord>)>> {
+        let with_record = |dir: PathBuf| {
+            let record = self.layer_record(&dir);
+            (dir, record)
+        };
+        Ok(self.layer_dirs()?.into_iter().map(with_record).collect())
+    }
+
+    pub(super) fn layer_dirs(&self) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join("layers");
         let entries = fs::read_dir(&dir).map_err(Error::io("read", &dir))?;
         entries.map(|entry| Ok(entry.map_err(Error::io("read", &dir))?.path())).collect()
@@ -250,7 +262,7 @@ impl Store {
         let is_open =
             |(dir, record): (PathBuf, Option<LayerRecord>)| Some((dir, record.filter(|r| !r.settled)?));
         // Those of others may not be this process's to change.
-        let own = self.layers()?.into_iter().filter(|(dir, _)| view_of(dir) == self.view);
+        let own = self.seen_layers()?.into_iter().filter(|(dir, _)| view_of(dir) == self.view);
         let open: Vec<_> = own.filter_map(is_open).collect();
         let is_old = |dir: &Path| {
             let written = fs::metadata(dir.join("layer.json")).and_then(|meta| meta.modified());

@@ -93,7 +93,7 @@ impl Store {
 
     /// Adds the layers on whose trees kept ones lie.
     fn mark_below(&self, kept: &mut BTreeSet<Digest>) -> Result<()> {
-        let records = self.layers()?.into_iter().filter_map(|(_, record)| record);
+        let records = self.seen_layers()?.into_iter().filter_map(|(_, record)| record);
         let below: Vec<_> =
             records.filter(|record| kept.contains(&record.diff_id)).filter_map(|record| record.on).collect();
         kept.extend(below);
@@ -134,6 +134,8 @@ impl Store {
     }
 
     fn sweep(&self, extra: &BTreeSet<Digest>) -> Result<Freed> {
+        // First of all: what a layer lies on is known of every one.
+        let layers = self.layers()?;
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
         self.mark_below(&mut kept)?;
@@ -146,7 +148,7 @@ impl Store {
                 freed.blobs.push(digest);
             }
         }
-        for (dir, record) in self.layers()? {
+        for (dir, record) in layers {
             if record.is_some() && layer_name(&dir).is_some_and(|id| kept.contains(&id)) {
                 continue;
             }

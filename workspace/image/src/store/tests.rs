@@ -316,7 +316,15 @@ fn a_record_that_cannot_be_read_takes_no_layer_away() {
     fs::rename(dir.join("layer.json"), dir.join("kept")).unwrap();
     std::os::unix::fs::symlink("layer.json", dir.join("layer.json")).unwrap();
     assert!(adopt().unwrap_err().to_string().starts_with("open "));
-    assert!(store.check(true).is_err());
+    let findings = store.check(true).unwrap();
+    let layer = id.encoded();
+    assert!(
+        matches!(&findings[..], [Finding::Unreadable { layer: found, reason }] if found == layer && reason.contains("layer.json: ")),
+        "{findings:?}"
+    );
+    store.settle(std::time::Duration::ZERO).unwrap();
+    assert_eq!(store.seen_layers().unwrap(), [(dir.clone(), None)]);
+    assert!(store.layers().is_err());
     assert_eq!(fs::read(dir.join("fs/f")).unwrap(), b"1");
     fs::rename(dir.join("kept"), dir.join("layer.json")).unwrap();
     assert_eq!(adopt().unwrap(), dir);
