@@ -306,3 +306,27 @@ fn a_store_from_the_lower_layer_of_an_overlay_is_pruned() {
     assert!(pruned.stdout.contains("Total reclaimed space:"), "{}", pruned.stdout);
     assert!(!pruned.stdout.contains("left:"), "{}", pruned.stdout);
 }
+
+#[test]
+fn what_an_earlier_command_left_for_good_is_told_by_rmi_and_fails_it_not() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("unshare"));
+    let scratch = Scratch::new("left");
+    let store = scratch.join("s");
+    build(&store, &context(&scratch, "c", ""), &["-t", "lab/a:1"]).done();
+    // Not even root removes the place of a mount.
+    let script = "mkdir -p \"$1/tmp/left/m\" && mount -t tmpfs none \"$1/tmp/left/m\"\n\
+         export HULL_ROOT=\"$1\"\n\
+         \"$0\" rmi lab/a:1 || exit 3\n\
+         \"$0\" prune -a -f || exit 4";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(place::program("hull-build")).arg(&store);
+    let both = call(&mut command, LIMIT);
+    assert_eq!(both.code, 4, "{}", both.stderr);
+    let told: Vec<_> = both.stderr.lines().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (line, command) in told.iter().zip(["rmi", "prune"]) {
+        assert!(line.starts_with(&format!("hull-build: {command}: remove ")), "{line}");
+        assert!(line.contains("/tmp/left/m: ") && line.ends_with("busy (os error 16)"), "{line}");
+    }
+    assert!(both.stdout.contains("Untagged: lab/a:1"), "{}", both.stdout);
+}

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut removed = store.alone(|store| remove_mounts(store, &arguments.filter, &kept.mounts))?;
     let freed = store.collect_garbage(&kept.content)?;
     removed.bytes += freed.bytes + Cache::open(&store)?.sweep()?;
-    removed.failures.extend(freed.failures.iter().map(|failure| chain(failure)));
+    removed.failures.extend(freed.failures.iter().chain(&freed.left).map(|failure| chain(failure)));
     println!("Total reclaimed space: {}", host::size(removed.bytes));
     removed.failures.iter().for_each(|failure| eprintln!("hull-build: prune: {failure}"));
     Ok(if removed.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use hull_image::{Descriptor, Digest, Document, Image, Platform, Reference, Store, Tagged, layer_name};
+use hull_image::{
+    Descriptor, Digest, Document, Freed, Image, Platform, Reference, Store, Tagged, layer_name,
+};
 
 use super::{Outcome, containers};
 use crate::cache::Cache;
@@ -54,10 +56,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     if !arguments.no_prune {
-        for failure in collect(&mut store, &spare)? {
-            eprintln!("hull-build: rmi: {}", chain(&failure));
+        let freed = collect(&mut store, &spare)?;
+        if !freed.failures.is_empty() {
             code = ExitCode::FAILURE;
         }
+        // What others could not remove is no failure of this call's.
+        let told: BTreeSet<_> =
+            freed.failures.iter().chain(&freed.left).map(|failure| chain(failure)).collect();
+        told.iter().for_each(|failure| eprintln!("hull-build: rmi: {failure}"));
     }
     Ok(code)
 }
@@ -75,16 +81,15 @@ fn spare(store: &Store) -> Result<BTreeSet<Digest>, Error> {
     Ok(spare)
 }
 
-/// Removes content that became unreachable, and gives what cannot be removed; another process at work on the store only
-/// means that it happens later.
-fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<Vec<hull_image::Error>> {
+/// Removes content that became unreachable; another process at work on the store only means that it happens later.
+fn collect(store: &mut Store, spare: &BTreeSet<Digest>) -> hull_image::Result<Freed> {
     match store.collect_garbage(spare) {
         Ok(freed) => {
             let ids = freed.layers.iter().filter_map(|layer| layer_name(Path::new(layer)));
             ids.for_each(|id| println!("Deleted: {id}"));
-            Ok(freed.failures)
+            Ok(freed)
         }
-        Err(hull_image::Error::Busy(_)) => Ok(Vec::new()),
+        Err(hull_image::Error::Busy(_)) => Ok(Freed::default()),
         Err(error) => Err(error),
     }
 }

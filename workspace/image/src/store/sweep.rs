@@ -23,6 +23,8 @@ pub struct Freed {
     pub bytes: u64,
     /// What could not be removed: another user's, say, or a file that must not change. The rest was, all the same.
     pub failures: Vec<Error>,
+    /// What still cannot be removed of what earlier ones left, and, once more, of what this one did.
+    pub left: Vec<Error>,
 }
 
 impl Freed {
@@ -158,7 +160,7 @@ impl Store {
             }
         }
         self.sweep_made()?;
-        freed.failures.extend(self.clear_temporary()?);
+        freed.left = self.clear_temporary()?;
         Ok(freed)
     }
 
