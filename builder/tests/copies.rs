@@ -309,13 +309,21 @@ fn an_output_names_the_image_as_a_tag_does() {
     let store = scratch.join("s");
     let context = context(&scratch, "c", "");
     let archive = format!("type=oci,name=lab/archive:1,dest={}", scratch.join("a.tar").display());
-    let outputs = ["-t", "lab/tag:1", "-o", "type=image,\"name=lab/a:1,lab/b:2\"", "-o", &archive];
+    let outputs =
+        ["-t", "lab/tag:1", "-t", "lab/b:2", "-o", "type=image,\"name=lab/a:1,lab/b:2\"", "-o", &archive];
     build(&store, &context, &outputs).done();
     let mut list = Command::new(place::program("hull-build"));
     list.env("HULL_ROOT", &store).args(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
     let mut names: Vec<String> = call(&mut list, LIMIT).text().lines().map(str::to_owned).collect();
     names.sort();
     assert_eq!(names, ["lab/a:1", "lab/archive:1", "lab/b:2", "lab/tag:1"]);
+    let mut read = Command::new("tar");
+    read.arg("-xOf").arg(scratch.join("a.tar")).arg("manifest.json");
+    let listed = call(&mut read, LIMIT);
+    let listed = listed.text();
+    for name in names {
+        assert_eq!(listed.matches(&format!("{name}\"")).count(), 1, "{name} in {listed}");
+    }
     let refused = build(&store, &context, &["-o", "type=image,name=A:b:c"]);
     refused.failed(1, "read image name \"A:b:c\"");
 }

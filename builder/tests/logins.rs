@@ -88,6 +88,8 @@ fn credentials_of_the_command_line_go_to_no_registry_that_only_a_dockerfile_name
         (&["-t", "BASE/x:1", "-o", "type=registry,name=OTHER/x:1"], false),
         (&["-t", "OTHER/x:1", "-t", "BASE/x:1", "--push"], true),
         (&["-t", "BASE/x:1"], true),
+        (&["-o", "type=image,name=BASE/x:1"], true),
+        (&["-o", "type=image,name=BASE/x:1", "--push"], true),
     ] {
         let (bed, base, other) = (Bed::new(), refusing(), refusing());
         let place = |stub: &Stub| format!("127.0.0.1:{}", stub.port);

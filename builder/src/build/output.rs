@@ -39,7 +39,7 @@ enum Output {
     Local(PathBuf),
 }
 
-/// The names that the image gets: those of `-t`, and of outputs that are not only a push.
+/// The names that the image gets, each once: those of `-t`, and of outputs that are not only a push.
 pub(crate) fn own_names(arguments: &Arguments) -> Result<Vec<Reference>> {
     let is_own = |text: &&String| Output::parse(text).is_ok_and(|output| !matches!(output, Output::Push(_)));
     let more = arguments.output.iter().filter(|text| text.contains('=')).filter(is_own);
@@ -53,7 +53,14 @@ pub(crate) fn own_names(arguments: &Arguments) -> Result<Vec<Reference>> {
             None => Ok(reference),
         }
     };
-    all.map(one).collect()
+    let mut found = Vec::new();
+    for name in all {
+        let reference = one(name)?;
+        if !found.contains(&reference) {
+            found.push(reference);
+        }
+    }
+    Ok(found)
 }
 
 /// Refuses an `--output` that can't be written and a name that can't be given, before anything is built.
@@ -69,7 +76,7 @@ pub(crate) fn check(arguments: &Arguments) -> Result<()> {
         return Err(Error::fact("an archive is not for a terminal: name a file with dest= or redirect"));
     }
     let pushed = outputs.iter().any(|output| *output == Output::Push(Vec::new()));
-    if (pushed || arguments.accepted.push) && arguments.tag.is_empty() {
+    if (pushed || arguments.accepted.push) && own_names(arguments)?.is_empty() {
         return Err(Error::fact("to push, the image needs a name: -t REGISTRY/NAME"));
     }
     for name in
@@ -88,9 +95,12 @@ pub(crate) fn ahead(arguments: &Arguments) -> Option<registry::Ahead> {
         return None;
     }
     let names = pushes(arguments).into_iter().next()?;
-    let first = names.first().or(arguments.tag.first())?;
     // A name that is none is told of when the image gets it.
-    Some(registry::Ahead::new(first.parse().ok()?, options::registry(arguments).ok()?))
+    let first = match names.first() {
+        Some(name) => name.parse().ok()?,
+        None => own_names(arguments).ok()?.into_iter().next()?,
+    };
+    Some(registry::Ahead::new(first, options::registry(arguments).ok()?))
 }
 
 /// The names of each push that is asked for; without one, those of the image are meant.
@@ -107,8 +117,12 @@ pub(crate) fn registries(arguments: &Arguments) -> BTreeSet<String> {
     if pushes.is_empty() {
         pushes.push(Vec::new());
     }
-    let names = pushes.iter().flat_map(|names| if names.is_empty() { &arguments.tag } else { names });
-    names.filter_map(|name| Some(name.parse::<Reference>().ok()?.registry)).collect()
+    // A name that is none is refused before anything is asked of a registry.
+    let references = |names: Vec<String>| match names.is_empty() {
+        true => own_names(arguments).unwrap_or_default(),
+        false => names.iter().filter_map(|name| name.parse().ok()).collect(),
+    };
+    pushes.into_iter().flat_map(references).map(|reference| reference.registry).collect()
 }
 
 /// Writes everything that the command line asks for, and tells the image's id.
