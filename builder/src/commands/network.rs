@@ -14,7 +14,8 @@ use super::Outcome;
 use super::ports::Port;
 use super::record::{Container, unmount};
 use crate::bundle::Bind;
-use crate::{host, ids};
+use crate::host;
+use crate::rootless::shared::is_entered;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -36,13 +37,13 @@ pub(crate) struct Arguments {
 /// One that only root can make.
 pub(crate) fn choose(wished: Option<&str>) -> Result<String, String> {
     Ok(match wished {
-        Some(name) if ids::in_user_namespace() && !matches!(name, "host" | "none") => {
+        Some(name) if is_entered() && !matches!(name, "host" | "none") => {
             return Err(format!(
                 "only root can connect a container to network {name}: use --network host or none"
             ));
         }
         Some(name) => name.to_owned(),
-        None if ids::in_user_namespace() => {
+        None if is_entered() => {
             eprintln!("hull-build: notice: only root can make a network: the container uses the host's");
             "host".to_owned()
         }

@@ -24,6 +24,7 @@ use crate::host;
 use crate::ids;
 use crate::progress::Shown;
 use crate::registry;
+use crate::rootless;
 use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
 use launch::{background, foreground};
@@ -257,7 +258,7 @@ fn publish(arguments: &Arguments, image: &Image, others: &[Place]) -> Result<Vec
     if arguments.publish.is_empty() && exposed.is_empty() {
         return Ok(Vec::new());
     }
-    if ids::in_user_namespace() {
+    if rootless::shared::is_entered() {
         return Err(
             "run: only root can publish a port: with --network host the container's are the host's".into()
         );

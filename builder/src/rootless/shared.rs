@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_sys::CloneFlags;
 use hull_sys::namespace::setns;
@@ -19,6 +20,15 @@ use rustix::fs::FlockOperation;
 use super::{INSIDE, become_root, complete, start};
 use crate::error::{Error, Result};
 use crate::signals;
+
+/// Whether [`enter`] made or joined the namespaces that this process is in.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this is an ordinary user's command, root by its namespaces only. Root of a machine's container is root here,
+/// though it may have a map of ids as well: it has control groups and a network of its own.
+pub(crate) fn is_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
 
 /// Returns `None` where this process goes on, as root of the namespaces; else another one has, and this is its exit code.
 ///
@@ -30,6 +40,7 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
     }
     if std::env::var_os(INSIDE).is_some() {
         become_root(CloneFlags::NEWUSER | CloneFlags::NEWNS)?;
+        ENTERED.store(true, Ordering::Relaxed);
         return Ok(None);
     }
     let holders = Holders::open(store)?;
@@ -37,6 +48,7 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
     let lock = holders.lock()?;
     for (pid, noted) in holders.living()? {
         if join(pid, &noted)? {
+            ENTERED.store(true, Ordering::Relaxed);
             holders.add(std::process::id())?;
             return Ok(None);
         }

@@ -14,6 +14,7 @@ use super::Arguments;
 use crate::bundle::{Bind, Wishes};
 use crate::directory::open_directory;
 use crate::ids;
+use crate::rootless::shared::is_entered;
 use crate::steps::place::open_in_root;
 
 type Failure = Box<dyn std::error::Error>;
@@ -30,8 +31,8 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
     if milli == Some(0) {
         return Err("run: --cpus must be at least 0.001".into());
     }
-    let rootless = ids::in_user_namespace();
-    if rootless && (milli.is_some() || arguments.memory.is_some()) {
+    let (inside, limits) = (ids::in_user_namespace(), milli.is_some() || arguments.memory.is_some());
+    if is_entered() && limits {
         return Err("run: only root can limit --memory and --cpus: they take a control group".into());
     }
     Ok(Wishes {
@@ -48,8 +49,10 @@ pub(super) fn wishes(arguments: &Arguments, place: &Place) -> Result<Wishes, Fai
         binds: Vec::new(),
         hostname: arguments.hostname.clone().unwrap_or_else(|| id[..12].to_owned()),
         host_network: place.container.network == "host",
-        cgroup: (!rootless).then(|| format!("/hull-build-{id}")),
-        rootless,
+        // In a namespace that was there before it is not sure that one can be made.
+        cgroup: (!inside || limits).then(|| format!("/hull-build-{id}")),
+        // The host's sysfs can't be mounted in any user namespace but the host's.
+        rootless: inside,
         has_groups: ids::has_groups(),
         annotations,
     })
