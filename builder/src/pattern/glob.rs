@@ -39,15 +39,19 @@ pub(crate) struct Glob {
     literal: bool,
 }
 
-/// The pattern that cannot be compiled.
+/// Why a pattern cannot be compiled.
 #[derive(Debug, thiserror::Error)]
-#[error("syntax error in pattern \"{0}\"")]
-pub(crate) struct BadPattern(String);
+pub(crate) enum BadPattern {
+    #[error("syntax error in pattern \"{0}\"")]
+    Syntax(String),
+    #[error("line {0}: \"!\" brings nothing back: no pattern follows it")]
+    Lone(usize),
+}
 
 impl Glob {
     /// Compiles a pattern; `deep` allows `**` to cross segments, else it is `*`.
     pub(crate) fn new(text: &str, deep: bool) -> Result<Self, BadPattern> {
-        let bad = || BadPattern(text.to_owned());
+        let bad = || BadPattern::Syntax(text.to_owned());
         let mut chars = text.chars().peekable();
         let mut tokens = Vec::new();
         // Before this, tokens may be skipped.

@@ -64,6 +64,9 @@ impl Ignore {
                 Some(rest) => (true, rest.trim()),
                 None => (false, trimmed),
             };
+            if brings_back && pattern.is_empty() {
+                return Err(BadPattern::Lone(line));
+            }
             let cleaned = path::clean(pattern);
             let pattern = cleaned.trim_start_matches('/');
             if trimmed.is_empty() || pattern.is_empty() || pattern == "." {
@@ -179,6 +182,9 @@ mod tests {
         }
         assert!(Ignore::parse("\u{feff}a").unwrap().judge_path("a").ignored, "a byte order mark is allowed");
         assert!(Ignore::parse("[").is_err());
+        for lone in ["!", "a\n! \n"] {
+            assert!(Ignore::parse(lone).is_err_and(|error| error.to_string().contains("no pattern follows")));
+        }
     }
 
     #[test]
