@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hull_image::{Descriptor, History, Manifest, Platform, Reference, Store, annotation};
 
-use super::{bases, options, output};
+use super::{bases, output};
 use crate::commands::build::Arguments;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
@@ -54,17 +54,36 @@ pub(crate) fn describe(
     }
     let platform = bases::platform(&format!("{}/{}", config.os, config.architecture));
     let mut of_descriptor = BTreeMap::new();
-    for (key, value) in options::pairs("--annotation", &arguments.annotation)? {
-        match level(&key, &platform).map_err(Error::fact)? {
-            Some((Level::Manifest, key)) => drop(manifest.annotations.insert(key.to_owned(), value)),
-            Some((Level::Descriptor, key)) => drop(of_descriptor.insert(key.to_owned(), value)),
-            None => {}
+    for (level, key, value) in annotations(&arguments.annotation, &platform)? {
+        match level {
+            Level::Manifest => drop(manifest.annotations.insert(key, value)),
+            Level::Descriptor => drop(of_descriptor.insert(key, value)),
         }
     }
     let mut manifest = store.put_manifest(&manifest, Some(platform))?;
     manifest.annotations.extend(of_descriptor);
     let names = name(arguments, store, &manifest)?;
     Ok(Built { manifest, config: config_descriptor, names })
+}
+
+/// Refuses annotations that cannot be made, before a build that would be for nothing.
+pub(super) fn check(arguments: &Arguments) -> Result<()> {
+    annotations(&arguments.annotation, &Platform::host()).map(drop)
+}
+
+/// The annotations that are for this platform: what each is put on, its key and its value.
+fn annotations(given: &[String], platform: &Platform) -> Result<Vec<(Level, String, String)>> {
+    let read = |text: &String| {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::fact(format!("--annotation \"{text}\" must be KEY=VALUE")))?;
+        let found = level(key, platform).map_err(Error::fact)?;
+        match found.as_ref().is_some_and(|(_, key)| key.is_empty()) {
+            true => Err(Error::fact(format!("--annotation \"{text}\" has no key"))),
+            false => Ok(found.map(|(level, key)| (level, key.to_owned(), value.to_owned()))),
+        }
+    };
+    given.iter().filter_map(|text| read(text).transpose()).collect()
 }
 
 /// What an annotation is put on.
@@ -126,6 +145,14 @@ mod tests {
         }
         for text in ["index:k", "index-descriptor[linux/amd64]:k"] {
             assert!(level(text, &platform).unwrap_err().contains("makes no index"), "{text}");
+        }
+        let read = |text: &str| annotations(&[text.to_owned()], &platform);
+        let of_manifest = |key: &str, value: &str| vec![(Level::Manifest, key.to_owned(), value.to_owned())];
+        assert_eq!(read("k=").unwrap(), of_manifest("k", ""));
+        assert_eq!(read("manifest:k=a=b").unwrap(), of_manifest("k", "a=b"));
+        assert_eq!(read("manifest[linux/arm64]:k=v").unwrap(), []);
+        for (text, why) in [("k", "KEY=VALUE"), ("=v", "no key"), ("manifest:=v", "no key")] {
+            assert!(read(text).unwrap_err().to_string().contains(why), "{text}");
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<
     options::registry(arguments)?;
     options::pull(arguments)?;
     output::check(arguments)?;
+    describe::check(arguments)?;
     let text = source::read(arguments)?;
     let file = match dockerfile::parse(&text.dockerfile) {
         Ok(file) => file,
