@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -41,24 +41,37 @@ impl SecretSource {
                 })
             }
             Self::File(path) => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let opened = rustix::fs::open(path, flags, Mode::empty());
-                let file =
-                    opened.map_err(|e| Error::io("open the secret", path)(e.into())).map(File::from)?;
-                let refuse = || {
-                    Error::fact(format!(
-                        "the secret \"{id}\" must be a regular file of at most {MAX_SECRET} bytes"
-                    ))
-                };
-                // Looked at when it is open: its name may come to mean something else.
-                if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-                    return Err(refuse());
-                }
                 let mut value = Vec::new();
-                let read = file.take(MAX_SECRET + 1).read_to_end(&mut value);
+                let read = open(path, id)?.take(MAX_SECRET + 1).read_to_end(&mut value);
                 read.map_err(Error::io("read the secret", path))?;
-                if value.len() as u64 > MAX_SECRET { Err(refuse()) } else { Ok(value) }
+                if value.len() as u64 > MAX_SECRET { Err(unfit(id)) } else { Ok(value) }
             }
         }
     }
+
+    /// Whether a file can be read, without doing so.
+    pub(crate) fn check(&self, id: &str) -> Result<()> {
+        match self {
+            Self::Variable(_) => Ok(()),
+            Self::File(path) => match open(path, id)?.metadata() {
+                Ok(meta) if meta.len() > MAX_SECRET => Err(unfit(id)),
+                meta => meta.map(drop).map_err(Error::io("look at the secret", path)),
+            },
+        }
+    }
+}
+
+fn open(path: &Path, id: &str) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = opened.map_err(|e| Error::io("open the secret", path)(e.into())).map(File::from)?;
+    // Looked at when it is open: its name may come to mean something else.
+    match file.metadata().is_ok_and(|meta| meta.is_file()) {
+        true => Ok(file),
+        false => Err(unfit(id)),
+    }
+}
+
+fn unfit(id: &str) -> Error {
+    Error::fact(format!("the secret \"{id}\" must be a regular file of at most {MAX_SECRET} bytes"))
 }

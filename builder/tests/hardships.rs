@@ -271,6 +271,13 @@ fn a_secret_is_a_small_file_or_a_variable_and_nothing_else() {
         assert!(outcome.code != 0 && outcome.stderr.contains(reason), "{source}: {}", outcome.stderr);
     }
     assert!(start.elapsed() < LIMIT);
+    // Files are looked at before any step, be they needed or not; nothing is made.
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    let gone = format!("id=s,src={}", scratch.join("gone").display());
+    let outcome = build(&scratch.join("s2"), &context, &["--secret", &gone]);
+    assert!(outcome.code != 0 && outcome.stderr.contains("open the secret"), "{}", outcome.stderr);
+    assert!(!scratch.join("s2").exists());
+    build(&scratch.join("s2"), &context, &["--secret", "id=s,env=NOT_THERE_AT_ALL"]).done();
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<
     options::pull(arguments)?;
     output::check(arguments)?;
     describe::check(arguments)?;
+    options::secrets(arguments)?;
     let text = source::read(arguments)?;
     let file = match dockerfile::parse(&text.dockerfile) {
         Ok(file) => file,

@@ -259,6 +259,12 @@ pub(crate) fn settings(arguments: &Arguments, place: &str) -> Result<Settings> {
     })
 }
 
+/// Refuses secrets whose files cannot be read, before any step is done. As in BuildKit a variable may be missing that no
+/// step asks for.
+pub(crate) fn secrets(arguments: &Arguments) -> Result<()> {
+    granted(arguments)?.secrets.iter().try_for_each(|(id, source)| source.check(id))
+}
+
 fn granted(arguments: &Arguments) -> Result<Granted> {
     let mut granted = Granted::default();
     for given in &arguments.secret {
