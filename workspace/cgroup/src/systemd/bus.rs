@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hull_sys::SysError;
 use hull_sys::socket::{connect_stream_within, poll_in};
 
-use super::wire::{self, Argument, ERROR, FIXED, Message, REPLY, SIGNAL, Target};
+use super::wire::{self, Argument, ERROR, FIXED, MESSAGE_MAX, Message, REPLY, SIGNAL, Target};
 
 const BUS: Target = Target {
     destination: "org.freedesktop.DBus",
@@ -37,7 +37,9 @@ pub(super) struct Bus {
     stream: UnixStream,
     serial: u32,
     deadline: Instant,
-    /// Signals that came in while an answer was waited for.
+    /// Whose signals are listened to.
+    speaker: Option<String>,
+    /// Those that came in while an answer was waited for.
     signals: Vec<Message>,
 }
 
@@ -46,16 +48,22 @@ impl Bus {
     pub fn connect(path: &Path, deadline: Instant) -> Outcome<Self> {
         let unreachable = |error| Failed::Unreachable(path.to_owned(), error);
         let stream = UnixStream::from(connect_stream_within(path, left(deadline)?).map_err(unreachable)?);
-        let mut bus = Self { stream, serial: 0, deadline, signals: Vec::new() };
+        let mut bus = Self { stream, serial: 0, deadline, speaker: None, signals: Vec::new() };
         bus.authenticate()?;
         bus.call(BUS, "Hello", &[])?;
         Ok(bus)
     }
 
-    /// Has the signals of an interface delivered from now on.
-    pub fn watch(&mut self, interface: &str, member: &str) -> Outcome<()> {
-        let rule = format!("type='signal',interface='{interface}',member='{member}'");
-        self.call(BUS, "AddMatch", &[Argument::Text(&rule)]).map(drop)
+    /// Has the signals of a program delivered from now on, once it has done what `member` asks of it.
+    ///
+    /// Anybody on the bus may send anybody a signal of any name (the policy of the system bus allows it), also to this
+    /// connection alone, whatever it has asked for. So what counts is who sent it: the one who answers here.
+    pub fn watch(&mut self, target: Target, signal: &str, member: &str) -> Outcome<()> {
+        let Target { destination, interface, .. } = target;
+        let rule = format!("type='signal',sender='{destination}',interface='{interface}',member='{signal}'");
+        self.call(BUS, "AddMatch", &[Argument::Text(&rule)])?;
+        self.speaker = Some(self.call(target, member, &[])?.sender);
+        Ok(())
     }
 
     /// Calls a method and waits for its answer.
@@ -71,8 +79,7 @@ impl Bus {
                     let text = message.texts.into_iter().next().unwrap_or_default();
                     return Err(Failed::Refused(message.error, text));
                 }
-                SIGNAL => self.signals.push(message),
-                _ => {}
+                _ => self.note(message),
             }
         }
     }
@@ -84,9 +91,14 @@ impl Bus {
                 return Ok(self.signals.swap_remove(found));
             }
             let message = self.receive()?;
-            if message.kind == SIGNAL {
-                self.signals.push(message);
-            }
+            self.note(message);
+        }
+    }
+
+    /// Keeps a signal that may be waited for.
+    fn note(&mut self, message: Message) {
+        if message.kind == SIGNAL && self.speaker.as_ref() == Some(&message.sender) {
+            self.signals.push(message);
         }
     }
 
@@ -122,11 +134,33 @@ impl Bus {
         self.stream.write_all(bytes).map_err(|error| io("write", &error))
     }
 
+    /// The next message that can be read. Others on the bus may send what they like, as long and in whichever byte order:
+    /// that is passed over.
     fn receive(&mut self) -> Outcome<Message> {
-        let mut bytes = self.read_exactly(FIXED)?;
-        let length = wire::length(&bytes).ok_or(Failed::Broken("the bus sent a damaged message"))?;
-        bytes.extend(self.read_exactly(length - FIXED)?);
-        wire::parse(&bytes).ok_or(Failed::Broken("the bus sent a damaged message"))
+        const DAMAGED: Failed = Failed::Broken("the bus sent a damaged message");
+        loop {
+            let mut bytes = self.read_exactly(FIXED)?;
+            let length = wire::length(&bytes).ok_or(DAMAGED)?;
+            let message = if length > MESSAGE_MAX {
+                self.pass_over(length - FIXED)?;
+                None
+            } else {
+                bytes.extend(self.read_exactly(length - FIXED)?);
+                wire::parse(&bytes)
+            };
+            match message {
+                Some(message) => return Ok(message),
+                None if wire::is_answer(&bytes) => return Err(DAMAGED),
+                None => {}
+            }
+        }
+    }
+
+    fn pass_over(&mut self, mut count: usize) -> Outcome<()> {
+        while count > 0 {
+            count -= self.read_exactly(count.min(MESSAGE_MAX))?.len();
+        }
+        Ok(())
     }
 
     fn read_exactly(&mut self, count: usize) -> Outcome<Vec<u8>> {

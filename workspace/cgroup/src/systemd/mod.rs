@@ -132,8 +132,7 @@ impl Manager {
     /// Connects, and has the ends of jobs told from now on: they may come before the answer that names the job.
     fn connect_for_jobs(&self) -> Outcome<Bus> {
         let mut bus = self.connect()?;
-        bus.watch(MANAGER.interface, "JobRemoved")?;
-        bus.call(MANAGER, "Subscribe", &[])?;
+        bus.watch(MANAGER, "JobRemoved", "Subscribe")?;
         Ok(bus)
     }
 }

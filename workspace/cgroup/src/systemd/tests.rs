@@ -9,7 +9,7 @@ use hull_testkit::Scratch;
 use super::wire::{ERROR, FIXED, REPLY, SIGNAL, answer, length, parse};
 use super::*;
 
-/// What the systemd answers to a call: messages in this order, each a kind, a name and texts.
+/// What the systemd answers to a call: messages in this order, each a kind (see [`STRANGERS`]), a name and texts.
 type Answers = Vec<(u8, &'static str, Vec<&'static str>)>;
 
 /// A bus on which `systemd` answers what is asked of the manager, until nobody has it any more.
@@ -74,8 +74,14 @@ fn serve(mut peer: UnixStream, systemd: impl Fn(&str) -> Answers) {
             answers = vec![(REPLY, "", vec![])];
         }
         for (kind, name, texts) in answers {
+            let sender = if kind & STRANGERS == 0 { (kind, ":1.1") } else { (kind & !STRANGERS, ":1.9") };
+            if kind == SWAPPED {
+                // A signal without fields and body.
+                let _gone = peer.write_all(b"B\x04\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0");
+                continue;
+            }
             // Who asked may have given up.
-            let _gone = peer.write_all(&answer(kind, serial, name, &texts));
+            let _gone = peer.write_all(&answer(sender, serial, name, &texts));
         }
     }
 }
@@ -83,6 +89,11 @@ fn serve(mut peer: UnixStream, systemd: impl Fn(&str) -> Answers) {
 fn unit() -> Unit {
     Unit { name: "p-c.scope".to_owned(), slice: "system.slice".to_owned(), user: false }
 }
+
+/// Stands for a message of the other byte order.
+const SWAPPED: u8 = 0x40;
+/// Marks the kind of a message that somebody else on the bus sends.
+const STRANGERS: u8 = 0x80;
 
 fn removed(job: &'static str, result: &'static str) -> (u8, &'static str, Vec<&'static str>) {
     (SIGNAL, "JobRemoved", vec![job, "p-c.scope", result])
@@ -123,6 +134,33 @@ fn a_job_that_ends_otherwise_is_an_error() {
 fn a_job_may_end_before_it_is_named() {
     let bus = FakeBus::start(|member| match member {
         "StartTransientUnit" => vec![removed(JOB, "done"), (REPLY, "", vec![JOB])],
+        _ => vec![],
+    });
+    bus.manager(LONG).start(&unit(), &[]).unwrap();
+}
+
+#[test]
+fn the_end_of_a_job_is_told_by_systemd_alone() {
+    let bus = FakeBus::start(|member| match member {
+        "StartTransientUnit" => {
+            let (kind, name, texts) = removed(JOB, "canceled");
+            let forged = (kind | STRANGERS, name, texts);
+            vec![forged.clone(), (REPLY, "", vec![JOB]), forged, removed(JOB, "done")]
+        }
+        _ => vec![],
+    });
+    bus.manager(LONG).start(&unit(), &[]).unwrap();
+}
+
+#[test]
+fn what_strangers_send_is_passed_over() {
+    let bus = FakeBus::start(|member| match member {
+        "StartTransientUnit" => {
+            // Longer than anything of systemd's, and of the other byte order.
+            let long: &'static str = Box::leak("x".repeat(2 << 20).into_boxed_str());
+            let strange = [(SIGNAL | STRANGERS, "Long", vec![long]), (SWAPPED, "", vec![])];
+            strange.into_iter().chain([(REPLY, "", vec![JOB]), removed(JOB, "done")]).collect()
+        }
         _ => vec![],
     });
     bus.manager(LONG).start(&unit(), &[]).unwrap();

@@ -8,7 +8,9 @@ pub(super) const ERROR: u8 = 3;
 pub(super) const SIGNAL: u8 = 4;
 
 /// No message from systemd is anywhere near this size.
-const MESSAGE_MAX: usize = 1 << 20;
+pub(super) const MESSAGE_MAX: usize = 1 << 20;
+/// The longest message there is (D-Bus specification, "Message Format").
+const LONGEST: usize = 128 << 20;
 /// Bytes that every message begins with: the fixed header and the length of its fields.
 pub(super) const FIXED: usize = 16;
 
@@ -91,9 +93,9 @@ pub(super) fn call(serial: u32, target: Target, member: &str, arguments: &[Argum
     out.bytes
 }
 
-/// Writes what a bus sends: an answer to `serial`, an error or a signal called `name`, with texts.
+/// Writes what a bus delivers from `sender`: an answer to `serial`, an error or a signal called `name`, with texts.
 #[cfg(test)]
-pub(super) fn answer(kind: u8, serial: u32, name: &str, texts: &[&str]) -> Vec<u8> {
+pub(super) fn answer((kind, sender): (u8, &str), serial: u32, name: &str, texts: &[&str]) -> Vec<u8> {
     let mut body = Writer::default();
     texts.iter().for_each(|text| body.text(text));
     let mut out = Writer { bytes: vec![b'l', kind, 0, 1] };
@@ -111,6 +113,7 @@ pub(super) fn answer(kind: u8, serial: u32, name: &str, texts: &[&str]) -> Vec<u
             fields.signature("u");
             fields.number(serial);
         }
+        fields.field(7, "s", sender);
         fields.field(8, "g", &"s".repeat(texts.len()));
     });
     out.align(8);
@@ -223,19 +226,34 @@ pub(super) struct Message {
     pub member: String,
     /// Name of an error.
     pub error: String,
+    /// Whose it is, by the name that the bus gives each connection: nobody can choose or forge it.
+    pub sender: String,
     /// The strings and object paths of the body, in order.
     pub texts: Vec<String>,
 }
 
-/// The length of a whole message from its first [`FIXED`] bytes; `None` when it cannot be one.
+/// The length of a whole message, of either byte order, from its first [`FIXED`] bytes; `None` when it cannot be one.
 pub(super) fn length(head: &[u8]) -> Option<usize> {
-    let number = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?) as usize);
+    let read = match head.first()? {
+        b'l' => u32::from_le_bytes,
+        b'B' => u32::from_be_bytes,
+        _ => return None,
+    };
+    let number = |at: usize| Some(read(head.get(at..at + 4)?.try_into().ok()?) as usize);
     let total = (FIXED + number(12)?).next_multiple_of(8).checked_add(number(4)?)?;
-    (head.first() == Some(&b'l') && total <= MESSAGE_MAX).then_some(total)
+    (total <= LONGEST).then_some(total)
 }
 
-/// Reads a message; `None` when it is damaged.
+/// True for the kinds that only whoever was called can send: the bus drops those that nobody waits for.
+pub(super) fn is_answer(head: &[u8]) -> bool {
+    matches!(head.get(1), Some(&(REPLY | ERROR)))
+}
+
+/// Reads a message; `None` when it is damaged, or not of this byte order.
 pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
+    if bytes.first() != Some(&b'l') {
+        return None;
+    }
     let mut message = Message { kind: *bytes.get(1)?, ..Message::default() };
     let mut reader = Reader { bytes, at: FIXED - 4 };
     let end = reader.number()? as usize + FIXED;
@@ -255,6 +273,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
             3 => message.member = text,
             4 => message.error = text,
             5 => message.answers = number,
+            7 => message.sender = text,
             8 => signature = text,
             _ => {}
         }
@@ -317,7 +336,8 @@ impl Reader<'_> {
                     }
                 }
                 'v' => {
-                    let Some(inner) = self.signature() else { break };
+                    // One in another one is nothing that systemd says, and could go on for as long as the message.
+                    let Some(inner) = self.signature().filter(|inner| inner != "v") else { break };
                     texts.extend(self.body(&inner));
                     break;
                 }
