@@ -38,8 +38,18 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
     let cgroup = Cgroup::open(&record.cgroup);
     let left_out = cgroup.update(&new, &current, facts.rootless)?;
     left_out.into_iter().for_each(|text| globals.log.write(Level::Warning, text));
-    spec_of::keep_resources(&directory, &current, &new)?;
+    spec_of::keep_resources(&directory, &current, &as_carried_out(new))?;
     Ok(0)
+}
+
+/// Memory without a limit took the limit of memory and swap together with it.
+fn as_carried_out(mut new: LinuxResources) -> LinuxResources {
+    let mut memory = new.memory().unwrap_or_default();
+    if memory.limit() == Some(-1) && memory.swap().is_none() {
+        memory.set_swap(Some(-1));
+        new.set_memory(Some(memory));
+    }
+    new
 }
 
 fn read_document(path: &Path) -> Result<LinuxResources> {
@@ -132,7 +142,19 @@ fn bytes(text: &str) -> Result<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{as_carried_out, bytes};
+
+    #[test]
+    fn memory_without_a_limit_is_kept_as_swap_without_one() {
+        let kept = |new: &str| {
+            let new = serde_json::from_str(new).expect("resources");
+            as_carried_out(new).memory().and_then(|memory| memory.swap())
+        };
+        assert_eq!(kept(r#"{"memory":{"limit":-1}}"#), Some(-1));
+        assert_eq!(kept(r#"{"memory":{"limit":-1,"swap":7}}"#), Some(7));
+        assert_eq!(kept(r#"{"memory":{"limit":5}}"#), None);
+        assert_eq!(kept(r#"{"cpu":{"shares":5}}"#), None);
+    }
 
     #[test]
     fn sizes_are_read_as_runc_reads_them() {

@@ -134,7 +134,9 @@ fn plan_v2(
     }
     // Swap first: the other way round the old swap allowance would be there below the new memory limit.
     if let Some(swap) = swap_only(wanted, current)? {
-        planner.push(slot, "memory.swap.max", max_or(swap), "memory/swap").optional = swap == UNLIMITED;
+        // A kernel that does not account swap gives all of it, or there is none: both are what was asked for.
+        let optional = swap == UNLIMITED || swap == 0;
+        planner.push(slot, "memory.swap.max", max_or(swap), "memory/swap").optional = optional;
     }
     if let Some(limit) = wanted.limit {
         planner.push(slot, "memory.max", max_or(limit), "memory/limit");
@@ -145,16 +147,24 @@ fn plan_v2(
     Ok(())
 }
 
-/// Version 2 limits swap alone, the configuration both together.
+/// Version 2 limits swap alone, the configuration both together: what one of the two numbers becomes hangs on the other.
 fn swap_only(wanted: &Wanted, current: Option<&LinuxMemory>) -> Result<Option<i64>, Refusal> {
-    let current_limit = current.and_then(LinuxMemory::limit).filter(|limit| *limit != 0);
-    match (wanted.swap, wanted.limit.or(current_limit)) {
-        (None, _) if wanted.limit == Some(UNLIMITED) => Ok(Some(UNLIMITED)),
+    if wanted.limit == Some(UNLIMITED) && wanted.swap.is_none() {
+        return Ok(Some(UNLIMITED));
+    }
+    let in_force = |get: fn(&LinuxMemory) -> Option<i64>| current.and_then(get).filter(|value| *value != 0);
+    let limit = wanted.limit.or_else(|| in_force(LinuxMemory::limit));
+    let swap = wanted.swap.or_else(|| wanted.limit.and(in_force(LinuxMemory::swap)));
+    match (swap, limit) {
         (None, _) => Ok(None),
         (Some(UNLIMITED), _) => Ok(Some(UNLIMITED)),
         (Some(_), None | Some(UNLIMITED)) => Err(refuse(
             "memory/swap",
             "a limit of memory and swap together needs a limit of memory on cgroup version 2",
+        )),
+        (Some(swap), Some(limit)) if swap < limit && wanted.swap.is_none() => Err(refuse(
+            "memory/limit",
+            format!("{limit} is above memory/swap, {swap}, which counts memory too"),
         )),
         (Some(swap), Some(limit)) if swap < limit => {
             Err(refuse("memory/swap", format!("{swap} counts memory too and is below memory/limit, {limit}")))

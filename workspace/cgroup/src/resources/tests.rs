@@ -154,7 +154,7 @@ fn settings_become_version_2_writes() {
         ),
         (
             r#"{"memory":{"limit":1048576,"swap":1048576}}"#,
-            &["memory memory.swap.max=0", "memory memory.max=1048576"],
+            &["memory memory.swap.max=0?", "memory memory.max=1048576"],
         ),
         (r#"{"memory":{"limit":-1}}"#, &["memory memory.swap.max=max?", "memory memory.max=max"]),
         (
@@ -236,14 +236,31 @@ fn hybrid_hosts_use_the_tree_that_has_the_controller() {
 
 #[test]
 fn updates_convert_with_what_is_in_force() {
-    let cases: [(&str, &str, &[&str]); 3] = [
+    let cases: [(&str, &str, &[&str]); 7] = [
         (r#"{"memory":{"swap":5000}}"#, r#"{"memory":{"limit":4000}}"#, &["memory memory.swap.max=1000"]),
+        (
+            r#"{"memory":{"limit":3000}}"#,
+            r#"{"memory":{"limit":4000,"swap":5000}}"#,
+            &["memory memory.swap.max=2000", "memory memory.max=3000"],
+        ),
+        (
+            r#"{"memory":{"limit":3000}}"#,
+            r#"{"memory":{"limit":4000,"swap":-1}}"#,
+            &["memory memory.swap.max=max?", "memory memory.max=3000"],
+        ),
+        (r#"{"memory":{"limit":3000}}"#, r#"{"memory":{"limit":4000}}"#, &["memory memory.max=3000"]),
+        (r#"{"memory":{"reservation":9}}"#, r#"{"memory":{"limit":4,"swap":5}}"#, &["memory memory.low=9"]),
         (r#"{"cpu":{"period":50000}}"#, r#"{"cpu":{"quota":10000}}"#, &["cpu cpu.max=10000 50000+"]),
         (r#"{"cpu":{"quota":10000}}"#, r#"{"cpu":{"period":50000}}"#, &["cpu cpu.max=10000 50000+"]),
     ];
     for (json, current, expected) in cases {
         assert_eq!(lines(json, current, &v2()), expected, "{json}");
     }
+    let (new, current) =
+        (resources(r#"{"memory":{"limit":6000}}"#), resources(r#"{"memory":{"swap":5000}}"#));
+    let refused = writes_of(&new, &current, &v2()).unwrap_err();
+    assert_eq!(refused.field, "/linux/resources/memory/limit");
+    assert!(refused.reason.contains("above memory/swap, 5000"), "{}", refused.reason);
 }
 
 #[test]
