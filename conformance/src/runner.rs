@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bundle::probe;
 use crate::cases::{Case, case};
 use crate::lab::Lab;
 use crate::options::Options;
@@ -111,12 +112,38 @@ fn outcome(suite: &Suite, options: &Options, requirement: Requirement) -> Outcom
 fn judge(suite: &Suite, id: &str, case: Case, limit: Duration) -> Verdict {
     let found = Lab::new(suite, id, limit).map_err(Stop::from).and_then(|lab| case(&lab));
     match found {
-        Ok(()) => Verdict::Passed,
+        Ok(()) => match suite.plain(|| in_the_way_of_all(suite, limit)) {
+            None => Verdict::Passed,
+            Some(seen) => Verdict::Failed {
+                expected: "a plain container is made and started, or the errors of others tell nothing"
+                    .into(),
+                seen: seen.to_owned(),
+            },
+        },
         Err(Stop::Skip(why)) => Verdict::Skipped(why),
         Err(Stop::Fail { expected, seen }) => {
             Verdict::Failed { expected: steady(suite, id, &expected), seen: steady(suite, id, &seen) }
         }
         Err(Stop::Broken(why)) => Verdict::Failed { expected: "the suite can go on".into(), seen: why },
+    }
+}
+
+/// Why there cannot be a plain container: a runtime that refuses everything, for whatever reason, refuses what it has to as
+/// well.
+fn in_the_way_of_all(suite: &Suite, limit: Duration) -> Option<String> {
+    const NAME: &str = "plain";
+    let tried = Lab::new(suite, NAME, limit).map_err(Stop::from).and_then(|lab| {
+        let bundle = lab.bundle(|config| probe(config, &["exit", "0"]))?;
+        lab.create(&bundle)?;
+        lab.pid(&bundle)?;
+        lab.call(&["start", &bundle.id])?.done("start")
+    });
+    match tried {
+        Ok(()) => None,
+        Err(Stop::Skip(why) | Stop::Broken(why)) => Some(why),
+        Err(Stop::Fail { expected, seen }) => {
+            Some(steady(suite, NAME, &format!("not what was expected, {expected}: {seen}")))
+        }
     }
 }
 

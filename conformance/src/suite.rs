@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::{env, fs, io, process};
 
 use nix::sched::{CloneFlags, unshare};
@@ -23,6 +24,8 @@ pub struct Suite {
     pub place: PathBuf,
     /// How control groups are mounted.
     pub layout: Layout,
+    /// What came of the plain container, once somebody has asked.
+    plain: OnceLock<Option<String>>,
 }
 
 impl Suite {
@@ -45,6 +48,7 @@ impl Suite {
             version,
             layout: Layout::here(),
             place,
+            plain: OnceLock::new(),
         })
     }
 
@@ -60,6 +64,11 @@ impl Suite {
         let mut command = silent(&self.runtime);
         command.args(&self.arguments).arg("--root").arg(place.join("state"));
         command
+    }
+
+    /// What stands in the way of a plain container; asked by `find` the first time.
+    pub fn plain(&self, find: impl FnOnce() -> Option<String>) -> Option<&str> {
+        self.plain.get_or_init(find).as_deref()
     }
 
     /// Whether the runtime is told to make its control groups through systemd.

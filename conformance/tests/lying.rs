@@ -28,7 +28,7 @@ edit() { [ -z "$bundle" ] || [ ! -f "$bundle/config.json" ] || sed -i "$1" "$bun
 /// A lie, the requirements that it breaks, and one that it keeps.
 type Lie = (&'static str, &'static [&'static str], &'static str);
 
-const LIES: [Lie; 16] = [
+const LIES: [Lie; 17] = [
     (
         r#"[ "$verb" != state ] || { told=$("$real" "$@") || exit; echo "$told" | sed 's/"created"/"running"/'; exit; }"#,
         &["L2", "L9"],
@@ -48,6 +48,7 @@ const LIES: [Lie; 16] = [
     ),
     (r#"[ "$verb" != start ] || exit 0"#, &["L13", "L15", "H11"], "L9"),
     (r#"edit 's/"poststop"/"poststopped"/'"#, &["H1", "H12", "H13", "H16"], "H6"),
+    (r#"edit 's/"createRuntime"/"createRuntimes"/'"#, &["H2", "H6", "H8", "H17"], "H12"),
     (r#"edit 's/"readonly":true/"readonly":false/'"#, &["R2"], "R3"),
     (r#"edit 's/"noNewPrivileges":true/"noNewPrivileges":false/'"#, &["P16"], "P13"),
     (r#"edit 's/"maskedPaths"/"masked"/; s/"readonlyPaths"/"protected"/'"#, &["S15", "S16"], "S1"),
@@ -99,6 +100,23 @@ fn each_lie_is_caught_by_the_cases_for_it() {
             assert_eq!(verdict(id), Some(&Value::from("failed")), "{id} of {lie}\n{}", outcome.stdout);
         }
         assert_eq!(verdict(kept), Some(&Value::from("passed")), "{kept} of {lie}\n{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn a_runtime_that_does_nothing_passes_nothing() {
+    needs!(gate::root());
+    let place = Scratch::new("nothing");
+    for status in [0, 1] {
+        let path = place.join("nothing");
+        fs::write(&path, format!("#!/bin/sh\nexit {status}\n")).expect("write a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        let ids = ["B4", "B5", "L7", "L13", "H3", "H17", "R5", "P5", "P10", "P12", "N4", "C5"];
+        let words: Vec<&str> = ids.into_iter().flat_map(|id| ["--filter", id]).collect();
+        let outcome = suite(&path, &[&["--format", "json", "--deadline", "5"], &words[..]].concat());
+        assert_eq!(outcome.code, 1, "{}{}", outcome.stdout, outcome.stderr);
+        let document: Value = serde_json::from_str(&outcome.stdout).expect("a JSON document");
+        assert_eq!(document["counts"]["failed"], ids.len(), "status {status}\n{}", outcome.stdout);
     }
 }
 

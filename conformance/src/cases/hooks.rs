@@ -290,6 +290,7 @@ fn first_failure_stops_the_rest_of_its_kind(lab: &Lab) -> Finding {
             }
         }
         let ran = names(&log(&bundle));
+        holds(format!("a {kind} hook that fails runs"), ran.contains(&kind.to_owned()), format!("{ran:?}"))?;
         holds(
             format!("no second {kind} hook after a failing one"),
             !ran.contains(&"later".to_owned()),
