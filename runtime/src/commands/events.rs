@@ -76,6 +76,9 @@ fn print(event: &Event<'_>) -> Result<()> {
     output::line(serde_json::to_string(event).unwrap_or_default())
 }
 
+/// The longest duration of Go's, 292 years: a signed number of nanoseconds.
+const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
+
 /// A duration as Go writes it: `5s`, `100ms`, `1m30s`.
 fn duration(text: &str) -> Result<Duration> {
     let refused = || Error::new(Code::Usage, format!("invalid value {text:?} for --interval"));
@@ -91,11 +94,14 @@ fn duration(text: &str) -> Result<Duration> {
             "m" => 60.0,
             "s" => 1.0,
             "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
+            // The sign of micro and the letter of that form.
+            "us" | "µs" | "μs" => 1e-6,
+            "ns" => 1e-9,
             _ => return Err(refused()),
         };
         let number: f64 = number.parse().map_err(|_| refused())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| refused())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| refused())?;
+        total = total.checked_add(part).filter(|total| *total <= LONGEST).ok_or_else(refused)?;
         rest = after;
     }
     if total.is_zero() {
@@ -113,7 +119,8 @@ mod tests {
     fn durations_are_read_as_go_writes_them() {
         assert_eq!(duration("100ms").expect("100ms"), Duration::from_millis(100));
         assert_eq!(duration("1m30s").expect("1m30s"), Duration::from_secs(90));
-        for bad in ["", "0s", "5", "-1s", "5x"] {
+        assert_eq!(duration("1us500ns").expect("1us500ns"), Duration::from_nanos(1500));
+        for bad in ["", "0s", "5", "-1s", "5x", "2562048h", "2562047h2562047h", "5000000000000000h"] {
             assert!(duration(bad).is_err(), "{bad:?} was taken");
         }
     }
