@@ -10,10 +10,12 @@ mod tests;
 mod unit;
 mod wire;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use properties::{as_kept, asked_for, limits};
+use properties::{since, version};
 pub use unit::Unit;
 pub(crate) use wire::Property;
 
@@ -69,10 +71,11 @@ impl Manager {
     pub(crate) fn start(&self, unit: &Unit, properties: &[Property]) -> Result<()> {
         let fail = |failed| explain("start", unit, failed);
         let mut bus = self.connect_for_jobs().map_err(fail)?;
+        let properties = known_to(&mut bus, properties).map_err(fail)?;
         let arguments = [
             Argument::Text(&unit.name),
             Argument::Text("replace"),
-            Argument::Properties(properties),
+            Argument::Properties(&properties),
             Argument::NoUnits,
         ];
         let started = match bus.call(MANAGER, "StartTransientUnit", &arguments) {
@@ -120,8 +123,11 @@ impl Manager {
         if properties.is_empty() {
             return Ok(());
         }
-        let arguments = [Argument::Text(&unit.name), Argument::Flag(true), Argument::Properties(properties)];
-        let changed = self.connect().and_then(|mut bus| bus.call(MANAGER, "SetUnitProperties", &arguments));
+        let changed = self.connect().and_then(|mut bus| {
+            let properties = known_to(&mut bus, properties)?;
+            let what = [Argument::Text(&unit.name), Argument::Flag(true), Argument::Properties(&properties)];
+            bus.call(MANAGER, "SetUnitProperties", &what)
+        });
         changed.map(drop).map_err(|failed| explain("change", unit, failed))
     }
 
@@ -135,6 +141,19 @@ impl Manager {
         bus.watch(MANAGER, "JobRemoved", "Subscribe")?;
         Ok(bus)
     }
+}
+
+/// The properties that this systemd knows: for one that it does not it would refuse the others, too, and the files take
+/// every limit. It is asked for its version where that makes a difference.
+fn known_to<'a>(bus: &mut Bus, properties: &'a [Property]) -> Outcome<Cow<'a, [Property]>> {
+    if properties.iter().all(|property| since(property).is_none()) {
+        return Ok(properties.into());
+    }
+    let what = [Argument::Text(MANAGER.interface), Argument::Text("Version")];
+    let told = bus.call(PROPERTIES, "Get", &what)?.texts;
+    let own = told.first().and_then(|text| version(text)).unwrap_or(u32::MAX);
+    let known = properties.iter().filter(|property| since(property).is_none_or(|since| since <= own));
+    Ok(known.cloned().collect())
 }
 
 /// Waits for the end of the job that an answer names.

@@ -73,6 +73,21 @@ fn property(file: &str, value: &str) -> Vec<Property> {
 const IDLE: u64 = 0;
 const DEFAULT_WEIGHT: u64 = 100;
 
+/// The systemd that a property came with, where there are older ones in use.
+pub(super) fn since((name, value): &Property) -> Option<u32> {
+    match (*name, value) {
+        ("CPUWeight", Value::Number(IDLE)) => Some(252),
+        ("MemoryZSwapMax", _) => Some(253),
+        _ => None,
+    }
+}
+
+/// The number in what systemd says is its version, such as `252.38-1~deb12u1`.
+pub(super) fn version(text: &str) -> Option<u32> {
+    let text = text.trim_start_matches('v');
+    text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// `QUOTA PERIOD` in microseconds to microseconds a second.
 fn quota(value: &str) -> Vec<Property> {
     let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
@@ -295,6 +310,20 @@ mod tests {
             let refusal = read(&format!("{PREFIX}{name}"), text).unwrap_err();
             assert_eq!(refusal.field, format!("/annotations/{PREFIX}{name}"));
             assert!(refusal.reason.contains(reason), "{name}={text}: {}", refusal.reason);
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_number_at_the_beginning() {
+        let cases = [
+            ("252.38-1~deb12u1", Some(252)),
+            ("v257-rc1", Some(257)),
+            ("249", Some(249)),
+            ("", None),
+            ("new", None),
+        ];
+        for (text, number) in cases {
+            assert_eq!(version(text), number, "{text}");
         }
     }
 

@@ -69,7 +69,9 @@ fn serve(mut peer: UnixStream, systemd: impl Fn(&str) -> Answers) {
         bytes.resize(length(&bytes).unwrap(), 0);
         reader.read_exact(&mut bytes[FIXED..]).unwrap();
         let serial = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
-        let mut answers = systemd(&parse(&bytes).unwrap().member);
+        // Of a property the call is known by as well.
+        let zswap = if bytes.windows(5).any(|part| part == b"ZSwap") { " with ZSwap" } else { "" };
+        let mut answers = systemd(&format!("{}{zswap}", parse(&bytes).unwrap().member));
         if answers.is_empty() {
             answers = vec![(REPLY, "", vec![])];
         }
@@ -164,6 +166,33 @@ fn what_strangers_send_is_passed_over() {
         _ => vec![],
     });
     bus.manager(LONG).start(&unit(), &[]).unwrap();
+}
+
+#[test]
+fn a_property_that_this_systemd_does_not_know_yet_is_left_to_the_file() {
+    fn systemd(member: &str, version: &'static str) -> Answers {
+        match member {
+            "Get" => vec![(REPLY, "", vec![version])],
+            "StartTransientUnit" | "StartTransientUnit with ZSwap" => {
+                vec![(REPLY, "", vec![JOB]), removed(JOB, "done")]
+            }
+            _ => vec![],
+        }
+    }
+    let (old, new) = (
+        FakeBus::start(|member| systemd(member, "252.38-1~deb12u1")),
+        FakeBus::start(|member| systemd(member, "253")),
+    );
+    let asked = [("MemoryMax", wire::Value::Number(1)), ("MemoryZSwapMax", wire::Value::Number(0))];
+    for (bus, expected) in [(&old, ""), (&new, " with ZSwap")] {
+        bus.manager(LONG).start(&unit(), &asked).unwrap();
+        bus.manager(LONG).change(&unit(), &asked).unwrap();
+        let (start, change) =
+            (format!("StartTransientUnit{expected}"), format!("SetUnitProperties{expected}"));
+        assert_eq!(bus.calls(), ["Get", &start, "Get", &change]);
+    }
+    old.manager(LONG).start(&unit(), &asked[..1]).unwrap();
+    assert_eq!(old.calls(), ["StartTransientUnit"], "nothing hangs on the version");
 }
 
 #[test]
