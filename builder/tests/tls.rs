@@ -240,9 +240,7 @@ fn nothing_is_followed_or_asked_for_from_https_to_http() {
     let redirect = format!("302 Found\r\nLocation: {there}/v2/r/manifests/t");
     let challenge =
         format!("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"{there}/token\",service=\"s\"");
-    for (answer, reason) in
-        [(redirect, "redirects from https to http"), (challenge, "is not reached by https")]
-    {
+    for (answer, reason) in [(redirect, "leads from https to http"), (challenge, "is not reached by https")] {
         let dir = bed.path(&reason.replace(' ', "-"));
         fs::create_dir_all(dir.join("v2/r/manifests")).unwrap();
         let text = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");

@@ -118,6 +118,26 @@ fn a_realm_that_is_no_place_for_credentials_gets_nothing() {
 }
 
 #[test]
+fn a_refresh_token_follows_no_redirect_elsewhere() {
+    let elsewhere = Stub::new(|_, _| token("stolen"));
+    let there = format!("http://127.0.0.1:{}/token", elsewhere.port);
+    for status in ["302 Found", "307 Temporary Redirect"] {
+        let there = there.clone();
+        let stub = Stub::new(move |got, _| match got.line.starts_with("POST /token") {
+            true => Say::new(status, b"").with("Location", &there),
+            false => challenge(got),
+        });
+        let bed = Bed::new();
+        let file = bed.path("auth.json");
+        let text = format!("{{\"auths\":{{\"127.0.0.1:{}\":{{\"identitytoken\":\"r3fresh\"}}}}}}", stub.port);
+        std::fs::write(&file, text).unwrap();
+        let said = bed.fails(&["pull", "--authfile", &file.display().to_string(), &stub.image()]);
+        assert!(said.contains("leads elsewhere, where no secret is sent"), "{status}: {said}");
+        assert_eq!((stub.asked("POST /token").len(), elsewhere.seen().len()), (1, 0), "{status}");
+    }
+}
+
+#[test]
 fn a_redirect_and_a_next_page_elsewhere_are_not_told_the_token() {
     let elsewhere = Stub::new(|got, _| match got.line.contains("tags") {
         true => Say::new("200 OK", br#"{"tags":[]}"#),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credential, Secret};
 use super::endpoint::{Endpoint, Origin};
-use super::wire::{Answer, Body, Request, Wire};
+use super::wire::{Answer, Request, Wire};
 use super::{Error, Options, Result};
 
 /// Parent domains with one label before a country's are no one's own.
@@ -93,7 +93,7 @@ impl Authority {
                     encoded(scope),
                     encoded(token.reveal())
                 );
-                let mut request = Request::new("POST", realm).body(Body::Bytes(form.into_bytes()));
+                let mut request = Request::new("POST", realm).secret_body(&Secret::new(form));
                 request.set("content-type", "application/x-www-form-urlencoded");
                 request
             }

@@ -61,7 +61,10 @@ impl Client {
 
     /// Sends a request for a scope, whatever the answer; authorises when challenged, tries again when that may help.
     pub(crate) fn send_any(&self, mut request: Request, scope: &str) -> Result<(Answer, u32)> {
-        let own = Origin::of(&request.url)? == self.endpoint.origin;
+        let origin = Origin::of(&request.url)?;
+        // What is elsewhere, the registry named: the place of an upload, the next page of a list.
+        origin.check_led_from(&self.endpoint.origin, &self.endpoint.base)?;
+        let own = origin == self.endpoint.origin;
         let mut challenged = false;
         let mut attempt = 0;
         loop {
@@ -71,6 +74,7 @@ impl Client {
             if let Ok(answer) = &outcome
                 && answer.code() == 401
                 && own
+                && Origin::of(answer.url())? == self.endpoint.origin
                 && !challenged
             {
                 challenged = true;

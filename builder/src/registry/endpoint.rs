@@ -50,10 +50,23 @@ impl Origin {
         bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// Refuses what no server may lead to with an answer from `url`: plain HTTP when it was reached by HTTPS, and this
+    /// machine when it isn't on it.
+    pub(crate) fn check_led_from(&self, first: &Self, url: &str) -> Result<()> {
+        if first.scheme == "https" && self.scheme != "https" {
+            return Err(Error::Rule(format!("{}: leads from https to http", redacted(url))));
+        }
+        match self != first && self.is_inside() && !first.is_inside() {
+            true => Err(Error::Rule(format!("{}: leads into this machine", redacted(url)))),
+            false => Ok(()),
+        }
+    }
+
     /// True when any address of the host is this machine or its own link, where only insiders may be sent.
     pub(crate) fn is_inside(&self) -> bool {
         let bare = self.host.trim_matches(['[', ']']);
-        let inside = |address: IpAddr| match address {
+        // An IPv6 address may stand for one of IPv4: ::ffff:127.0.0.1.
+        let inside = |address: IpAddr| match address.to_canonical() {
             IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
             IpAddr::V6(v6) => {
                 v6.is_loopback() || (v6.segments()[0] & 0xffc0) == 0xfe80 || v6.is_unspecified()
@@ -168,6 +181,26 @@ mod tests {
     }
 
     #[test]
+    fn no_server_leads_to_plain_http_or_into_this_machine() {
+        let leads = |from: &str, to: &str| {
+            let (from_origin, to) = (Origin::of(from).unwrap(), Origin::of(to).unwrap());
+            to.check_led_from(&from_origin, from).map_err(|error| error.to_string())
+        };
+        for (from, to, why) in [
+            ("https://192.0.2.1", "https://192.0.2.2", None),
+            ("http://192.0.2.1", "https://192.0.2.2", None),
+            ("https://192.0.2.1", "http://192.0.2.1", Some("from https to http")),
+            ("https://192.0.2.1", "https://127.0.0.1", Some("into this machine")),
+            ("http://192.0.2.1", "http://[::ffff:169.254.169.254]", Some("into this machine")),
+            ("http://127.0.0.1:1", "http://127.0.0.1:2", None),
+        ] {
+            let said = leads(from, to).err();
+            let fits = said.as_deref().zip(why).is_some_and(|(said, why)| said.contains(why));
+            assert!(fits || said.is_none() && why.is_none(), "{from} to {to}: {said:?}");
+        }
+    }
+
+    #[test]
     fn shown_urls_have_neither_user_nor_query() {
         assert_eq!(redacted("https://u:p@h:1/p?token=t#f"), "https://h:1/p");
         assert_eq!(redacted("nonsense?x=y"), "nonsense");
@@ -180,6 +213,9 @@ mod tests {
             ("http://169.254.169.254/", true),
             ("http://[fe80::1]", true),
             ("http://[::1]:5", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://[::ffff:169.254.169.254]", true),
+            ("http://[::ffff:192.0.2.1]", false),
             ("http://192.0.2.1", false),
         ] {
             assert_eq!(Origin::of(url).unwrap().is_inside(), inside, "{url}");

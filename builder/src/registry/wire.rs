@@ -84,18 +84,28 @@ pub(crate) struct Request {
     pub(super) repeatable: bool,
     /// The header that proves who asks; dropped when a redirect leads to another origin.
     pub(crate) authorization: Option<Secret>,
+    /// Whether the body proves who asks: no redirect to another origin is followed then.
+    has_secret: bool,
 }
 
 impl Request {
     /// A request without headers and body.
     pub(crate) fn new(method: &'static str, url: &str) -> Self {
         let (headers, body) = (Vec::new(), Body::None);
-        Self { method, url: url.to_owned(), headers, body, repeatable: true, authorization: None }
+        let (repeatable, has_secret) = (true, false);
+        Self { method, url: url.to_owned(), headers, body, repeatable, authorization: None, has_secret }
     }
 
     /// Adds a body.
     pub(crate) fn body(mut self, body: Body) -> Self {
         self.body = body;
+        self
+    }
+
+    /// Adds a body that is for nobody else.
+    pub(crate) fn secret_body(mut self, text: &Secret) -> Self {
+        self.body = Body::Bytes(text.reveal().as_bytes().to_vec());
+        self.has_secret = true;
         self
     }
 
@@ -210,14 +220,13 @@ impl Wire {
             let location = answer.header("location").unwrap_or_default();
             let next = resolve(&url, location)?;
             let origin = Origin::of(&next)?;
-            if first.scheme == "https" && origin.scheme != "https" {
-                return Err(Error::Rule(format!("{}: redirects from https to http", redacted(&url))));
-            }
+            origin.check_led_from(&first, &url)?;
             if origin != first {
-                authorization = None;
-                if origin.is_inside() && !first.is_inside() {
-                    return Err(Error::Rule(format!("{}: redirects into this machine", redacted(&url))));
+                if request.has_secret {
+                    let text = format!("{}: leads elsewhere, where no secret is sent", redacted(&url));
+                    return Err(Error::Rule(text));
                 }
+                authorization = None;
             }
             url = next;
         }

@@ -112,9 +112,7 @@ impl Fetched {
 pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched> {
     let path = store.temporary_path();
     let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
-    // What follows may be a token: nobody is shown it.
-    let shown = url.split(['?', '#']).next().unwrap_or_default().to_owned();
-    let mut fetched = Fetched { path, url: shown, name: name_of(url), digest: String::new() };
+    let mut fetched = Fetched { path, url: shown(url).to_owned(), name: name_of(url), digest: String::new() };
     fetched.digest = download(url, &mut file)?;
     match checksum {
         Some(wanted) if wanted != fetched.digest => {
@@ -132,22 +130,28 @@ pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<String> {
     let wire = registry::Wire::new(&origin, &options).map_err(wrong)?;
     let mut answer = wire.send_alone(&registry::Request::new("GET", url)).map_err(wrong)?;
     let mut hasher = hull_image::Hasher::new();
+    let shown = shown(url);
     let mut body = answer.reader().take(MAX_FETCHED);
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0u64;
     loop {
-        let count = body.read(&mut buffer).map_err(Error::io("fetch", url))?;
+        let count = body.read(&mut buffer).map_err(Error::io("fetch", &shown))?;
         if count == 0 {
             break;
         }
         total += count as u64;
         hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(Error::io("write what was fetched from", url))?;
+        file.write_all(&buffer[..count]).map_err(Error::io("write what was fetched from", &shown))?;
     }
     match total {
         MAX_FETCHED => Err(Error::fact(format!("what is fetched must be smaller than {MAX_FETCHED} bytes"))),
         _ => Ok(hasher.finish().to_string()),
     }
+}
+
+/// A URL as it is shown: what follows the path may be a token.
+fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
