@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hull_testkit::call::{PATIENCE, call, eventually};
 use hull_testkit::place::Scratch;
-use hull_testkit::runtime::{LIMIT, peek};
+use hull_testkit::runtime::{LIMIT, cgroup_dir, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 use serde_json::json;
 
@@ -26,6 +26,37 @@ fn deleting_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
     assert_eq!(living.exec(&[], &["echo", "here"]).text(), "here");
     living.call("delete", &["--force"]).done();
     assert!(!fs::exists(format!("/sys/fs/cgroup/pids{path}")).expect("look"), "the control group stays");
+}
+
+/// In a pod that shares its pid namespace nobody but the runtime ends what a container leaves.
+#[test]
+fn a_container_in_another_ones_pid_namespace_leaves_no_process() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
+    let runtime = Runtime::under_test();
+    let pod = Bundle::new(&["/bin/sleep", "1000"]);
+    let pod = runtime.start(&pod);
+    let shared = format!("/proc/{}/ns/pid", pod.pid());
+    let member = |script: &str| {
+        Bundle::shell(script).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+            namespaces.push(json!({ "type": "pid", "path": shared }));
+        })
+    };
+    for (script, killed) in [("sleep 1001 & exec sleep 1000", true), ("sleep 1001 & exit 0", false)] {
+        let bundle = member(script);
+        let container = runtime.start(&bundle);
+        let processes = || peek(cgroup_dir("pids", &bundle).join("cgroup.procs")).lines().count();
+        if killed {
+            assert!(eventually(PATIENCE, || processes() == 2), "{}", processes());
+            container.call("kill", &["KILL"]).done();
+            assert!(eventually(PATIENCE, || processes() == 0), "{}", processes());
+        }
+        assert!(container.becomes("stopped"), "{script}");
+        container.call("delete", &[]).done();
+        assert!(!cgroup_dir("pids", &bundle).exists(), "the control group of {script:?} stays");
+        assert_eq!(pod.status(), "running");
+    }
 }
 
 /// The directories are there and empty while the one that is to live in them is on its way.

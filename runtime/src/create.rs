@@ -286,6 +286,7 @@ fn new_record(id: &ContainerId, decided: &Decisions) -> Record {
         owner: facts.uid,
         init: None,
         namespaces: own_namespaces(plan),
+        joins_pids: plan.entry.joins(NamespaceKind::Pid),
         cgroup: Cgroup::planned_paths(cgroup),
         has_process: plan.process.is_some(),
         has_poststop: !plan.hooks.poststop.is_empty(),

@@ -9,7 +9,6 @@ use crate::spec_of;
 use crate::state::{ContainerId, ProcessIdentity, Record, StateDir, Status};
 use crate::{hooks, host_mounts};
 use hull_cgroup::{Cgroup, SavedPaths};
-use hull_plan::NamespaceKind;
 use hull_sys::process::wait_until;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -51,17 +50,16 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
     let mut cgroup = Cgroup::open(&record.cgroup);
     // From here on nobody is on the way in: whose the groups are is told by who is in there.
     let _in_vain = cgroup.take_turn(Instant::now() + TURN)?;
-    let own_pids = record.namespaces & NamespaceKind::Pid.clone_flag() != 0;
     let first = record.init.as_ref().map(ProcessIdentity::open).transpose()?.flatten();
-    if own_pids && first.is_some() && !cgroup.is_frozen().unwrap_or(false) {
-        // A pid namespace ends with its process 1: nearly always the groups are empty then, and nobody else's record has
+    if record.ends_with_first() && first.is_some() && !cgroup.is_frozen().unwrap_or(false) {
+        // Nearly always the groups are empty then, and nobody else's record has
         // to be read.
         end_first(first.as_ref(), Instant::now() + FIRST_DEADLINE)?;
     }
     let occupied = cgroup.is_occupied()?;
     let shared = occupied && is_shared(record, directory.id(), globals);
     // Journaled before its process was in any control group: whoever is there now is somebody else's.
-    let survivors = first.is_some() || record.init.is_some() && !own_pids;
+    let survivors = first.is_some() || record.init.is_some() && !record.ends_with_first();
     end_processes(record, first.as_ref(), (occupied && !shared && survivors).then_some(&cgroup))?;
     if !shared {
         cgroup.destroy(Instant::now() + DEADLINE)?;

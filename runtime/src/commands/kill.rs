@@ -6,7 +6,6 @@ use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::{Record, Status};
 use hull_cgroup::Cgroup;
-use hull_plan::NamespaceKind;
 use hull_sys::signal::signal_number;
 use std::time::{Duration, Instant};
 
@@ -29,9 +28,8 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     if options.all {
         return signal_all(&record, signal, status);
     }
-    // Without a pid namespace of its own the death of the first process ends no other: all of them are meant.
-    let shares_pids = record.namespaces & NamespaceKind::Pid.clone_flag() == 0;
-    if signal == SIGKILL && shares_pids && has_members(&record)? {
+    // Where the death of the first process ends no other, all of them are meant.
+    if signal == SIGKILL && !record.ends_with_first() && has_members(&record)? {
         return signal_all(&record, signal, status);
     }
     if !status.has_process() {

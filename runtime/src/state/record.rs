@@ -3,6 +3,7 @@
 use super::{ContainerId, ProcessIdentity};
 use crate::error::{Code, Error, Result};
 use crate::resctrl::Places;
+use hull_plan::NamespaceKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct Record {
     pub init: Option<ProcessIdentity>,
     /// `CLONE_NEW*` flags of the namespaces that it does not share with the runtime.
     pub namespaces: u64,
+    /// Its pid namespace was there before, and joined.
+    #[serde(default)]
+    pub joins_pids: bool,
     /// Where its control groups are.
     pub cgroup: hull_cgroup::SavedPaths,
     /// `start` has something to run.
@@ -67,6 +71,12 @@ const PREFIX: &str = "{\"checksum\":\"crc32:";
 const MIDDLE: &str = "\",\"record\":";
 
 impl Record {
+    /// True when the kernel ends every process of the container with the first one (pid_namespaces(7)): in a namespace that
+    /// was made for it. In the host's, and in another container's, they live on.
+    pub fn ends_with_first(&self) -> bool {
+        self.namespaces & NamespaceKind::Pid.clone_flag() != 0 && !self.joins_pids
+    }
+
     /// The file's bytes: a JSON object of the checksum and the record it covers.
     pub fn encode(&self) -> Result<String> {
         let record = serde_json::to_string(self)
@@ -134,6 +144,7 @@ mod tests {
             owner: 0,
             init: None,
             namespaces: 0,
+            joins_pids: false,
             cgroup: hull_cgroup::SavedPaths {
                 layout: hull_cgroup::Layout::V1,
                 places: Vec::new(),
