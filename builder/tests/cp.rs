@@ -262,3 +262,28 @@ fn a_running_container_that_swaps_links_moves_no_copy_out() {
     assert_eq!(names, ["f"]);
     assert!(read > 0, "some copy met the directory");
 }
+
+/// A second overlay on the same upper directory would take the first one's work directory from below it.
+#[test]
+fn a_container_that_runs_where_its_files_are_not_seen_is_left_alone() {
+    let Some(runtime) = runtime() else { return };
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    let file = bed.path("f").display().to_string();
+    fs::write(&file, "f").unwrap();
+    let run =
+        ["run", "-d", "--name", "c", "--network", "none", "--runtime", &runtime, "lab/a:1", "sleep", "60"];
+    let inside = bed.command(&run);
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.arg("-m").arg(inside.get_program()).args(inside.get_args()).env_clear();
+    elsewhere.envs(inside.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = elsewhere.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for ends in [[file.as_str(), "c:/f"], ["c:/etc/passwd", &file]] {
+        let said = bed.fails(&["cp", ends[0], ends[1]]);
+        assert!(said.contains("mounted in another mount namespace"), "{said}");
+    }
+    // A file of the image is copied up where the container changes it.
+    bed.ok(&["exec", "c", "sh", "-c", "echo more >> /etc/passwd"]);
+    bed.ok(&["rm", "-f", "c"]);
+}

@@ -204,7 +204,7 @@ impl Place {
 
     /// The merged root to write to, attached nowhere; an overlay must not be mounted elsewhere.
     pub(crate) fn merged(&self, lowers: &[PathBuf]) -> Result<OwnedFd, Failure> {
-        if self.copy().exists() {
+        if self.is_copy() {
             let tree = mount::open_tree_fd(open_directory(&self.copy())?.as_fd(), true, false)?;
             // What is mounted in the copied mount's place is not to be seen here, nor the other way.
             let attr = MountAttr { propagation: mount::MS_PRIVATE, ..MountAttr::default() };
@@ -234,6 +234,11 @@ impl Place {
         Ok(fs::rename(&unfinished, self.copy())?)
     }
 
+    /// Whether its files are a copy of the image's, not an overlay.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.copy().exists()
+    }
+
     fn copy(&self) -> PathBuf {
         self.dir.join("copy")
     }
@@ -248,7 +253,7 @@ impl Place {
 
     /// What the container changed, in the order of a layer, and the directory that has its files.
     pub(crate) fn changes(&self, lowers: &[OwnedFd]) -> Result<(Vec<Change>, OwnedFd), Failure> {
-        let is_copy = self.copy().exists();
+        let is_copy = self.is_copy();
         let files = open_directory(&if is_copy { self.copy() } else { self.upper() })?;
         let changes = match is_copy {
             true => hull_layer::diff_copy(files.as_fd(), lowers)?,
@@ -259,7 +264,7 @@ impl Place {
 
     /// The merged root, mounted or not: a view of its own for reading.
     pub(crate) fn view(&self, store: &Store) -> Result<OwnedFd, Failure> {
-        if self.copy().exists() {
+        if self.is_copy() {
             return Ok(open_directory(&self.copy())?);
         }
         let mut layers = self.lowers(store)?;

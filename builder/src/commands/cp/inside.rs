@@ -73,6 +73,13 @@ fn root(store: &Store, place: &Place) -> Result<(OwnedFd, Option<Lock>), Failure
     if place.rootfs().exists() && device(&place.rootfs())? != device(&place.dir)? {
         return Ok((open_directory(&place.rootfs())?, None));
     }
+    // Its processes write to an overlay that only another mount namespace has: a second one would take that apart.
+    if !place.is_copy() && place.status()?.is_alive() {
+        let name = &place.container.name;
+        return Err(
+            format!("cp: {name} runs on an overlay that is mounted in another mount namespace").into()
+        );
+    }
     // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
     let work = place.dir.join("work");
     if work.exists() {
