@@ -48,7 +48,7 @@ pub(crate) fn enter() -> Result<Option<ExitCode>> {
         become_root(CloneFlags::NEWUSER)?;
         return Ok(None);
     }
-    let mut child = start()?;
+    let mut child = inside().spawn().map_err(Error::io("start", "hull-build"))?;
     if let Err(error) = complete(&mut child) {
         // It waits for a map that won't come.
         drop(child.kill());
@@ -82,14 +82,15 @@ fn become_root(namespaces: CloneFlags) -> Result<()> {
     until("the id map", || rustix::process::geteuid().is_root())
 }
 
-fn start() -> Result<Child> {
+/// This program as the half inside.
+fn inside() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(std::env::args_os().skip(1)).env(INSIDE, "1");
     // Inside, everybody is root: the place of the store is that of the caller.
     if std::env::var_os("HULL_ROOT").is_none() {
         command.env("HULL_ROOT", hull_image::default_dir());
     }
-    command.spawn().map_err(Error::io("start", "hull-build"))
+    command
 }
 
 fn wait_for_namespace(child: &mut Child) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Signals that would end this process go to the runtime in the foreground, which hands them to the container.
 
-use std::os::fd::AsFd;
-use std::process::Child;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command};
 use std::{fs, io, thread};
 
 use hull_sys::poll;
@@ -11,21 +11,46 @@ use hull_sys::signal::{self, SignalSet, signal_number};
 /// What asks a program to end.
 const NAMES: [&str; 4] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
 
-/// From now on passes on to `child` what this process is sent, so that both end together and what the container leaves is
-/// cleaned up. Signals that are ignored stay so.
+/// Signals that wait for the child that is to have them.
+pub(crate) struct Held {
+    signals: OwnedFd,
+    /// What was blocked before.
+    mask: SignalSet,
+}
+
+/// From now on holds what this process is sent, for a child that is started next: what comes while it starts ends neither
+/// alone. Signals that are ignored stay so.
 ///
 /// # Errors
-/// The kernel has no room for a descriptor or a thread.
-pub(crate) fn pass_on(child: &Child) -> io::Result<()> {
+/// The kernel has no room for a descriptor.
+pub(crate) fn hold() -> io::Result<Held> {
     let ignored = ignored();
     let set: SignalSet = NAMES
         .into_iter()
         .filter_map(signal_number)
         .filter(|signal| ignored >> (signal - 1) & 1 == 0)
         .collect();
+    let mask = signal::block(&set)?;
+    Ok(Held { signals: signal::signal_fd(&set)?, mask })
+}
+
+impl Held {
+    /// Starts the child.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        signal::begin_with(self.mask, command);
+        command.spawn()
+    }
+}
+
+/// Passes on to `child` what was held and what comes, so that both end together and what the container leaves is cleaned up.
+///
+/// # Errors
+/// The kernel has no room for a descriptor or a thread.
+pub(crate) fn pass_on(Held { signals, .. }: Held, child: &Child) -> io::Result<()> {
     let process = pidfd_open(Pid::from_raw(child.id().cast_signed()))?;
-    signal::block(&set)?;
-    let signals = signal::signal_fd(&set)?;
     let pass = move || {
         while poll::wait_readable(signals.as_fd(), None).is_ok() {
             let Ok(Some(came)) = signal::read_signal(signals.as_fd()) else { continue };
@@ -46,4 +71,28 @@ fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Nobody would be told that a container's program cannot be asked to end, as all below inherit a mask.
+    #[test]
+    fn a_child_begins_without_the_signals_blocked_that_are_held() {
+        let blocked = |status: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+            u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+        };
+        let own = || blocked(&fs::read_to_string("/proc/thread-self/status").unwrap());
+        let before = own();
+        let held = hold().unwrap();
+        assert_eq!(own() & 0b100_0000_0000_0111, 0b100_0000_0000_0111, "HUP, INT, QUIT and TERM");
+        let mut command = Command::new("cat");
+        let command = command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
+        let output = held.spawn(command).unwrap().wait_with_output().unwrap();
+        assert_eq!(blocked(std::str::from_utf8(&output.stdout).unwrap()), before);
+    }
 }

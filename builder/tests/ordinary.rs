@@ -164,6 +164,21 @@ fn signals_and_a_terminal_reach_the_container_of_an_ordinary_user() {
 }
 
 #[test]
+fn a_container_whose_command_was_killed_is_found_and_removed() {
+    needs_users!();
+    let script = "$user ./hull-build run --name fore --network none x sh -c 'echo up; sleep 1000' > out & \
+        until grep -q up out; do sleep 0.05; done; inner=$(cat /proc/$!/task/$!/children); \
+        kill -9 $! $inner; wait $! || echo $?; \
+        b ps --format '{{.Names}} {{.State}}'; b exec fore echo joined; b run --rm --network none x echo beside; \
+        b rm fore || echo $?; b stop -t 0 fore; b ps -a --format '{{.Names}} {{.State}}'; b rm fore";
+    for prepare in ["true", NO_OVERLAY] {
+        let outcome = play(&Scratch::new("ordinary-killed"), RANGE, prepare, script);
+        let wanted = ["137", "fore running", "joined", "beside", "1", "fore", "fore exited", "fore"];
+        assert_eq!(lines(&outcome), wanted, "{prepare}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn containers_that_begin_at_once_are_in_the_same_namespaces() {
     needs_users!();
     let script = "for i in 1 2 3 4; do \

@@ -73,11 +73,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.detach || !arguments.interactive && !arguments.tty {
         command.stdin(Stdio::null());
     }
-    let mut child =
-        command.spawn().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
-    if !arguments.detach {
-        signals::pass_on(&child)?;
-    }
+    let signals = if arguments.detach { None } else { Some(signals::hold()?) };
+    let child = match &signals {
+        Some(signals) => signals.spawn(&mut command),
+        None => command.spawn(),
+    };
+    let mut child = child.map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    signals.map_or(Ok(()), |signals| signals::pass_on(signals, &child))?;
     let status = child.wait()?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     // What the process itself ends with is no complaint.

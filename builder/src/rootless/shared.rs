@@ -2,8 +2,9 @@
 //!
 //! A container's root is mounted where only who is in the same mount namespace sees it, and its processes may be ended and
 //! joined only by who has rights in its user namespace. So whoever has to do with containers joins the namespaces of those
-//! that run, and makes new ones where none does. `run/holders/PID` of the store names processes that are in them: commands,
-//! and the monitors of containers in the background, each with the time that it began, as pids are used again.
+//! that run, and makes new ones where none does. `holders/PID` of the store names processes that are in them: commands, the
+//! monitors of containers in the background and the runtimes of those in the foreground, each with the time that it began, as
+//! pids are used again.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -17,7 +18,7 @@ use hull_sys::namespace::setns;
 use hull_sys::process::{Pid, pidfd_open};
 use rustix::fs::FlockOperation;
 
-use super::{INSIDE, become_root, complete, start};
+use super::{INSIDE, become_root, complete, inside};
 use crate::error::{Error, Result};
 use crate::signals;
 
@@ -53,7 +54,8 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
             return Ok(None);
         }
     }
-    let mut child = start()?;
+    let signals = signals::hold().map_err(Error::io("watch", "signals"))?;
+    let mut child = signals.spawn(&mut inside()).map_err(Error::io("start", "hull-build"))?;
     let ready = complete(&mut child).and_then(|()| holders.add(child.id()));
     if let Err(error) = ready {
         // It waits for a map that won't come.
@@ -62,17 +64,18 @@ pub(crate) fn enter(store: &Path) -> Result<Option<ExitCode>> {
         return Err(error);
     }
     drop(lock);
-    signals::pass_on(&child).map_err(Error::io("watch", "signals"))?;
+    signals::pass_on(signals, &child).map_err(Error::io("watch", "signals"))?;
     let status = child.wait().map_err(Error::io("wait for", "hull-build"))?;
     Ok(Some(super::code_of(status)))
 }
 
-/// Notes that a process of these namespaces stays when this one has ended; nothing to be done where they are the host's.
+/// Notes that a process of these namespaces stays when this one has ended; nothing to be done where it is in those of its
+/// caller.
 ///
 /// # Errors
 /// The note cannot be written.
 pub(crate) fn is_held_by(store: &Path, pid: u32) -> Result<()> {
-    match crate::ids::in_user_namespace() {
+    match is_entered() {
         true => note(&Holders::open(store)?, pid),
         false => Ok(()),
     }
@@ -114,7 +117,7 @@ struct Holders {
 
 impl Holders {
     fn open(store: &Path) -> Result<Self> {
-        let dir = store.join("run/holders");
+        let dir = store.join("holders");
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(Error::io("make", &dir))?;
         Ok(Self { dir })

@@ -27,9 +27,13 @@ pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
     if !arguments.interactive && !arguments.tty {
         command.stdin(Stdio::null());
     }
-    let mut child =
-        command.spawn().map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
-    signals::pass_on(&child)?;
+    let signals = signals::hold()?;
+    let child = signals.spawn(&mut command);
+    let mut child = child.map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
+    signals::pass_on(signals, &child)?;
+    // Should this process be killed, the runtime stays where the container's root is mounted. Without the note nothing else is
+    // lost.
+    drop(rootless::shared::is_held_by(&host::store_dir(), child.id()));
     let status = child.wait()?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     // The runtime has told its error on our standard error, and the code 1 is also the container's to use.

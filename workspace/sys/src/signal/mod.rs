@@ -8,6 +8,8 @@ use crate::process::Pid;
 use crate::raw::{check_fd, check_unit};
 use crate::{Result, SysError};
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The highest signal number.
@@ -76,6 +78,16 @@ pub fn block_all() -> Result<SignalSet> {
 /// Blocks no signal.
 pub fn unblock_all() -> Result<SignalSet> {
     set_mask(&SignalSet::empty())
+}
+
+/// Has `command` begin with this mask, whatever is blocked here when it is started: a mask stays over execve.
+pub fn begin_with(mask: SignalSet, command: &mut Command) {
+    let set = move || match set_mask(&mask) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(std::io::Error::from_raw_os_error(error.errno)),
+    };
+    // SAFETY: between fork and execve only a system call is made, and nothing allocated.
+    unsafe { command.pre_exec(set) };
 }
 
 fn change_mask(how: i32, set: &SignalSet) -> Result<SignalSet> {
