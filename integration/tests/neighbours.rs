@@ -28,6 +28,31 @@ fn deleting_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
     assert!(!fs::exists(format!("/sys/fs/cgroup/pids{path}")).expect("look"), "the control group stays");
 }
 
+#[test]
+fn parameters_of_a_namespace_joined_by_path_are_not_set_where_it_is_the_hosts() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let pod = Bundle::new(&["/bin/sleep", "1000"]);
+    let pod = runtime.start(&pod);
+    let ttl = || peek("/proc/sys/net/ipv4/ip_default_ttl");
+    let before = ttl();
+    for (host, process) in [(true, std::process::id().cast_signed()), (false, pod.pid())] {
+        let bundle = Bundle::new(&["cat", "/proc/sys/net/ipv4/ip_default_ttl"]).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+            namespaces.retain(|namespace| namespace["type"] != "network");
+            namespaces.push(json!({ "type": "network", "path": format!("/proc/{process}/ns/net") }));
+            config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "33" });
+        });
+        let outcome = runtime.run(&bundle);
+        if host {
+            outcome.failed(1, "not allowed in host network namespace");
+        } else {
+            assert_eq!(outcome.text(), "33");
+        }
+    }
+    assert_eq!(ttl(), before);
+}
+
 /// In a pod that shares its pid namespace nobody but the runtime ends what a container leaves.
 #[test]
 fn a_container_in_another_ones_pid_namespace_leaves_no_process() {

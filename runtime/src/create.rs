@@ -133,7 +133,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies)?;
     let class = class_of(plan, &request.id)?;
-    let entry = Entry::open(&plan.entry, facts.rootless)?;
+    let entry = Entry::open(plan, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
     let (link, child_link) = Link::pair()?;
     let door = open_door(&entry, facts, &cgroup)?;

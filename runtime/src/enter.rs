@@ -3,10 +3,10 @@
 use crate::errand::{Company, Errand, Program};
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
-use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind};
+use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind, Plan, Sysctl};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
 use hull_sys::errno::EPERM;
-use hull_sys::fs::OFlags;
+use hull_sys::fs::{OFlags, fstat};
 use hull_sys::namespace::{CloneFlags, namespace_type, setns, unshare};
 use hull_sys::process::{CloneRequest, Pid, WaitStatus, exit_now, spawn};
 use std::convert::Infallible;
@@ -44,13 +44,27 @@ enum Route {
 }
 
 impl<'a> Entry<'a> {
-    /// Opens the namespaces of `script` (N3, N4).
-    pub fn open(script: &'a EntryScript, rootless: bool) -> Result<Self> {
+    /// Opens the namespaces of `plan` (N3, N4).
+    pub fn open(plan: &'a Plan, rootless: bool) -> Result<Self> {
+        let script = &plan.entry;
         let joins = script.join.iter().map(open_namespace).collect::<Result<Vec<_>>>()?;
         let relay = script.joins(NamespaceKind::User)
             || (script.create.has(NamespaceKind::User) && !joins.is_empty())
             || (rootless && script.joins(NamespaceKind::Pid));
-        Ok(Self { script, joins, route: if relay { Route::Relay } else { Route::Direct } })
+        let entry = Self { script, joins, route: if relay { Route::Relay } else { Route::Direct } };
+        entry.refuse_own(&plan.sysctl).map(|()| entry)
+    }
+
+    /// Refuses kernel parameters of a namespace that is joined by its path and is the runtime's own: they would be set for
+    /// the host.
+    fn refuse_own(&self, sysctls: &[Sysctl]) -> Result<()> {
+        for sysctl in sysctls {
+            let joined = self.joins.iter().find(|join| Some(join.kind) == sysctl.namespace());
+            if joined.map(is_own).transpose()? == Some(true) {
+                return Err(sysctl.refused_of_host().into());
+            }
+        }
+        Ok(())
     }
 
     /// True when the container's process is announced by [`ToParent::InitPid`].
@@ -189,6 +203,15 @@ fn open_namespace(join: &hull_plan::JoinNamespace) -> Result<OpenNamespace> {
         return Err(wrong(format!("a namespace of another kind, not {}", join.kind.proc_name())));
     }
     Ok(OpenNamespace { kind: join.kind, fd: fd.into(), path: join.path.clone(), field: join.field.clone() })
+}
+
+/// The runtime is in this namespace itself.
+fn is_own(target: &OpenNamespace) -> Result<bool> {
+    let path = format!("/proc/self/ns/{}", target.kind.proc_name());
+    let own = File::open(&path).context(|| format!("open {path}"))?;
+    let number = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let numbers = number(own.as_fd()).and_then(|own| Ok((own, number(target.fd.as_fd())?)));
+    numbers.map(|(own, joined)| own == joined).context(|| format!("look at {path}"))
 }
 
 fn join(target: &OpenNamespace) -> Result<()> {

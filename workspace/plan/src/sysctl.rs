@@ -52,21 +52,27 @@ fn path(key: &str) -> Option<String> {
 }
 
 fn allowed(path: &str, entry: &EntryScript) -> Result<(), String> {
-    let needs = |kind: NamespaceKind, words: &str| {
-        if entry.has_own(kind) { Ok(()) } else { Err(format!("sysctl {path:?} {words}")) }
-    };
+    match namespace_of(path) {
+        Some((kind, _)) if entry.has_own(kind) => Ok(()),
+        Some((_, words)) => Err(format!("sysctl {path:?} {words}")),
+        None if path == "kernel/hostname" => {
+            Err(format!("sysctl {path:?} is not allowed as it conflicts with the field hostname"))
+        }
+        None => Err(format!("sysctl {path:?} is not in a separate kernel namespace")),
+    }
+}
+
+/// The namespace that a parameter belongs to, and why it is refused where that is the host's.
+pub(crate) fn namespace_of(path: &str) -> Option<(NamespaceKind, &'static str)> {
     let below = |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
     match path {
         _ if IPC.contains(&path) || below("fs/mqueue") => {
-            needs(NamespaceKind::Ipc, "is not allowed in the hosts ipc namespace")
+            Some((NamespaceKind::Ipc, "is not allowed in the hosts ipc namespace"))
         }
-        _ if below("net") => needs(NamespaceKind::Network, "not allowed in host network namespace"),
-        _ if below("user") => needs(NamespaceKind::User, "is not allowed without a user namespace"),
-        "kernel/domainname" => needs(NamespaceKind::Uts, "is not allowed in the hosts uts namespace"),
-        "kernel/hostname" => {
-            Err(format!("sysctl {path:?} is not allowed as it conflicts with the field hostname"))
-        }
-        _ => Err(format!("sysctl {path:?} is not in a separate kernel namespace")),
+        _ if below("net") => Some((NamespaceKind::Network, "not allowed in host network namespace")),
+        _ if below("user") => Some((NamespaceKind::User, "is not allowed without a user namespace")),
+        "kernel/domainname" => Some((NamespaceKind::Uts, "is not allowed in the hosts uts namespace")),
+        _ => None,
     }
 }
 
