@@ -81,7 +81,28 @@ fn merge(into: &mut Value, from: Value) {
                 merge(into.entry(name).or_insert(Value::Null), value);
             }
         }
+        // Nothing is said: 0 is how managers that fill in whole documents leave a value.
         (_, Value::Null) => {}
+        (_, Value::Number(number)) if number.as_u64() == Some(0) => {}
         (into, value) => *into = value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merge;
+    use serde_json::json;
+
+    #[test]
+    fn what_an_update_does_not_name_or_leaves_stays() {
+        let mut kept = json!({ "memory": { "limit": 4096, "swap": 8192 }, "cpu": { "quota": 5 } });
+        merge(
+            &mut kept,
+            json!({ "memory": { "limit": 0, "swap": -1 }, "cpu": null, "pids": { "limit": 7 } }),
+        );
+        let expected = json!({
+            "memory": { "limit": 4096, "swap": -1 }, "cpu": { "quota": 5 }, "pids": { "limit": 7 }
+        });
+        assert_eq!(kept, expected);
     }
 }

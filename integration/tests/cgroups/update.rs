@@ -65,6 +65,67 @@ fn every_option_of_update_reaches_the_kernel() {
     assert_eq!(container.status(), "running");
 }
 
+/// Version 2 has quota and period in one file, and counts swap apart: one of two is written with the other, which the kernel
+/// knows, however it got there.
+#[test]
+fn what_is_not_asked_for_stays_as_the_kernel_has_it() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
+    let container = runtime.start(&bundle);
+    let bandwidth = || match is_v2() {
+        true => peek(file(&bundle, "", "cpu.max")),
+        false => {
+            ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|name| peek(file(&bundle, "cpu", name))).join(" ")
+        }
+    };
+    container.call("update", &["--cpu-quota", "50000"]).done();
+    // Managers that fill in whole documents write 0 for what they leave.
+    update(&runtime, &bundle, &json!({ "cpu": { "quota": 0, "period": 0, "shares": 512 } }));
+    container.call("update", &["--cpu-period", "200000"]).done();
+    assert_eq!(bandwidth(), "50000 200000");
+    let limits = json!({ "memory": { "limit": 67_108_864, "swap": 134_217_728 } });
+    update(&runtime, &bundle, &limits);
+    update(&runtime, &bundle, &json!({ "memory": { "limit": 0, "swap": 0, "reservation": 33_554_432 } }));
+    container.call("update", &["--memory-swap", "96M"]).done();
+    let (name, expected) =
+        if is_v2() { ("memory.swap.max", "33554432") } else { ("memory.memsw.limit_in_bytes", "100663296") };
+    assert_eq!(peek(file(&bundle, "memory", name)), expected);
+    if !is_v2() {
+        return;
+    }
+    update(&runtime, &bundle, &json!({ "unified": { "cpu.max": "20000 40000" } }));
+    container.call("update", &["--cpu-period", "50000"]).done();
+    assert_eq!(bandwidth(), "20000 50000");
+    fs::write(file(&bundle, "", "cpu.max"), "30000 60000").expect("write the file by hand");
+    container.call("update", &["--cpu-quota", "40000"]).done();
+    assert_eq!(bandwidth(), "40000 60000");
+}
+
+/// The document may come from a stream that its writer keeps open.
+#[test]
+fn an_update_that_waits_for_its_document_holds_nobody_up() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
+    let container = runtime.start(&bundle);
+    let mut waiting = runtime
+        .command(&["update", "--resources", "-", &bundle.id])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("start the runtime");
+    let mut stream = waiting.stdin.take().expect("piped");
+    // It waits for more when it has taken all there was.
+    std::io::Write::write_all(&mut stream, b"{").expect("write");
+    assert!(eventually(PATIENCE, || rustix::io::ioctl_fionread(&stream).is_ok_and(|unread| unread == 0)));
+    container.call("pause", &[]).done();
+    container.call("resume", &[]).done();
+    std::io::Write::write_all(&mut stream, br#""pids":{"limit":17}}"#).expect("write");
+    drop(stream);
+    assert!(waiting.wait().expect("wait for the update").success());
+    assert_eq!(peek(file(&bundle, "pids", "pids.max")), "17");
+}
+
 /// On a machine with one memory node the value above is there before; that it is written, a node that no machine has tells.
 #[test]
 fn sets_that_the_parent_does_not_have_are_refused_by_the_kernel() {

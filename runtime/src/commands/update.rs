@@ -20,15 +20,16 @@ const LONGEST: u64 = 4 << 20;
 /// Applies the options, or the document of `--resources`, to the container's control groups.
 pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
     let mut directory = find(&options.id, globals)?;
+    // Before the lock: a stream may take its time, and other commands would wait for it.
+    let new = match &options.resources {
+        Some(path) => read_document(path)?,
+        None => from_options(options)?,
+    };
     directory.lock()?;
     let record = directory.read()?;
     if !Status::of(&directory, &record).has_process() {
         return Err(Error::new(Code::ContainerState, "container not running"));
     }
-    let new = match &options.resources {
-        Some(path) => read_document(path)?,
-        None => from_options(options)?,
-    };
     let current = spec_of::resources(&directory)?;
     let facts = host::probe(&record.bundle, globals.rootless)?;
     // Everything that can be refused has been read by now.

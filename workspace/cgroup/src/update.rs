@@ -4,11 +4,13 @@ use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
+use crate::node::Node;
 use crate::resources::left_out;
 use crate::{DeviceRules, Facts, Layout, apply, enable, systemd, writes_of};
 
 impl Cgroup {
-    /// Writes what `new` sets, and leaves the rest. `current` is what is in force: some version 2 values need both.
+    /// Writes what `new` sets, and leaves the rest. `current` is what was asked for so far: some version 2 values
+    /// need both, and take what the kernel tells before what was asked for.
     /// Device rules, if there are any, replace the old ones. Returns what was left out, and why.
     ///
     /// # Errors
@@ -21,6 +23,7 @@ impl Cgroup {
         rootless: bool,
     ) -> Result<Option<&'static str>> {
         let facts = self.facts()?;
+        let current = &self.in_force(current)?;
         let written = writes_of(new, current, &facts);
         // An ordinary user's are left out at create as well.
         let has_rules = !rootless && new.devices().as_ref().is_some_and(|rules| !rules.is_empty());
@@ -57,6 +60,37 @@ impl Cgroup {
         Ok(facts)
     }
 
+    /// `current` with the limits that new values are computed from as the kernel has them: in whichever words they were
+    /// asked for (`unified`), and by whoever set them.
+    fn in_force(&self, current: &LinuxResources) -> Result<LinuxResources> {
+        let mut found = current.clone();
+        if let Some((quota, period)) = self.bandwidth()? {
+            let mut cpu = found.cpu().clone().unwrap_or_default();
+            // A word, or -1, is no quota.
+            cpu.set_quota(quota.parse().ok().filter(|quota| *quota > 0));
+            cpu.set_period(period.parse().ok());
+            found.set_cpu(Some(cpu));
+        }
+        if let Some(limit) = read(self.v2(), "memory.max")? {
+            let mut memory = found.memory().unwrap_or_default();
+            memory.set_limit(limit.trim().parse().ok());
+            found.set_memory(Some(memory));
+        }
+        Ok(found)
+    }
+
+    /// Quota and period of the processors.
+    fn bandwidth(&self) -> Result<Option<(String, String)>> {
+        let v1 = self.v1("cpu");
+        if let (Some(quota), Some(period)) = (read(v1, "cpu.cfs_quota_us")?, read(v1, "cpu.cfs_period_us")?) {
+            return Ok(Some((quota.trim().to_owned(), period.trim().to_owned())));
+        }
+        let both = read(self.v2(), "cpu.max")?;
+        let split =
+            |both: String| both.trim().split_once(' ').map(|(quota, period)| (quota.into(), period.into()));
+        Ok(both.and_then(split))
+    }
+
     /// `checkBeforeUpdate`: a limit below what is in use would start the out-of-memory killer.
     fn refuse_below_usage(&self, memory: &LinuxMemory) -> Result<()> {
         // In the reference runtime's order: where both are too low, the larger one is named.
@@ -75,6 +109,10 @@ impl Cgroup {
         }
         Ok(())
     }
+}
+
+fn read(node: Option<&Node>, file: &str) -> Result<Option<String>> {
+    node.map_or(Ok(None), |node| node.read(file))
 }
 
 const V1_USAGE: &str = "memory.usage_in_bytes";
