@@ -102,6 +102,53 @@ fn what_is_not_asked_for_stays_as_the_kernel_has_it() {
     assert_eq!(bandwidth(), "40000 60000");
 }
 
+/// The kernel refuses the last of them: the limit on processes.
+#[test]
+fn an_update_that_is_refused_halfway_changes_nothing() {
+    needs!(gate::root(), gate::program("busybox"));
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]);
+    let container = runtime.start(&bundle);
+    container.call("update", &["--memory", "64M", "--memory-swap", "64M", "--cpu-share", "512"]).done();
+    container.call("update", &["--cpu-quota", "50000", "--cpu-burst", "1000", "--pids-limit", "30"]).done();
+    let names: &[(&str, &str)] = match is_v2() {
+        true => &[
+            ("", "memory.max"),
+            ("", "memory.swap.max"),
+            ("", "cpu.weight"),
+            ("", "cpu.max"),
+            ("", "cpu.max.burst"),
+            ("", "cpuset.cpus"),
+            ("", "memory.high"),
+            ("", "pids.max"),
+        ],
+        false => &[
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpu", "cpu.cfs_period_us"),
+            ("cpu", "cpu.cfs_burst_us"),
+            ("cpuset", "cpuset.cpus"),
+            ("pids", "pids.max"),
+        ],
+    };
+    let values =
+        || names.iter().map(|(controller, name)| peek(file(&bundle, controller, name))).collect::<Vec<_>>();
+    let before = values();
+    let mut document = json!({
+        "memory": { "limit": 134_217_728, "swap": 134_217_728 },
+        "cpu": { "shares": 2048, "quota": 90_000, "period": 200_000, "burst": 70_000, "cpus": "0" },
+        "pids": { "limit": 9_999_999_999_u64 }
+    });
+    if is_v2() {
+        document["pids"] = json!({ "limit": 40 });
+        document["unified"] = json!({ "memory.high": "67108864", "pids.max": "many" });
+    }
+    try_update(&runtime, &bundle, &document).failed(1, "pids.max");
+    assert_eq!(values(), before);
+}
+
 /// The document may come from a stream that its writer keeps open.
 #[test]
 fn an_update_that_waits_for_its_document_holds_nobody_up() {

@@ -8,10 +8,43 @@ use crate::node::Node;
 
 /// Writes every value, one controller's group after the other.
 pub(crate) fn writes(writes: &[Write], nodes: &[Node]) -> Result<()> {
-    for group in writes.chunk_by(|a, b| a.place == b.place && a.controller == b.controller) {
-        write_group(group, &nodes[group[0].place])?;
+    groups(writes).try_for_each(|group| write_group(group, &nodes[group[0].place]))
+}
+
+/// Writes what can be written.
+pub(crate) fn put_back(writes: &[Write], nodes: &[Node]) {
+    for group in groups(writes) {
+        let _ = write_group(group, &nodes[group[0].place]);
     }
-    Ok(())
+}
+
+fn groups(writes: &[Write]) -> impl Iterator<Item = &[Write]> {
+    writes.chunk_by(|a, b| a.place == b.place && a.controller == b.controller)
+}
+
+/// What the files of planned writes hold, as writes that put it back: last first, since what was written later may stand
+/// in the way of the rest. Files that say something else than what is written to them, as those of devices do, are left out.
+pub(crate) fn values(writes: &[Write], nodes: &[Node]) -> Vec<Write> {
+    let held = |write: &Write| {
+        let node = nodes.get(write.place)?;
+        let (file, text) =
+            write.files.iter().find_map(|(file, _)| Some((file, node.read(file).ok().flatten()?)))?;
+        let text = text.trim_end_matches('\n');
+        // A set that has nothing of its own is written as an empty line.
+        let value = if text.is_empty() { "\n" } else { text };
+        is_plain(text).then(|| Write {
+            files: vec![(file.clone(), value.to_owned())],
+            retry: true,
+            ..write.clone()
+        })
+    };
+    writes.iter().rev().filter_map(held).collect()
+}
+
+/// Numbers, lists of them, and words for none and the usual one.
+fn is_plain(text: &str) -> bool {
+    let text = text.strip_prefix("default ").unwrap_or(text).replace("max", "");
+    text.bytes().all(|byte| byte.is_ascii_digit() || b" ,-".contains(&byte))
 }
 
 /// Writes one controller's values; those that may only be refused for their order get a second try.
@@ -87,13 +120,29 @@ fn hint(node: &Node, controller: &str, file: &str, error: &SysError) -> String {
         ("cpu", libc::EINVAL) if file.starts_with("cpu.rt_") => {
             Some("the parent group must have as much real-time bandwidth".to_owned())
         }
-        ("cpu", libc::EINVAL) if file.starts_with("cpu.cfs_") || file == "cpu.max" => {
-            Some("out of the kernel's range, or more than the parent group has".to_owned())
-        }
+        ("cpu", libc::EINVAL) if file.starts_with("cpu.cfs_") || file.starts_with("cpu.max") => Some(
+            "out of the kernel's range, a burst above the quota, or more than the parent group has"
+                .to_owned(),
+        ),
         ("cpu", libc::EINVAL) => Some("out of range, or the group is idle (cpu.idle)".to_owned()),
         (_, libc::ENODEV) => Some("no such device".to_owned()),
         (_, libc::EACCES | libc::EPERM) => Some("the group must be delegated to the caller".to_owned()),
         _ => None,
     };
     text.map(|text| format!(" ({text})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn what_can_be_written_back_is_a_line_of_numbers() {
+        for text in ["", "0", "-1", "max", "max 100000", "20000 50000", "0-3,7", "default 100"] {
+            assert!(is_plain(text), "{text:?}");
+        }
+        for text in ["8:0 1048576", "1\n2", "oom_kill_disable 0", "some avg10=0.00", "cpu memory", "member"] {
+            assert!(!is_plain(text), "{text:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{CgroupError, Result};
 use crate::node::Node;
 use crate::resources::left_out;
-use crate::{DeviceRules, Facts, Layout, apply, enable, systemd, writes_of};
+use crate::{DeviceRules, Facts, Layout, Write, apply, enable, systemd, writes_of};
 
 impl Cgroup {
     /// Writes what `new` sets, and leaves the rest. `current` is what was asked for so far: some version 2 values
@@ -15,7 +15,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A value is refused before anything is written, by [`CgroupError::Refused`] or [`CgroupError::BelowUsage`];
-    /// or the kernel refuses one, and those written before it stay.
+    /// or the kernel or systemd refuses one, and those written before it are taken back, but for limits of devices.
     pub fn update(
         &self,
         new: &LinuxResources,
@@ -31,7 +31,7 @@ impl Cgroup {
             // Not for want of a controller of the host's.
             self.require_group("change limits")?;
         }
-        let mut writes = written?;
+        let writes = written?;
         let v1_devices = self.v1("devices").is_some();
         let rules = new.devices().as_deref().map(|rules| DeviceRules::read(rules, v1_devices)).transpose()?;
         if let Some(memory) =
@@ -39,15 +39,34 @@ impl Cgroup {
         {
             self.refuse_below_usage(memory)?;
         }
+        let before = apply::values(&writes, &self.nodes);
+        let done = self
+            .write_limits(writes, current)
+            .and_then(|()| rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless)));
+        if done.is_err() {
+            self.take_back(&before, current);
+        }
+        done.map(|()| left_out(new, &facts))
+    }
+
+    /// Has systemd change its unit, and writes the files.
+    fn write_limits(&self, mut writes: Vec<Write>, current: &LinuxResources) -> Result<()> {
         if let Some(unit) = &self.unit {
             systemd::Manager::of(unit.user).change(unit, &systemd::limits(&writes, current))?;
             writes = systemd::as_kept(writes);
         }
         // What the container was made without is only enabled where a limit needs it.
         enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;
-        apply::writes(&writes, &self.nodes)?;
-        rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless))?;
-        Ok(left_out(new, &facts))
+        apply::writes(&writes, &self.nodes)
+    }
+
+    /// Puts the limits back as they were: callers take an update that failed for one that changed nothing. The refusal is
+    /// the error to report, whatever comes of this.
+    fn take_back(&self, before: &[Write], current: &LinuxResources) {
+        if let Some(unit) = &self.unit {
+            let _ = systemd::Manager::of(unit.user).change(unit, &systemd::limits(before, current));
+        }
+        apply::put_back(before, &self.nodes);
     }
 
     /// The hierarchies as this container knows them, by their index in its directories.
