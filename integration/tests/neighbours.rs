@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hull_testkit::call::{PATIENCE, call, eventually};
 use hull_testkit::place::Scratch;
-use hull_testkit::runtime::{LIMIT, cgroup_dir, peek};
+use hull_testkit::runtime::{LIMIT, cgroup_dir, ours, peek};
 use hull_testkit::{Bundle, Runtime, gate, needs};
 use serde_json::json;
 
@@ -51,6 +51,24 @@ fn parameters_of_a_namespace_joined_by_path_are_not_set_where_it_is_the_hosts() 
         }
     }
     assert_eq!(ttl(), before);
+}
+
+/// The runtime of this test has a mount namespace of its own: were its root switched, nothing else would lose it.
+#[test]
+fn the_root_of_the_runtimes_own_mount_namespace_is_not_switched() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("unshare"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::new(&["/bin/true"]).with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+        namespaces.push(json!({ "type": "mount", "path": "/proc/self/ns/mnt" }));
+    });
+    let line = runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
+    let mut apart = Command::new("unshare");
+    apart.arg("--mount").arg(line.get_program()).args(line.get_args()).stdin(Stdio::null());
+    let outcome = call(&mut apart, LIMIT);
+    outcome.failed(1, "the mount namespace is the runtime's own");
+    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
 }
 
 /// In a pod that shares its pid namespace nobody but the runtime ends what a container leaves.

@@ -55,9 +55,17 @@ impl<'a> Entry<'a> {
         entry.refuse_own(&plan.sysctl).map(|()| entry)
     }
 
-    /// Refuses kernel parameters of a namespace that is joined by its path and is the runtime's own: they would be set for
-    /// the host.
+    /// Refuses what would be done to the host where a namespace that is joined by its path is the runtime's own: kernel
+    /// parameters would be set for it, and its root would be switched, under every process.
     fn refuse_own(&self, sysctls: &[Sysctl]) -> Result<()> {
+        if let Some(mount) = self.joins.iter().find(|join| join.kind == NamespaceKind::Mount)
+            && is_own(mount)?
+        {
+            return Err(Error::new(Code::ConfigInvalid, "the mount namespace is the runtime's own")
+                .field(format!("{}/path", mount.field))
+                .object(mount.path.clone())
+                .hint("leave the path out for a new one, or the entry for that of the host"));
+        }
         for sysctl in sysctls {
             let joined = self.joins.iter().find(|join| Some(join.kind) == sysctl.namespace());
             if joined.map(is_own).transpose()? == Some(true) {
