@@ -2,10 +2,37 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
 
-use hull_testkit::runtime::ours;
-use hull_testkit::{Bundle, Runtime, gate, needs};
+use hull_testkit::runtime::{ours, under_test};
+use hull_testkit::{Bundle, Runtime, Scratch, call, gate, needs};
 use serde_json::Value;
+
+/// As from cron or su: nobody made a runtime directory, and state has no place.
+#[test]
+fn commands_without_a_container_need_no_place_for_state() {
+    needs!(gate::root(), ours());
+    let place = Scratch::new("homeless");
+    let program = place.join("hull");
+    fs::copy(under_test(), &program).expect("copy the program");
+    let bundle = place.join("bundle");
+    fs::create_dir_all(bundle.join("rootfs")).expect("make a bundle");
+    chown(&bundle, Some(1000), Some(1000)).expect("give the bundle to the user");
+    let user = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).current_dir(&bundle).env_remove("XDG_RUNTIME_DIR").uid(1000).gid(1000);
+        call(&mut command, Duration::from_secs(60))
+    };
+    user(&["spec", "--rootless"]).done();
+    user(&["features"]).done();
+    user(&["plan"]).done();
+    let log = bundle.join("log");
+    user(&["--log", log.to_str().expect("UTF-8"), "list"]).failed(1, "XDG_RUNTIME_DIR is not set");
+    assert!(fs::read_to_string(log).is_ok_and(|text| text.contains("XDG_RUNTIME_DIR is not set")));
+}
 
 #[test]
 fn errors_have_runcs_exit_status_and_text() {

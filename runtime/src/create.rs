@@ -18,7 +18,7 @@ use crate::resctrl::{Class, Places};
 use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
-use crate::step::Step;
+use crate::step::{Step, at};
 use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl, streams};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
@@ -126,7 +126,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let mut decided = decide(&request, globals)?;
     let console =
         request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console.take());
-    let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
+    let mut directory = at(Step::Reserve, || globals.state()?.reserve(&request.id))?;
     notify::prepare(&mut decided.plan, &directory)?;
     let Decisions { plan, facts, seal, .. } = &decided;
     let mut record = journal(&directory, &decided)?;

@@ -82,8 +82,9 @@ fn is_given_to_another(
     globals: &Globals,
     counts: impl Fn(Status) -> bool,
 ) -> bool {
-    let others = globals.state.ids().unwrap_or_default();
-    others.iter().filter(|id| *id != own).filter_map(|id| globals.state.find(id).ok()).any(|directory| {
+    let Ok(state) = globals.state() else { return false };
+    let others = state.ids().unwrap_or_default();
+    others.iter().filter(|id| *id != own).filter_map(|id| state.find(id).ok()).any(|directory| {
         directory.read().is_ok_and(|record| {
             record.cgroup.places.iter().any(|place| paths.places.contains(place))
                 && counts(Status::of(&directory, &record))
@@ -146,7 +147,7 @@ pub fn destroy_damaged(directory: &StateDir, globals: &Globals) -> Result<()> {
 
 /// Removes what is left of a container that `run` has seen end, unless somebody else has deleted it meanwhile.
 pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<()> {
-    let directory = match globals.state.find(id).and_then(StateDir::locked) {
+    let directory = match globals.state()?.find(id).and_then(StateDir::locked) {
         Err(error) if error.code == Code::ContainerNotFound => return Ok(()),
         other => other?,
     };

@@ -15,8 +15,8 @@ pub struct Globals {
     pub name: String,
     /// Where log lines go.
     pub log: Log,
-    /// Where state is kept.
-    pub state: StateRoot,
+    /// Where state is kept; none: nobody says where, which is no matter for commands without a container.
+    state: Option<StateRoot>,
     /// `--root` was given.
     pub explicit_root: bool,
     /// `--systemd-cgroup`, `--cgroup-manager`.
@@ -41,34 +41,39 @@ impl Globals {
                     .hint("true, false or auto"));
             }
         };
-        let root = options.root.clone().map_or_else(default_root, |root| {
-            std::path::absolute(&root)
+        let given = options.root.as_ref().map(|root| {
+            std::path::absolute(root)
                 .map_err(|error| Error::new(Code::Usage, format!("--root {}: {error}", root.display())))
-        })?;
+        });
         Ok(Self {
             name,
             log,
-            state: StateRoot::new(root),
+            state: given.transpose()?.or_else(default_root).map(StateRoot::new),
             explicit_root: options.root.is_some(),
             cgroup_manager: options.cgroup_manager()?,
             criu: options.criu.clone().filter(|path| !path.as_os_str().is_empty()),
             rootless,
         })
     }
+
+    /// Where state is kept.
+    pub fn state(&self) -> Result<&StateRoot> {
+        self.state.as_ref().ok_or_else(|| {
+            Error::new(Code::Usage, "there is no place for the state: XDG_RUNTIME_DIR is not set")
+                .hint("set XDG_RUNTIME_DIR, or give --root")
+        })
+    }
 }
 
 /// /run/hull, or the user's runtime directory. Root of a user namespace whose /run is somebody else's (rootless podman
 /// calls that way) is an ordinary user.
-fn default_root() -> Result<PathBuf> {
+fn default_root() -> Option<PathBuf> {
     let owns_run = || std::fs::metadata("/run").is_ok_and(|run| run.uid() == 0);
     if hull_sys::identity::effective_uid() == 0 && owns_run() {
-        return Ok(PathBuf::from("/run/hull"));
+        return Some(PathBuf::from("/run/hull"));
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
-    runtime.map(|runtime| PathBuf::from(runtime).join("hull")).ok_or_else(|| {
-        Error::new(Code::Usage, "there is no place for the state: XDG_RUNTIME_DIR is not set")
-            .hint("set XDG_RUNTIME_DIR, or give --root")
-    })
+    runtime.map(|runtime| PathBuf::from(runtime).join("hull"))
 }
 
 impl GlobalOptions {

@@ -75,7 +75,7 @@ pub fn restore(mut request: Request, source: &Source, globals: &Globals) -> Resu
     globals.log.write(Level::Debug, &format!("criu {} at {}", criu.version(), criu.path().display()));
     let console =
         request.console_socket.as_deref().map(console::connect).transpose()?.or(request.own_console.take());
-    let mut directory = globals.state.reserve(&request.id).map_err(|error| error.step(Step::Reserve))?;
+    let mut directory = at(Step::Reserve, || globals.state()?.reserve(&request.id))?;
     let mut record = create::journal(&directory, &decided)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies)?;
     let class = create::class_of(&decided.plan, &request.id)?;

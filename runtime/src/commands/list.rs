@@ -6,21 +6,19 @@ use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::log::Level;
 use crate::output;
-use crate::state::{Record, Status};
+use crate::state::{Record, StateRoot, Status};
 
 /// Lists the containers below the state root; one that cannot be read is a warning, never a failure.
 pub fn run(options: &ListOptions, globals: &Globals) -> Result<u8> {
     if !options.quiet && !matches!(options.format.as_str(), "table" | "json") {
         return Err(Error::new(Code::Usage, "invalid format option"));
     }
-    if globals.explicit_root && !globals.state.path().exists() {
-        return Err(Error::new(
-            Code::Usage,
-            format!("{}: no such file or directory", globals.state.path().display()),
-        )
-        .object(globals.state.path().display().to_string()));
+    let state = globals.state()?;
+    if globals.explicit_root && !state.path().exists() {
+        let path = state.path().display().to_string();
+        return Err(Error::new(Code::Usage, format!("{path}: no such file or directory")).object(path));
     }
-    let containers = read_all(globals)?;
+    let containers = read_all(state, globals)?;
     if options.quiet {
         containers.iter().try_for_each(|(record, _)| output::line(&record.id))?;
         return Ok(0);
@@ -34,11 +32,11 @@ pub fn run(options: &ListOptions, globals: &Globals) -> Result<u8> {
     Ok(0)
 }
 
-fn read_all(globals: &Globals) -> Result<Vec<(Record, Status)>> {
+fn read_all(state: &StateRoot, globals: &Globals) -> Result<Vec<(Record, Status)>> {
     let mut found = Vec::new();
-    for id in globals.state.ids()? {
+    for id in state.ids()? {
         // A container that is deleted in this moment is not there any more.
-        let Ok(directory) = globals.state.find(&id) else { continue };
+        let Ok(directory) = state.find(&id) else { continue };
         match directory.read() {
             Ok(record) => {
                 let status = Status::of(&directory, &record);

@@ -52,5 +52,5 @@ pub fn run(command: Command, globals: &Globals) -> Result<u8> {
 
 /// The container that a command names.
 pub fn find(id: &str, globals: &Globals) -> Result<StateDir> {
-    globals.state.find(&ContainerId::parse(id)?)
+    globals.state()?.find(&ContainerId::parse(id)?)
 }
