@@ -118,7 +118,7 @@ fn an_update_that_is_refused_halfway_changes_nothing() {
             ("", "cpu.weight"),
             ("", "cpu.max"),
             ("", "cpu.max.burst"),
-            ("", "cpuset.cpus"),
+            ("", "cpuset.cpus.effective"),
             ("", "memory.high"),
             ("", "pids.max"),
         ],

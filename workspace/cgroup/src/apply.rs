@@ -29,14 +29,12 @@ pub(crate) fn values(writes: &[Write], nodes: &[Node]) -> Vec<Write> {
         let node = nodes.get(write.place)?;
         let (file, text) =
             write.files.iter().find_map(|(file, _)| Some((file, node.read(file).ok().flatten()?)))?;
-        let text = text.trim_end_matches('\n');
-        // A set that has nothing of its own is written as an empty line.
-        let value = if text.is_empty() { "\n" } else { text };
-        is_plain(text).then(|| Write {
-            files: vec![(file.clone(), value.to_owned())],
-            retry: true,
-            ..write.clone()
-        })
+        // A set that has nothing of its own stands for the parent's, and cannot be emptied while somebody is in there.
+        let text = match text.trim_end_matches('\n') {
+            "" => node.read(&format!("{file}.effective")).ok().flatten()?.trim_end().to_owned(),
+            text => text.to_owned(),
+        };
+        is_plain(&text).then(|| Write { files: vec![(file.clone(), text)], retry: true, ..write.clone() })
     };
     writes.iter().rev().filter_map(held).collect()
 }
