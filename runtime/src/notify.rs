@@ -6,14 +6,14 @@ use crate::globals::Globals;
 use crate::log::Level;
 use crate::state::StateDir;
 use hull_plan::{Attributes, MountPlan, MountSource, Plan};
-use hull_sys::fs::{OFlags, openat};
+use hull_sys::fs::{OFlags, openat, unlinkat};
 use hull_sys::mount::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use hull_sys::poll::wait_any_readable;
 use hull_sys::process::Pid;
-use hull_sys::socket::{bind_datagram_at, send_datagram};
-use std::fs::{DirBuilder, Permissions};
+use hull_sys::socket::{bind_public_datagram_at, send_datagram};
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Below the state directory, and the name of the socket in there.
@@ -98,11 +98,10 @@ impl Listener {
         ) else {
             return Ok(None);
         };
-        let socket = bind_datagram_at(parent.as_fd(), SOCKET).context(|| "make the notify socket")?;
-        // Whoever the program runs as; only the container sees the directory.
-        let path = directory.path().join(DIRECTORY).join(SOCKET);
-        std::fs::set_permissions(&path, Permissions::from_mode(0o777))
-            .context(|| format!("open up {}", path.display()))?;
+        // What a start left that was killed before it opened the gate.
+        let _none = unlinkat(parent.as_fd(), SOCKET);
+        // For whoever the program runs as; only the container sees the directory.
+        let socket = bind_public_datagram_at(parent.as_fd(), SOCKET).context(|| "make the notify socket")?;
         Ok(Some(Self { socket, caller }))
     }
 

@@ -103,19 +103,14 @@ pub fn listen_stream_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 fn listen_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType) -> Result<OwnedFd> {
-    let socket = bound_at(dirfd, name, kind, PRIVATE)?;
+    let socket = bound_at(dirfd, name, kind)?;
     listen(&socket, 16).map_err(SysError::from_rustix("listen"))?;
     Ok(socket)
 }
 
-/// A datagram socket bound at `name` under `dirfd`, mode 0600.
-pub fn bind_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    bound_at(dirfd, name, SocketType::DGRAM, PRIVATE)
-}
-
-/// The same for any user who reaches the directory, whatever the umask.
+/// A datagram socket bound at `name` under `dirfd`, for any user who reaches the directory, whatever the umask.
 pub fn bind_public_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    let socket = bound_at(dirfd, name, SocketType::DGRAM, PRIVATE)?;
+    let socket = bound_at(dirfd, name, SocketType::DGRAM)?;
     // By what lies there, were it a link.
     let file = crate::fs::openat(dirfd, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -123,10 +118,10 @@ pub fn bind_public_datagram_at(dirfd: BorrowedFd<'_>, name: &str) -> Result<Owne
     Ok(socket)
 }
 
-fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType, mode: Mode) -> Result<OwnedFd> {
+fn bound_at(dirfd: BorrowedFd<'_>, name: &str, kind: SocketType) -> Result<OwnedFd> {
     let socket = unconnected(kind)?;
     // The file gets the mode of the socket's own inode, so it never exists with a wider one.
-    rustix::fs::fchmod(&socket, mode).map_err(SysError::from_rustix("fchmod"))?;
+    rustix::fs::fchmod(&socket, PRIVATE).map_err(SysError::from_rustix("fchmod"))?;
     bind(&socket, &address_at("bind", dirfd, name)?).map_err(SysError::from_rustix("bind"))?;
     Ok(socket)
 }
