@@ -330,3 +330,30 @@ fn what_an_earlier_command_left_for_good_is_told_by_rmi_and_fails_it_not() {
     }
     assert!(both.stdout.contains("Untagged: lab/a:1"), "{}", both.stdout);
 }
+
+#[test]
+fn a_layer_whose_record_cannot_be_read_holds_up_nothing_but_layers() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("unreadable");
+    let store = scratch.join("store");
+    for name in ["a", "b", "c"] {
+        let step = format!("RUN [\"/bin/busybox\", \"touch\", \"/{name}\"]\n");
+        build(&store, &context(&scratch, name, &step), &["-t", name]).done();
+    }
+    let layers = || count(&store.join("layers"));
+    let (blobs, before) = (count(&store.join("blobs/sha256")), layers());
+    let layer = fs::read_dir(store.join("layers")).unwrap().next().unwrap().unwrap().path();
+    let (record, kept) = (layer.join("layer.json"), layer.join("kept"));
+    fs::rename(&record, &kept).unwrap();
+    // A link to itself: the open fails, and not because nothing is there.
+    std::os::unix::fs::symlink("layer.json", &record).unwrap();
+    let gone = run(&store, &["rmi", "a"]);
+    assert!(gone.code == 0 && gone.stderr.contains("layer.json"), "{}: {}", gone.code, gone.stderr);
+    run(&store, &["prune", "-a"]).failed(1, "layer.json: ");
+    assert!(count(&store.join("blobs/sha256")) < blobs, "content goes");
+    assert_eq!((layers(), run(&store, &["images", "-q"]).text()), (before, ""));
+    fs::remove_file(&record).unwrap();
+    fs::rename(&kept, &record).unwrap();
+    run(&store, &["prune", "-a"]).done();
+    assert_eq!(layers(), 0);
+}

@@ -17,7 +17,11 @@ pub(crate) struct Arguments {
 
 /// Prints what is wrong; exit code 1 when anything is.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let findings = host::open_store()?.check(arguments.repair)?;
+    let mut store = host::open_store()?;
+    let findings = store.check()?;
+    if arguments.repair && !findings.is_empty() {
+        store.alone(|store| store.repair(&findings))?;
+    }
     findings.iter().for_each(|finding| println!("{finding}"));
     println!("{} problems", findings.len());
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -201,7 +201,7 @@ fn pieces(store: &Store) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
         all.push(Piece { time, size, what: What::Content(vec![digest]) });
     }
     let mut layers: BTreeMap<Digest, (SystemTime, u64, Vec<Digest>)> = BTreeMap::new();
-    for (directory, record) in store.layers()? {
+    for (directory, record) in store.seen_layers()? {
         let (Some(record), Some(digest)) = (record, layer_name(&directory)) else { continue };
         let time = fs::metadata(directory.join("layer.json"))?.modified()?;
         let below = record.on.unwrap_or_else(|| digest.clone());

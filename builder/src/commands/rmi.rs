@@ -73,7 +73,7 @@ fn spare(store: &Store) -> Result<BTreeSet<Digest>, Error> {
     let (needed, cached) = (store.reachable()?, Cache::open(store)?.layers()?);
     let mut spare: BTreeSet<_> =
         store.blobs()?.into_iter().filter(|blob| !needed.contains(blob) || cached.contains(blob)).collect();
-    for (dir, record) in store.layers()? {
+    for (dir, record) in store.seen_layers()? {
         let names: Vec<_> = layer_name(&dir).into_iter().chain(record.map(|record| record.diff_id)).collect();
         let is_cached = names.iter().any(|name| cached.contains(name));
         spare.extend(names.into_iter().filter(|name| is_cached || !needed.contains(name)));

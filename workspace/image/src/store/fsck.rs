@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use super::Store;
 use crate::descriptor::Descriptor;
@@ -23,10 +24,10 @@ pub enum Finding {
     },
     /// An unpacked layer that a crash may have damaged; it is unpacked again when needed.
     Unsettled(String),
-    /// An unpacked layer whose record cannot be read: it may be whole and in use, and stays.
+    /// A blob, or the record of an unpacked layer, that cannot be read: it may be whole and in use, and stays.
     Unreadable {
-        /// The name of its directory.
-        layer: String,
+        /// What it is, with its name.
+        what: String,
         /// What is wrong.
         reason: String,
     },
@@ -38,7 +39,7 @@ impl fmt::Display for Finding {
             Self::Damaged(digest) => write!(f, "blob {digest}: content differs from its name"),
             Self::Incomplete { image, reason } => write!(f, "image {image}: {reason}"),
             Self::Unsettled(layer) => write!(f, "layer {layer}: may be damaged by a crash"),
-            Self::Unreadable { layer, reason } => write!(f, "layer {layer}: {reason}"),
+            Self::Unreadable { what, reason } => write!(f, "{what}: {reason}"),
         }
     }
 }
@@ -49,40 +50,67 @@ fn chain(error: &Error) -> String {
 }
 
 impl Store {
-    /// Checks the whole store; with `repair` damaged blobs go to quarantine and doubtful layers are removed.
-    pub fn check(&self, repair: bool) -> Result<Vec<Finding>> {
+    /// Checks the whole store, and changes nothing. What others take away meanwhile is no finding.
+    ///
+    /// # Errors
+    /// A directory of the store cannot be read, or its index.
+    pub fn check(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for digest in self.blobs()? {
-            if self.verify_blob(&digest).is_err() {
-                if repair {
-                    self.quarantine(&digest)?;
-                }
-                findings.push(Finding::Damaged(digest));
-            }
+            findings.extend(self.check_blob(&digest));
         }
         for image in self.images()? {
-            let name =
-                image.reference.map_or_else(|| image.descriptor.digest.to_string(), |name| name.familiar());
-            if let Err(error) = self.check_image(&image.descriptor, 0) {
-                findings.push(Finding::Incomplete { image: name, reason: error.to_string() });
+            let Err(error) = self.check_image(&image.descriptor, 0) else { continue };
+            if self.images()?.contains(&image) {
+                let digest = image.descriptor.digest.to_string();
+                let image = image.reference.map_or(digest, |name| name.familiar());
+                findings.push(Finding::Incomplete { image, reason: error.to_string() });
             }
         }
         let mut dirs = self.layer_dirs()?;
         dirs.sort();
-        for dir in dirs {
-            let layer = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match self.read_record(&dir) {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    if repair {
+        findings.extend(dirs.iter().filter_map(|dir| self.check_layer(dir)));
+        Ok(findings)
+    }
+
+    fn check_blob(&self, digest: &Digest) -> Option<Finding> {
+        match self.verify_blob(digest) {
+            Ok(_) | Err(Error::NoBlob(_)) => None,
+            Err(Error::Mismatch { .. }) => Some(Finding::Damaged(digest.clone())),
+            Err(error) => Some(Finding::Unreadable { what: format!("blob {digest}"), reason: chain(&error) }),
+        }
+    }
+
+    fn check_layer(&self, dir: &Path) -> Option<Finding> {
+        let layer = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match self.read_record(dir) {
+            Ok(None) if dir.exists() => Some(Finding::Unsettled(layer)),
+            Ok(_) => None,
+            Err(error) => Some(Finding::Unreadable { what: format!("layer {layer}"), reason: chain(&error) }),
+        }
+    }
+
+    /// Mends what [`Store::check`] has found, where it still is so: damaged blobs go to quarantine and doubtful layers are
+    /// removed. Within [`Store::alone`]: a build may be about to use either.
+    ///
+    /// # Errors
+    /// Something cannot be moved or removed.
+    pub fn repair(&self, findings: &[Finding]) -> Result<()> {
+        for finding in findings {
+            match finding {
+                Finding::Damaged(digest) if self.check_blob(digest).as_ref() == Some(finding) => {
+                    self.quarantine(digest)?;
+                }
+                Finding::Unsettled(layer) => {
+                    let dir = self.dir.join("layers").join(layer);
+                    if self.check_layer(&dir).as_ref() == Some(finding) {
                         self.discard(&dir)?;
                     }
-                    findings.push(Finding::Unsettled(layer));
                 }
-                Err(error) => findings.push(Finding::Unreadable { layer, reason: chain(&error) }),
+                _ => {}
             }
         }
-        Ok(findings)
+        Ok(())
     }
 
     /// Moves a damaged blob out of the way, so that it is fetched or built again.

@@ -196,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     /// A record that is there cannot be read this time: what is known of the layer decides what may be removed.
-    pub fn layers(&self) -> Result<Vec<(PathBuf, Option<LayerRecord>)>> {
+    pub(super) fn layers(&self) -> Result<Vec<(PathBuf, Option<LayerRecord>)>> {
         let mut dirs = self.layer_dirs()?;
         dirs.sort();
         let with_record = |dir: PathBuf| {

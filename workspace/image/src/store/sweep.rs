@@ -23,7 +23,8 @@ pub struct Freed {
     pub bytes: u64,
     /// What could not be removed: another user's, say, or a file that must not change. The rest was, all the same.
     pub failures: Vec<Error>,
-    /// What still cannot be removed of what earlier ones left, and, once more, of what this one did.
+    /// What still cannot be removed of what earlier ones left, and, once more, of what this one did; and the record of a
+    /// layer that cannot be read, for which all unpacked layers stay.
     pub left: Vec<Error>,
 }
 
@@ -136,12 +137,15 @@ impl Store {
     }
 
     fn sweep(&self, extra: &BTreeSet<Digest>) -> Result<Freed> {
-        // First of all: what a layer lies on is known of every one.
-        let layers = self.layers()?;
+        let mut freed = Freed::default();
+        // First of all: what a layer lies on is known of every one. Else all of them stay.
+        let layers = self.layers().unwrap_or_else(|error| {
+            freed.left.push(error);
+            Vec::new()
+        });
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
         self.mark_below(&mut kept)?;
-        let mut freed = Freed::default();
         for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
             let path = self.blob_path(&digest);
             let size = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
@@ -160,7 +164,7 @@ impl Store {
             }
         }
         self.sweep_made()?;
-        freed.left = self.clear_temporary()?;
+        freed.left.extend(self.clear_temporary()?);
         Ok(freed)
     }
 

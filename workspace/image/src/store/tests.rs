@@ -162,22 +162,52 @@ fn who_waits_for_a_blob_that_is_given_up_by_either_side_hears_it() {
 
 #[test]
 fn every_flipped_blob_is_found_and_quarantined() {
-    let (_dir, store) = store();
+    let (_dir, mut store) = store();
     put_image(&store, "a", "content");
-    assert_eq!(store.check(false).unwrap(), []);
+    assert_eq!(store.check().unwrap(), []);
     for digest in store.blobs().unwrap() {
         let path = store.blob_path(&digest);
         let good = fs::read(&path).unwrap();
         let mut bad = good.clone();
         bad[0] ^= 1;
         fs::write(&path, &bad).unwrap();
-        let findings = store.check(true).unwrap();
+        let findings = repaired(&mut store);
         assert!(findings.contains(&Finding::Damaged(digest.clone())), "{digest}: {findings:?}");
         assert!(!path.exists());
-        assert_eq!(store.check(false).unwrap().len(), 1, "the image is incomplete now");
+        assert_eq!(store.check().unwrap().len(), 1, "the image is incomplete now");
         fs::write(&path, &good).unwrap();
     }
-    assert_eq!(store.check(false).unwrap(), []);
+    assert_eq!(store.check().unwrap(), []);
+}
+
+/// What a check finds, after it was mended.
+fn repaired(store: &mut Store) -> Vec<Finding> {
+    let findings = store.check().unwrap();
+    store.alone(|store| store.repair(&findings)).unwrap();
+    findings
+}
+
+#[test]
+fn a_repair_moves_nothing_that_is_whole_by_now_or_only_cannot_be_read() {
+    let (_dir, mut store) = store();
+    let blob = store.put_bytes("m", b"whole").unwrap();
+    let path = store.blob_path(&blob.digest);
+    fs::write(&path, b"other").unwrap();
+    let findings = store.check().unwrap();
+    assert_eq!(findings, [Finding::Damaged(blob.digest.clone())]);
+    fs::write(&path, b"whole").unwrap();
+    store.alone(|store| store.repair(&findings)).unwrap();
+    assert!(store.has_blob(&blob));
+    // A link to itself: the open fails, and not because nothing is there.
+    let kept = path.with_extension("kept");
+    fs::rename(&path, &kept).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let findings = repaired(&mut store);
+    assert!(
+        matches!(&findings[..], [Finding::Unreadable { what, .. }] if *what == format!("blob {}", blob.digest))
+    );
+    fs::rename(&kept, &path).unwrap();
+    assert_eq!((store.check().unwrap(), store.has_blob(&blob)), (vec![], true));
 }
 
 #[test]
@@ -300,38 +330,42 @@ fn a_layer_of_an_earlier_boot_counts_only_when_settled() {
 /// A layer that other builds have mounted is not taken for the rest of an earlier boot because a record was not read.
 #[test]
 fn a_record_that_cannot_be_read_takes_no_layer_away() {
-    let (_dir, store) = store();
+    let (_dir, mut store) = store();
     let id = Digest::of(b"layer");
     let (boot, settled) = (String::new(), false);
     let record =
         LayerRecord { diff_id: id.clone(), blob: None, size: 1, entries: 1, boot, settled, on: None };
-    let adopt = || {
+    let adopt = |store: &Store| {
         let tree = store.temporary_path();
         fs::create_dir(&tree).unwrap();
         fs::write(tree.join("f"), b"1").unwrap();
         store.adopt_layer(&tree, record.clone(), None)
     };
-    let dir = adopt().unwrap();
+    let dir = adopt(&store).unwrap();
     // A link to itself: the open fails, and not because nothing is there.
     fs::rename(dir.join("layer.json"), dir.join("kept")).unwrap();
     std::os::unix::fs::symlink("layer.json", dir.join("layer.json")).unwrap();
-    assert!(adopt().unwrap_err().to_string().starts_with("open "));
-    let findings = store.check(true).unwrap();
-    let layer = id.encoded();
+    assert!(adopt(&store).unwrap_err().to_string().starts_with("open "));
+    let findings = repaired(&mut store);
+    let layer = format!("layer {}", id.encoded());
     assert!(
-        matches!(&findings[..], [Finding::Unreadable { layer: found, reason }] if found == layer && reason.contains("layer.json: ")),
+        matches!(&findings[..], [Finding::Unreadable { what, reason }] if *what == layer && reason.contains("layer.json: ")),
         "{findings:?}"
     );
     store.settle(std::time::Duration::ZERO).unwrap();
     assert_eq!(store.seen_layers().unwrap(), [(dir.clone(), None)]);
-    assert!(store.layers().is_err());
+    // Content that nothing needs goes all the same; layers stay, as it is not known which ones this one lies on.
+    let (loose, other) = (store.put_bytes("m", b"loose").unwrap(), adopt_named(&store, "other", None));
+    let freed = store.collect_garbage(&BTreeSet::new()).unwrap();
+    assert_eq!((freed.blobs, freed.layers.len(), freed.failures.len()), (vec![loose.digest], 0, 0));
+    assert!(freed.left[0].to_string().ends_with("layer.json") && other.exists(), "{:?}", freed.left);
     assert_eq!(fs::read(dir.join("fs/f")).unwrap(), b"1");
     fs::rename(dir.join("kept"), dir.join("layer.json")).unwrap();
-    assert_eq!(adopt().unwrap(), dir);
+    assert_eq!(adopt(&store).unwrap(), dir);
 }
 
 /// Makes a layer of one file, whole or on another one.
-fn adopt(store: &Store, name: &str, on: Option<&str>) -> PathBuf {
+fn adopt_named(store: &Store, name: &str, on: Option<&str>) -> PathBuf {
     let tree = store.temporary_path();
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join(name), b"1").unwrap();
@@ -345,17 +379,19 @@ fn adopt(store: &Store, name: &str, on: Option<&str>) -> PathBuf {
 #[test]
 fn a_difference_lies_on_a_whole_tree_and_counts_only_with_it() {
     let (_dir, store) = store();
-    let (base, upper) = (adopt(&store, "base", None), adopt(&store, "upper", Some("base")));
+    let (base, upper) = (adopt_named(&store, "base", None), adopt_named(&store, "upper", Some("base")));
     let ids = [Digest::of(b"other"), Digest::of(b"upper")];
-    let other = adopt(&store, "other", None);
+    let other = adopt_named(&store, "other", None);
     let trees = [&other, &base, &upper].map(|dir| dir.join("fs"));
     assert_eq!(store.snapshot(&ids).unwrap().layers, trees);
-    let third = adopt(&store, "third", Some("upper"));
+    let third = adopt_named(&store, "third", Some("upper"));
     assert_eq!(store.layer_record(&third), None, "what it lies on must be whole");
     fs::remove_dir_all(&base).unwrap();
-    let again = Store::open(store.dir()).unwrap();
+    let at = store.dir().to_owned();
+    drop(store);
+    let mut again = Store::open(&at).unwrap();
     assert_eq!((again.snapshot(&ids), again.layer_trees(&upper)), (None, None));
-    let findings = again.check(true).unwrap();
+    let findings = repaired(&mut again);
     assert!(findings.contains(&Finding::Unsettled(Digest::of(b"upper").encoded().to_owned())));
     assert_eq!(again.layers().unwrap().len(), 1, "the other one");
 }
@@ -363,8 +399,8 @@ fn a_difference_lies_on_a_whole_tree_and_counts_only_with_it() {
 #[test]
 fn what_a_kept_layer_lies_on_is_kept() {
     let (_dir, mut store) = store();
-    let (base, upper) = (adopt(&store, "base", None), adopt(&store, "upper", Some("base")));
-    let lone = adopt(&store, "lone", Some("base"));
+    let (base, upper) = (adopt_named(&store, "base", None), adopt_named(&store, "upper", Some("base")));
+    let lone = adopt_named(&store, "lone", Some("base"));
     store.pin("p", &[Digest::of(b"upper")]).unwrap();
     assert!(store.reachable().unwrap().contains(&Digest::of(b"base")));
     let freed = store.collect_garbage(&BTreeSet::new()).unwrap();
