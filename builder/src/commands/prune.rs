@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut store = host::open_store()?;
     for tagged in store.images()? {
         if goes(&store, &tagged, arguments)? {
-            store.remove_image(&tagged.descriptor.digest)?;
+            store.remove_entries(std::slice::from_ref(&tagged))?;
             let name = tagged.reference.map(|name| format!("{} ", name.familiar())).unwrap_or_default();
             println!("Deleted: {name}{}", tagged.descriptor.digest);
         }

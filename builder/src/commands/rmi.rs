@@ -170,7 +170,8 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, Error> 
     let tagged = store.find(name)?;
     let id = store.image(&tagged.descriptor, None).map(|image| image.id().to_string());
     let id = id.unwrap_or_else(|_| tagged.descriptor.digest.to_string());
-    let others = names(store, &tagged)?;
+    let entries = entries(store, &tagged)?;
+    let others: Vec<&Reference> = entries.iter().filter_map(|entry| entry.reference.as_ref()).collect();
     let by_name = name.parse::<Reference>().is_ok_and(|reference| {
         tagged.reference.as_ref().is_some_and(|found| found.name() == reference.name())
             && reference.digest.is_none()
@@ -194,14 +195,15 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<Vec<String>, Error> 
             others.len()
         )));
     }
-    store.remove_image(&tagged.descriptor.digest)?;
+    store.remove_entries(&entries)?;
     let mut lines: Vec<String> = others.iter().map(|name| format!("Untagged: {}", name.familiar())).collect();
     lines.push(format!("Deleted: {id}"));
     Ok(lines)
 }
 
-fn names(store: &Store, tagged: &Tagged) -> hull_image::Result<Vec<Reference>> {
-    let all = store.images()?;
-    let same = all.into_iter().filter(|other| other.descriptor.digest == tagged.descriptor.digest);
-    Ok(same.filter_map(|other| other.reference).collect())
+/// The entries of an image, one for each name.
+fn entries(store: &Store, tagged: &Tagged) -> hull_image::Result<Vec<Tagged>> {
+    let mut all = store.images()?;
+    all.retain(|other| other.descriptor.digest == tagged.descriptor.digest);
+    Ok(all)
 }

@@ -176,10 +176,10 @@ impl Store {
         })
     }
 
-    /// Removes every entry of a manifest digest, with all its names.
-    pub fn remove_image(&self, digest: &Digest) -> Result<()> {
+    /// Removes entries as [`Store::images`] gave them. What got a name since is another entry, and stays.
+    pub fn remove_entries(&self, seen: &[Tagged]) -> Result<()> {
         self.change_index(|index| {
-            index.manifests.retain(|entry| entry.digest != *digest);
+            index.manifests.retain(|entry| !seen.iter().any(|seen| seen.descriptor == *entry));
             Ok(())
         })
     }

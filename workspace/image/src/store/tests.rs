@@ -457,3 +457,20 @@ fn chain_ids_follow_the_specification() {
     assert_eq!(chain_id(std::slice::from_ref(&a)), Some(a.clone()));
     assert_eq!(chain_id(&[a.clone(), b.clone()]), Some(Digest::of(format!("{a} {b}").as_bytes())));
 }
+
+#[test]
+fn an_image_that_is_named_while_it_is_removed_stays() {
+    let (_dir, store) = store();
+    let manifest = put_image(&store, "a", "x");
+    store.untag(&"a".parse().unwrap()).unwrap();
+    store.put_nameless(&manifest).unwrap();
+    let seen = store.images().unwrap();
+    assert_eq!(seen.len(), 1);
+    store.put_image(&"kept".parse().unwrap(), &manifest).unwrap();
+    store.remove_entries(&seen).unwrap();
+    let left = store.images().unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].reference.as_ref().unwrap().familiar(), "kept:latest");
+    store.remove_entries(&left).unwrap();
+    assert_eq!(store.images().unwrap(), []);
+}
