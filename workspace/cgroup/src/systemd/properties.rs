@@ -13,7 +13,7 @@ use crate::{Refusal, Write};
 pub(crate) fn limits(writes: &[Write], current: &LinuxResources) -> Vec<Property> {
     let mut found: Vec<Property> = Vec::new();
     for (file, value) in writes.iter().flat_map(|write| write.files.last()) {
-        for property in property(file, value) {
+        for property in property(file, value.trim()) {
             found.retain(|(name, _)| *name != property.0);
             found.push(property);
         }
@@ -37,15 +37,20 @@ fn quota_v1(writes: &[Write], current: &LinuxResources) -> Vec<Property> {
     let old_period =
         cpu.and_then(LinuxCpu::period).filter(|period| *period != 0).map(|period| period.to_string());
     let period = new_period.or(old_period).unwrap_or_else(|| DEFAULT_PERIOD.to_owned());
-    // No number, as -1 is none here, is no quota.
-    quota(&format!("{} {period}", new_quota.or(old_quota).unwrap_or_default()))
+    // What is no number, as -1 is none here, is no quota.
+    quota(&format!("{} {period}", new_quota.or(old_quota).as_deref().unwrap_or("max")))
 }
 
 /// Microseconds that a group of the kernel starts with.
 const DEFAULT_PERIOD: &str = "100000";
 
+/// What a file's value is as a property. Those of `unified` are in whatever form the kernel takes.
 fn property(file: &str, value: &str) -> Vec<Property> {
-    let number = || if value == "max" || value == "-1" { Some(u64::MAX) } else { value.parse().ok() };
+    let number = || match value {
+        "max" | "-1" => Some(u64::MAX),
+        _ if file.starts_with("memory.") => bytes(value),
+        _ => value.strip_prefix("default ").unwrap_or(value).trim().parse().ok(),
+    };
     let one =
         |name: &'static str| number().map(|number| vec![(name, Value::Number(number))]).unwrap_or_default();
     match file {
@@ -69,6 +74,14 @@ fn property(file: &str, value: &str) -> Vec<Property> {
     }
 }
 
+/// A number of bytes, which the kernel takes with a unit as well (memparse() in lib/cmdline.c).
+fn bytes(value: &str) -> Option<u64> {
+    let unit = value.chars().next_back()?.to_ascii_lowercase();
+    let Some(power) = "kmgtpe".chars().position(|known| known == unit) else { return value.parse().ok() };
+    let number: u64 = value[..value.len() - 1].parse().ok()?;
+    number.checked_mul(1 << (10 * (power + 1)))
+}
+
 /// The weight that stands for "idle" (systemd.resource-control(5), since 252).
 const IDLE: u64 = 0;
 const DEFAULT_WEIGHT: u64 = 100;
@@ -88,9 +101,15 @@ pub(super) fn version(text: &str) -> Option<u32> {
     text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// `QUOTA PERIOD` in microseconds to microseconds a second.
+/// `QUOTA PERIOD` in microseconds, of which the second may be missing.
+fn parts(value: &str) -> (&str, &str) {
+    let mut words = value.split_whitespace();
+    (words.next().unwrap_or_default(), words.next().unwrap_or(DEFAULT_PERIOD))
+}
+
+/// The same as microseconds a second.
 fn quota(value: &str) -> Vec<Property> {
-    let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
+    let (quota, period) = parts(value);
     let Ok(period) = period.parse::<u64>() else { return Vec::new() };
     let second = quota.parse::<u64>().map_or(u64::MAX, |quota| whole_percents(quota, period));
     vec![("CPUQuotaPerSecUSec", Value::Number(second)), ("CPUQuotaPeriodUSec", Value::Number(period))]
@@ -115,7 +134,7 @@ pub(crate) fn as_kept(mut writes: Vec<Write>) -> Vec<Write> {
 }
 
 fn kept_quota(value: &str) -> Option<String> {
-    let (quota, period) = value.split_once(' ').unwrap_or((value, DEFAULT_PERIOD));
+    let (quota, period) = parts(value);
     let period: u64 = period.parse().ok()?;
     let kept = whole_percents(quota.parse().ok()?, period).checked_mul(period)? / 1_000_000;
     Some(format!("{kept} {period}"))
@@ -334,6 +353,23 @@ mod tests {
     }
 
     #[test]
+    fn values_are_read_in_every_form_that_the_kernel_takes() {
+        for (file, value, number) in [
+            ("memory.max", " 64M ", Some(64 << 20)),
+            ("memory.high", "1g", Some(1 << 30)),
+            ("memory.max", "99999999999e", None),
+            ("memory.max", "some", None),
+            ("memory.swap.max", "max", Some(u64::MAX)),
+            ("io.weight", "default 500", Some(500)),
+            ("pids.max", "7\t", Some(7)),
+            ("cpu.max", " 20000   100000", Some(200_000)),
+        ] {
+            let found = property(file, value.trim()).into_iter().next();
+            assert_eq!(found.map(|(_, value)| value), number.map(Value::Number), "{file} {value:?}");
+        }
+    }
+
+    #[test]
     fn limits_become_properties() {
         let write = |file: &str, value: &str| Write {
             place: 0,
@@ -383,6 +419,7 @@ mod tests {
             ("600000 900000", "603000 900000"),
             ("50000 100000", "50000 100000"),
             ("1234", "2000 100000"),
+            (" 50000  100000", "50000 100000"),
             ("max 100000", "max 100000"),
             ("18446744073709551615 1000000", "18446744073709551615 1000000"),
             ("many", "many"),
