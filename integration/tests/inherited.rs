@@ -208,6 +208,26 @@ fn a_file_that_was_only_to_be_read_stays_whose_it_is() {
     assert_eq!(fs::read_to_string(scratch.join("log")).expect("read"), "text\nmore\n");
 }
 
+/// Whoever has the user's number on the host could read what is typed there, the next command's password for one.
+#[test]
+fn the_callers_terminal_stays_the_callers() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("script"), ours());
+    let runtime = Runtime::under_test();
+    let bundle = Bundle::shell("echo by number").with(as_ordinary_user);
+    let sleeper = Bundle::new(&["/bin/sleep", "60"]);
+    let _container = runtime.start(&sleeper);
+    let run = runtime.run_line(&bundle);
+    let (program, _) = run.split_once(" run ").expect("a line of run");
+    let exec = format!("{program} exec --user 1000:1000 {} echo by number", sleeper.id);
+    for line in [&run, &exec] {
+        let script = format!("{line}; stat -c 'owner %u' $(tty)");
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &script, "/dev/null"]).stdin(Stdio::null());
+        let outcome = call(&mut terminal, Duration::from_secs(60));
+        assert_eq!(outcome.stdout, "by number\r\nowner 0\r\n", "{line}");
+    }
+}
+
 #[test]
 fn a_program_with_a_terminal_of_its_own_leaves_the_callers_streams() {
     needs!(gate::root(), gate::program("busybox"), ours());

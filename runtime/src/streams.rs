@@ -7,7 +7,6 @@ use hull_rooted::Proc;
 use hull_sys::CWD;
 use hull_sys::fd::{dup_onto, is_writable, standard_streams};
 use hull_sys::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, openat, readlinkat};
-use hull_sys::tty::is_tty;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Their names as the kernel gives them, such as `pipe:[123]`; none when the program has a terminal of its own.
@@ -85,13 +84,13 @@ pub fn uid_map_of(pid: i32) -> Vec<IdMap> {
     text.lines().filter_map(range).collect()
 }
 
-/// Pipes, terminals, and files that the caller opened for writing: made for this program. Who owns a file can make it
-/// writable, so one that was only to be read stays whose it is; so does a device, which is everybody's.
+/// Pipes, and files that the caller opened for writing: made for this program. Who owns a file can make it writable, so one
+/// that was only to be read stays whose it is. So does a device, and a terminal among them: the next words that somebody
+/// types there are not for whoever has the number of the container's user.
 fn is_callers_own(stream: BorrowedFd<'_>, stat: &Stat) -> bool {
     match files::file_type(stat) {
         FileType::Fifo => true,
         FileType::RegularFile => is_writable(stream).unwrap_or(false),
-        FileType::CharacterDevice => is_tty(stream),
         _ => false,
     }
 }
