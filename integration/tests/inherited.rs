@@ -193,19 +193,26 @@ fn a_file_that_was_only_to_be_read_stays_whose_it_is() {
         fs::write(scratch.join(name), "text\n").expect("write");
         File::options().read(true).append(name == "log").open(scratch.join(name)).expect("open")
     };
-    let bundle = Bundle::shell("cat; echo more >&2").with(as_ordinary_user);
-    let path = bundle.path().to_str().expect("UTF-8");
-    let mut run = runtime.command(&["run", "--bundle", path, &bundle.id]);
-    let null_before = fs::metadata("/dev/null").expect("look").uid();
-    let status = run.stdin(file("input")).stdout(Stdio::null()).stderr(file("log")).status();
-    assert!(status.expect("start the runtime").success());
     let owner = |name: &str| {
         let found = fs::metadata(scratch.join(name)).expect("look");
         (found.uid(), found.gid())
     };
-    assert_eq!((owner("input"), owner("log")), ((0, 0), (1000, 0)));
+    let null_before = fs::metadata("/dev/null").expect("look").uid();
+    // In the foreground it is the caller's again at the end.
+    for (options, log_owner) in [(&[][..], (0, 0)), (&["--detach"], (1000, 0))] {
+        let bundle = Bundle::shell("cat; echo more >&2; echo by name >>/dev/stderr").with(as_ordinary_user);
+        let container = runtime.container(&bundle);
+        let path = bundle.path().to_str().expect("UTF-8");
+        let mut run = runtime.command(&[&["run", "--bundle", path], options, &[&bundle.id]].concat());
+        let status = run.stdin(file("input")).stdout(Stdio::null()).stderr(file("log")).status();
+        assert!(status.expect("start the runtime").success());
+        let written = || fs::read_to_string(scratch.join("log")).expect("read");
+        assert!(eventually(Duration::from_secs(20), || written().ends_with("by name\n")), "{}", written());
+        assert_eq!(written(), "text\nmore\nby name\n");
+        assert_eq!((owner("input"), owner("log")), ((0, 0), log_owner), "{options:?}");
+        container.call("delete", &["--force"]).done();
+    }
     assert_eq!(fs::metadata("/dev/null").expect("look").uid(), null_before);
-    assert_eq!(fs::read_to_string(scratch.join("log")).expect("read"), "text\nmore\n");
 }
 
 /// Whoever has the user's number on the host could read what is typed there, the next command's password for one.

@@ -7,6 +7,7 @@ use hull_rooted::Proc;
 use hull_sys::CWD;
 use hull_sys::fd::{dup_onto, is_writable, standard_streams};
 use hull_sys::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, openat, readlinkat};
+use hull_sys::identity::effective_uid;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Their names as the kernel gives them, such as `pipe:[123]`; none when the program has a terminal of its own.
@@ -71,6 +72,34 @@ pub fn hand_through(process: &ProcessPlan, uid_map: &[IdMap]) {
     };
     if let Some(outside) = uid_map.iter().find_map(outside) {
         let _tried_again = hand_to(outside);
+    }
+}
+
+/// Streams of a command in the foreground that are files of the caller's. They are the program's for as long as this lives:
+/// what somebody has redirected to a file is theirs afterwards, as with runc, which copies the streams there.
+#[derive(Debug)]
+pub struct Lent(Vec<BorrowedFd<'static>>);
+
+impl Lent {
+    /// Takes down what is the caller's. What is somebody else's may be lent by another command in this moment.
+    pub fn take_stock() -> Self {
+        let own = effective_uid();
+        let is_own =
+            |stat: &Stat, stream: &BorrowedFd<'static>| stat.st_uid == own && is_callers_own(*stream, stat);
+        let lent = standard_streams().into_iter();
+        Self(lent.filter(|stream| fstat(*stream).is_ok_and(|stat| is_own(&stat, stream))).collect())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let own = effective_uid();
+        for stream in &self.0 {
+            if fstat(*stream).is_ok_and(|stat| stat.st_uid != own) {
+                // An ordinary user has given it to one of a range of theirs, and may not take it back.
+                let _stays = fchown(*stream, own, u32::MAX);
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::host;
 use crate::join::{self, Request};
 use crate::log::Level;
 use crate::state::{ProcessIdentity, Record, Status};
+use crate::streams::Lent;
 use hull_plan::{ExecRequest, Warning, exec_process};
 use hull_sys::socket::stream_pair;
 use std::fs::File;
@@ -27,6 +28,7 @@ pub fn run(options: ExecOptions, globals: &Globals) -> Result<u8> {
     let detach = options.detach;
     let named = |error: Error| error.within("exec failed");
     let signals = if detach { None } else { Some(Signals::capture().map_err(named)?) };
+    let _lent = (!detach).then(Lent::take_stock);
     let started = start(options, globals).map_err(named)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal =

@@ -14,6 +14,7 @@ use crate::hooks;
 use crate::link::{ToChild, ToParent};
 use crate::notify::Listener;
 use crate::state::{ContainerId, never_executed};
+use crate::streams::Lent;
 use hull_sys::socket::stream_pair;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub fn run(mut options: RunOptions, globals: &Globals) -> Result<u8> {
     let named = |error: Error| error.within(format!("{} run failed", globals.name));
     by_hand(&mut options).map_err(named)?;
     let signals = if options.detach { None } else { Some(prepare(!options.no_subreaper).map_err(named)?) };
+    let _lent = (!options.detach).then(Lent::take_stock);
     let (mut request, own_side) = with_console(options.create, options.detach).map_err(named)?;
     request.starts_at_once = true;
     let created = create::create(request, globals).map_err(named)?;
