@@ -7,7 +7,7 @@ mod making;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -186,13 +186,20 @@ fn a_submodule_of_the_host_is_refused() {
 
 /// A server that answers every request with these bytes.
 fn serve(content: Vec<u8>) -> String {
+    serve_with("", content)
+}
+
+/// The same with more lines of a head, each with its end.
+fn serve_with(headers: &'static str, content: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut request = [0; 4096];
-            let head =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n",
+                content.len()
+            );
             // A client that hangs up has what it wants.
             drop(stream.read(&mut request));
             drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content)));
@@ -225,6 +232,35 @@ fn archives_and_dockerfiles_from_urls_are_contexts() {
     let (outcome, local) = files(&scratch, "s", Path::new(&format!("{alone}/Dockerfile")), &[]);
     outcome.done();
     assert_eq!(fs::read_to_string(local.join("alone")).unwrap(), "no context\n");
+}
+
+#[test]
+fn the_time_of_a_context_from_elsewhere_can_be_the_builds() {
+    needs!(gate::root(), gate::path(DAEMON));
+    let scratch = Scratch::new("context-time");
+    let asked = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+    let time = |context: &Path, file: &str| {
+        let (outcome, local) = files(&scratch, "s", context, &asked);
+        outcome.done();
+        fs::metadata(local.join(file)).unwrap().mtime()
+    };
+    let served = Served::new(&scratch);
+    let committed: i64 = served.git(&["show", "-s", "--format=%ct", "HEAD"]).parse().unwrap();
+    assert_eq!(time(&PathBuf::from(format!("{}#main:sub", served.url)), "from-git"), committed);
+    let inside = scratch.join("inside");
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(inside.join("Dockerfile"), "FROM scratch\nCOPY f /f\n").unwrap();
+    fs::write(inside.join("f"), "f").unwrap();
+    for (name, seconds) in [("f", "@1000000007"), ("Dockerfile", "@1000000001"), (".", "@1000000003")] {
+        call(Command::new("touch").args(["-d", seconds]).arg(inside.join(name)), LIMIT).done();
+    }
+    let at = |headers, content| PathBuf::from(format!("{}/context", serve_with(headers, content)));
+    assert_eq!(time(&at("", archive(&inside, "-czf")), "f"), 1_000_000_007, "the newest entry");
+    let changed = "Last-Modified: Sun, 09 Sep 2001 01:46:45 GMT\r\n";
+    assert_eq!(time(&at(changed, archive(&inside, "-cf")), "f"), 1_000_000_005, "what the server says");
+    let alone = b"FROM scratch\nCOPY <<EOF /alone\nno context\nEOF\n".to_vec();
+    assert_eq!(time(&at(changed, alone), "alone"), 1_000_000_005);
+    assert_eq!(time(&inside, "f"), 315_532_800, "a directory has no time that means anything");
 }
 
 #[test]

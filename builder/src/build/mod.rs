@@ -3,6 +3,7 @@
 mod bases;
 mod call;
 mod describe;
+mod epoch;
 mod options;
 mod output;
 mod report;
@@ -46,6 +47,10 @@ pub(crate) fn build(arguments: &Arguments) -> std::result::Result<ExitCode, Box<
         Ok(file) => file,
         Err(error) => return Ok(text.complain(&error)),
     };
+    let arguments = match epoch::settle(arguments, &file, text.time) {
+        Err(Error::Dockerfile(error)) => return Ok(text.complain(&error)),
+        settled => &settled?,
+    };
     if options::only_checks(arguments) {
         return check(arguments, &text, &file);
     }
@@ -71,7 +76,7 @@ fn check(
         warnings
             .extend(lint::check_ignored(file, &ignore).into_iter().filter(|warning| policy.wants(warning)));
     }
-    match resolve_offline(file, options::graph(arguments, options::epoch(arguments)?)?) {
+    match resolve_offline(file, options::graph(arguments, epoch::epoch(arguments))?) {
         Ok(found) => warnings.extend(found),
         Err(error) => return Ok(text.complain(&error)),
     }
@@ -114,7 +119,7 @@ fn whole_build(arguments: &Arguments, text: &Source, file: &Dockerfile) -> Resul
     let store = host::open_store()?;
     let cache = Cache::open(&store)?;
     let workspace = Workspace::make(&store)?;
-    let epoch = options::epoch(arguments)?;
+    let epoch = epoch::epoch(arguments);
     let graph_options = options::graph(arguments, epoch)?;
     let (mut inputs, plan) = resolve(arguments, file, &graph_options, &store)?;
     text.warn_unless_quiet(arguments, &file.warnings, &plan.warnings);

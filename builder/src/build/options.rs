@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use hull_image::Reference;
 use hull_layer::Encoding;
 
+use super::epoch::epoch;
 use super::{output, source};
 use crate::audit::Audit;
 use crate::commands::build::{Arguments, LimitArguments};
@@ -20,9 +21,6 @@ use crate::spelling::truth;
 use crate::steps::run::{Runner, Volume};
 use crate::steps::sandbox::{self, Limits};
 use crate::workspace::Workspace;
-
-/// The build's time when nobody says: 1980, the first that every archive format can write.
-const DEFAULT_EPOCH: u64 = 315_532_800;
 
 /// Flags that are taken but ask for what is not done yet: refused when silence would be wrong, else said.
 pub(crate) fn refuse_nonsense(arguments: &Arguments) -> Result<()> {
@@ -94,22 +92,6 @@ pub(crate) fn only_checks(arguments: &Arguments) -> bool {
     arguments.check || arguments.call.as_deref() == Some("check")
 }
 
-/// The build's time: the flag, SOURCE_DATE_EPOCH as argument or in the environment, else 1980.
-pub(crate) fn epoch(arguments: &Arguments) -> Result<u64> {
-    if let Some(given) = arguments.source_date_epoch {
-        return Ok(given);
-    }
-    let argument = build_args(arguments)?.remove("SOURCE_DATE_EPOCH");
-    let text = argument.or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()).filter(|text| !text.is_empty());
-    match text {
-        None => Ok(DEFAULT_EPOCH),
-        Some(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| Error::fact(format!("SOURCE_DATE_EPOCH is no number of seconds: \"{text}\""))),
-    }
-}
-
 /// What the graph is resolved with.
 pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options> {
     let machine = rustix::system::uname();
@@ -125,7 +107,7 @@ pub(crate) fn graph(arguments: &Arguments, epoch: u64) -> Result<graph::Options>
         unset_labels: arguments.unsetlabel.clone(),
         ..graph::Options::default()
     };
-    options.build_args.remove("SOURCE_DATE_EPOCH");
+    options.build_args.remove(graph::EPOCH);
     for given in &arguments.build_context {
         let (name, value) = named_context(given)?;
         let image = value.strip_prefix("docker-image://").unwrap_or(value);
@@ -240,7 +222,7 @@ pub(crate) fn settings(arguments: &Arguments, place: &str) -> Result<Settings> {
             return Err(Error::fact(format!("unknown compression \"{other}\": gzip, zstd or uncompressed")));
         }
     };
-    let epoch = if arguments.keep_times { None } else { Some(epoch(arguments)?) };
+    let epoch = (!arguments.keep_times).then(|| epoch(arguments));
     Ok(Settings {
         packing: Packing { epoch, encoding },
         no_cache_stages: arguments

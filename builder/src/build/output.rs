@@ -11,7 +11,7 @@ use hull_layer::{Devices, Extractor, Limits, Owners, TarWriter, TimeRule, Whiteo
 use serde_json::json;
 
 use super::describe::Built;
-use super::options;
+use super::{epoch, options};
 use crate::commands::build::Arguments;
 use crate::commands::whole_file::write_whole;
 use crate::commands::{pull, save};
@@ -138,7 +138,7 @@ pub(crate) fn hand_over(
         to_stdout |= output.is_stdout();
         match output {
             Output::Push(names) => push(arguments, store, built, (&names, ahead))?,
-            output => output.write(store, built, options::epoch(arguments)?)?,
+            output => output.write(store, built, epoch::epoch(arguments))?,
         }
     }
     if arguments.accepted.push {

@@ -33,6 +33,8 @@ pub(crate) struct Source {
     path: Option<PathBuf>,
     /// The context directory, if there is one.
     pub(crate) context: Option<PathBuf>,
+    /// When the context was made, where it tells: seconds since 1970.
+    pub(super) time: Option<u64>,
     /// Keeps a context that was no directory of the host.
     unpacked: Option<Unpacked>,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Source {
 pub(crate) struct Unpacked {
     directory: PathBuf,
     origin: String,
+    /// That of the commit, or of the newest entry of an archive.
+    time: Option<u64>,
 }
 
 impl Drop for Unpacked {
@@ -74,6 +78,7 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Source> {
             dockerfile,
             path: None,
             context: Some(context),
+            time: None,
             unpacked: None,
         });
     }
@@ -91,7 +96,8 @@ fn in_directory(arguments: &Arguments, context: PathBuf, unpacked: Option<Unpack
     let dockerfile = text_of(&mut file, &path.display().to_string())?;
     let name =
         path.file_name().map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    Ok(Source { name, dockerfile, path: Some(path), context: Some(context), unpacked })
+    let time = unpacked.as_ref().and_then(|unpacked| unpacked.time);
+    Ok(Source { name, dockerfile, path: Some(path), context: Some(context), time, unpacked })
 }
 
 /// What a Dockerfile is called when nobody says.
@@ -137,7 +143,7 @@ fn stdin_context(arguments: &Arguments) -> Result<Source> {
         return in_directory(arguments, unpacked.directory.clone(), Some(unpacked));
     }
     let dockerfile = text_of(&mut whole, "-")?;
-    Ok(Source { name: "-".into(), dockerfile, path: None, context: None, unpacked: None })
+    Ok(Source { name: "-".into(), dockerfile, path: None, context: None, time: None, unpacked: None })
 }
 
 /// A repository, an archive or a Dockerfile from elsewhere.
@@ -146,17 +152,27 @@ fn remote_context(arguments: &Arguments, url: &str) -> Result<Source> {
         let (unpacked, context) = Unpacked::repository(arguments, url)?;
         return in_directory(arguments, context, Some(unpacked));
     }
-    let (mut file, is_archive) = fetched(url)?;
+    let Fetched { mut file, is_archive, changed: time } = fetched(url)?;
     if is_archive {
-        let unpacked = Unpacked::archive(url, file)?;
+        let mut unpacked = Unpacked::archive(url, file)?;
+        // The server knows better than the entries.
+        unpacked.time = time.or(unpacked.time);
         return in_directory(arguments, unpacked.directory.clone(), Some(unpacked));
     }
     let dockerfile = text_of(&mut file, url)?;
-    Ok(Source { name: url.into(), dockerfile, path: None, context: None, unpacked: None })
+    Ok(Source { name: url.into(), dockerfile, path: None, context: None, time, unpacked: None })
 }
 
-/// A file without a name that holds what a URL gives, and whether that is an archive.
-fn fetched(url: &str) -> Result<(fs::File, bool)> {
+/// What a URL gives.
+struct Fetched {
+    /// Has no name.
+    file: fs::File,
+    is_archive: bool,
+    /// When the server says that it last changed: seconds since 1970.
+    changed: Option<u64>,
+}
+
+fn fetched(url: &str) -> Result<Fetched> {
     use std::io::Seek;
     let temporary = std::env::temp_dir();
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
@@ -164,12 +180,12 @@ fn fetched(url: &str) -> Result<(fs::File, bool)> {
     let mut file = rustix::fs::open(&temporary, flags, mode)
         .map(fs::File::from)
         .map_err(|errno| Error::io("make a temporary file in", &temporary)(errno.into()))?;
-    crate::steps::add::download(url, &mut file)?;
+    let downloaded = crate::steps::add::download(url, &mut file)?;
     let mut head = Vec::new();
     file.rewind().map_err(Error::io("read", url))?;
     (&mut file).take(512).read_to_end(&mut head).map_err(Error::io("read", url))?;
     file.rewind().map_err(Error::io("read", url))?;
-    Ok((file, is_archive(&head)))
+    Ok(Fetched { file, is_archive: is_archive(&head), changed: downloaded.changed })
 }
 
 fn is_archive(head: &[u8]) -> bool {
@@ -185,31 +201,34 @@ impl Unpacked {
         let directory = std::env::temp_dir().join(format!("hull-build-context-{name}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&directory);
         made.map_err(Error::io("make directory", &directory))?;
-        Ok(Self { directory, origin: origin.to_owned() })
+        Ok(Self { directory, origin: origin.to_owned(), time: None })
     }
 
     fn archive(origin: &str, archive: impl Read) -> Result<Self> {
         use std::os::fd::AsFd;
-        let unpacked = Self::make(origin)?;
+        let mut unpacked = Self::make(origin)?;
         // Owners of a context don't count, so nothing is told of those that are not to be had.
         let options = hull_layer::Extractor::archive();
         let root = open_directory(&unpacked.directory)?;
-        hull_layer::extract(hull_layer::Decompressor::archive(archive, 200)?, root.as_fd(), &options)?;
+        let archive = hull_layer::Decompressor::archive(archive, 200)?;
+        let done = hull_layer::extract(archive, root.as_fd(), &options)?;
+        unpacked.time = done.newest.and_then(|newest| newest.try_into().ok());
         Ok(unpacked)
     }
 
     /// Checks a repository out; the directory of it that is meant.
     fn repository(arguments: &Arguments, url: &str) -> Result<(Self, PathBuf)> {
         let repository = Repository::parse(url)?;
-        let unpacked = Self::make(&repository.to_string())?;
+        let mut unpacked = Self::make(&repository.to_string())?;
         let agent = super::options::agent(arguments)?;
         let keep = super::options::build_args(arguments)?
             .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
             .is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         let commit = repository.resolve(agent.as_deref())?;
         let place = unpacked.directory.join("checkout");
-        let directory = repository.check_out(&commit, &place, keep, agent.as_deref())?;
-        Ok((unpacked, directory))
+        let found = repository.check_out(&commit, &place, keep, agent.as_deref())?;
+        unpacked.time = found.time;
+        Ok((unpacked, found.directory))
     }
 
     /// A context by name from a URL: a repository or an archive.
@@ -217,7 +236,7 @@ impl Unpacked {
         if Repository::is_meant(url) {
             return Self::repository(arguments, url);
         }
-        let (file, is_archive) = fetched(url)?;
+        let Fetched { file, is_archive, .. } = fetched(url)?;
         if !is_archive {
             return Err(Error::fact(format!("the context {url} is no archive")));
         }

@@ -128,7 +128,7 @@ impl<'a> Execution<'a> {
             let place = self.store.temporary_path();
             let outcome = repository
                 .check_out(commit, &place, copy.keep_git_directory, self.git_agent())
-                .and_then(|directory| add::place_directory(&destination, copy, &directory));
+                .and_then(|found| add::place_directory(&destination, copy, &found.directory));
             // What stays behind is collected with the store's temporary files.
             drop(hull_image::remove(&place));
             outcome?;

@@ -46,6 +46,14 @@ const INHERITED: [&str; 9] = [
     "SSL_CERT_DIR",
 ];
 
+/// A commit that was checked out.
+pub(crate) struct Checkout {
+    /// The directory that is meant.
+    pub(crate) directory: PathBuf,
+    /// When it was committed: seconds since 1970.
+    pub(crate) time: Option<u64>,
+}
+
 impl Repository {
     /// The commit that is meant now. `agent` is the socket of an agent for ssh.
     pub(crate) fn resolve(&self, agent: Option<&Path>) -> Result<String> {
@@ -70,7 +78,7 @@ impl Repository {
         names.iter().find_map(find).ok_or_else(|| Error::fact(format!("{self} has no reference {wanted}")))
     }
 
-    /// Checks a commit out below `into`, which is made, and gives the directory that is meant.
+    /// Checks a commit out below `into`, which is made.
     ///
     /// # Errors
     /// Git fails or is missing, or the directory is a link, a file or not there.
@@ -80,7 +88,7 @@ impl Repository {
         into: &Path,
         keep_git_directory: bool,
         agent: Option<&Path>,
-    ) -> Result<PathBuf> {
+    ) -> Result<Checkout> {
         fs::create_dir(into).map_err(Error::io("make directory", into))?;
         let git = |arguments: &[&str]| self.git(into, agent, arguments);
         git(&["init", "--quiet", "--template=", "."])?;
@@ -96,11 +104,12 @@ impl Repository {
             git(&["remote", "add", "origin", &self.remote])?;
             git(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
         }
+        let time = git(&["show", "--no-patch", "--format=%ct", commit])?.trim().parse().ok();
         if !keep_git_directory {
             let own = into.join(".git");
             fs::remove_dir_all(&own).map_err(Error::io("remove", &own))?;
         }
-        self.inside(into)
+        Ok(Checkout { directory: self.inside(into)?, time })
     }
 
     /// The directory that is meant: below the checkout, with no link on the way.

@@ -24,6 +24,24 @@ const PROXIES: [&str; 10] = [
     "all_proxy",
 ];
 
+/// The argument and variable that has the build's time.
+pub(crate) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What an ARG before the first FROM says of the build's time.
+pub(crate) fn own_epoch(file: &Dockerfile, options: &Options) -> Result<Option<String>, Diagnostic> {
+    let Some(stage) = file.stages.last() else { return Ok(None) };
+    let globals = Globals::read(file, options, stage)?;
+    let mut own = file
+        .global_args
+        .iter()
+        .rev()
+        .flat_map(|line| line.node.iter().rev().map(move |own| (line.span, own)));
+    let own = own.find_map(|(span, own)| Some((span, own.default.as_ref().filter(|_| own.name == EPOCH)?)));
+    let Some((span, text)) = own else { return Ok(None) };
+    let expanded = expand(Lexer::new(file.directives.escape), text, &|name| globals.get(name));
+    expanded.map(|expanded| Some(expanded.text)).map_err(|error| Diagnostic::new(span, error))
+}
+
 /// The arguments before the first FROM.
 pub(super) struct Globals {
     values: BTreeMap<String, String>,
@@ -42,6 +60,8 @@ impl Globals {
         for line in &file.global_args {
             for argument in &line.node {
                 let value = match (options.build_args.get(&argument.name), &argument.default) {
+                    // Who says it may say the name of something that has a time.
+                    (_, Some(_)) if argument.name == EPOCH => Some(options.epoch.to_string()),
                     (Some(given), _) => Some(given.clone()),
                     (None, Some(default)) => {
                         let lookup = |name: &str| values.get(name).cloned();

@@ -18,6 +18,7 @@ use hull_image::ImageConfig;
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::mount::Sharing;
 
+pub(crate) use arguments::{EPOCH, own_epoch};
 pub(crate) use platform::native_platform;
 pub(crate) use resolve::{Bases, blank, resolve};
 pub(crate) use stage::DEFAULT_PATH;

@@ -2,7 +2,7 @@
 
 use super::resolve::{By, Names};
 use super::stage::{Reading, State};
-use super::{Action, MountAction, MountSource, RunAction, arguments};
+use super::{Action, EPOCH, MountAction, MountSource, RunAction, arguments};
 use crate::dockerfile::ast::{CommandLine, Network, Run};
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::heredoc;
@@ -104,8 +104,8 @@ impl Reading<'_> {
                 env.push((name.clone(), value.clone()));
             }
         }
-        if !env.iter().any(|(name, _)| name == "SOURCE_DATE_EPOCH") {
-            env.push(("SOURCE_DATE_EPOCH".into(), self.options.epoch.to_string()));
+        if !env.iter().any(|(name, _)| name == EPOCH) {
+            env.push((EPOCH.into(), self.options.epoch.to_string()));
         }
         env
     }

@@ -19,7 +19,7 @@ pub(super) fn pause(text: &str, date: Option<&str>) -> Option<Duration> {
 }
 
 /// Seconds since 1970 of a date in one of the three forms that must be understood (RFC 9110, 5.6.7).
-fn moment(text: &str) -> Option<i64> {
+pub(crate) fn moment(text: &str) -> Option<i64> {
     let words: Vec<&str> = text.split([' ', ',', '-']).filter(|word| !word.is_empty()).collect();
     let (day, month, year, time) = match words[..] {
         [_, day, month, year, time, "GMT"] => (day, month, year, time),

@@ -22,6 +22,7 @@ pub(crate) use client::Client;
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
 pub(crate) use endpoint::Origin;
 pub(crate) use error::{Error, Result};
+pub(crate) use later::moment;
 pub(crate) use pull::{Pulled, look, next_page, pull, tags};
 pub(crate) use push::push;
 pub(crate) use wire::{Body, Request, Wire, resolve};

@@ -113,7 +113,7 @@ pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<
     let path = store.temporary_path();
     let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
     let mut fetched = Fetched { path, url: shown(url).to_owned(), name: name_of(url), digest: String::new() };
-    fetched.digest = download(url, &mut file)?;
+    fetched.digest = download(url, &mut file)?.digest;
     match checksum {
         Some(wanted) if wanted != fetched.digest => {
             Err(Error::fact(format!("the checksum of the file is {}, not {wanted}", fetched.digest)))
@@ -122,13 +122,22 @@ pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<
     }
 }
 
-/// Fetches a URL into a file, and gives the digest of what came.
-pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<String> {
+/// What came of a URL.
+pub(crate) struct Downloaded {
+    digest: String,
+    /// `Last-Modified`, in seconds since 1970 (RFC 9110, 8.8.2).
+    pub(crate) changed: Option<u64>,
+}
+
+/// Fetches a URL into a file.
+pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<Downloaded> {
     let wrong = |error: registry::Error| Error::fact(format!("fetch: {}", causes(&error)));
     let options = registry::Options::default();
     let origin = registry::Origin::of(url).map_err(wrong)?;
     let wire = registry::Wire::new(&origin, &options).map_err(wrong)?;
     let mut answer = wire.send_alone(&registry::Request::new("GET", url)).map_err(wrong)?;
+    let changed = answer.header("last-modified").and_then(registry::moment);
+    let changed = changed.and_then(|moment| moment.try_into().ok());
     let mut hasher = hull_image::Hasher::new();
     let shown = shown(url);
     let mut body = answer.reader().take(MAX_FETCHED);
@@ -145,7 +154,7 @@ pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<String> {
     }
     match total {
         MAX_FETCHED => Err(Error::fact(format!("what is fetched must be smaller than {MAX_FETCHED} bytes"))),
-        _ => Ok(hasher.finish().to_string()),
+        _ => Ok(Downloaded { digest: hasher.finish().to_string(), changed }),
     }
 }
 

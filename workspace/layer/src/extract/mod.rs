@@ -100,6 +100,8 @@ pub struct Extracted {
     pub foreign: u64,
     /// Parents that the archive takes for granted: another layer below might have given them other attributes.
     pub implied: u64,
+    /// The latest modification time of an entry, in seconds since 1970; none of an empty archive.
+    pub newest: Option<i64>,
 }
 
 /// How to extract.
@@ -207,6 +209,7 @@ impl Work<'_> {
             return Err(refuse(BAD_WHITEOUT.to_owned()));
         }
         let entry = self.entry(&raw, path)?;
+        self.done.newest = self.done.newest.max(Some(entry.mtime.seconds));
         if entry.path.is_empty() {
             return match entry.kind {
                 Kind::Directory => self.root(&entry),
