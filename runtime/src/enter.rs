@@ -309,9 +309,13 @@ fn write_by(path: &str, pid: Pid, maps: &[IdMap], patience: Duration) -> Result<
         None => Err(Error::new(Code::Timeout, format!("{path} did not end within {patience:?}"))
             .object(path)
             .hint("it may wait for the user database of the network (nsswitch.conf)")),
-        Some(_) => {
+        Some(status) => {
             let said = String::from_utf8_lossy(&ended.output);
-            Err(Error::new(Code::Syscall, format!("{path} failed: {}", said.trim_end())).hint(format!(
+            let said = match said.trim_end() {
+                "" => format!("it said nothing and ended with status {}", status.code()),
+                said => said.to_owned(),
+            };
+            Err(Error::new(Code::Syscall, format!("{path} failed: {said}")).hint(format!(
                 "the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid, and {path} needs its \
                  set-user-ID bit, or the capability to change ids (setcap)"
             )))
@@ -344,6 +348,9 @@ mod tests {
     fn what_a_helper_says_when_it_fails_is_told() {
         let error = called("echo no such range >&2; exit 1", Duration::from_secs(60)).expect_err("exit 1");
         assert!(error.message.ends_with("newuidmap failed: no such range"), "{error}");
+        // That of the shadow suite, where there is no /etc/subuid.
+        let error = called("exit 3", Duration::from_secs(60)).expect_err("exit 3");
+        assert!(error.message.ends_with("newuidmap failed: it said nothing and ended with status 3"), "{error}");
     }
 
     #[test]
