@@ -31,7 +31,7 @@ impl Cgroup {
             // Not for want of a controller of the host's.
             self.require_group("change limits")?;
         }
-        let writes = written?;
+        let mut writes = written?;
         let v1_devices = self.v1("devices").is_some();
         let rules = new.devices().as_deref().map(|rules| DeviceRules::read(rules, v1_devices)).transpose()?;
         if let Some(memory) =
@@ -40,8 +40,13 @@ impl Cgroup {
             self.refuse_below_usage(memory)?;
         }
         let before = apply::values(&writes, &self.nodes);
+        if let Some(unit) = &self.unit {
+            // A bus that does not answer is waited for once: nothing is written yet.
+            systemd::Manager::of(unit.user).change(unit, &systemd::limits(&writes, current))?;
+            writes = systemd::as_kept(writes);
+        }
         let done = self
-            .write_limits(writes, current)
+            .write_limits(&writes)
             .and_then(|()| rules.map_or(Ok(()), |rules| self.update_devices(&rules, rootless)));
         if done.is_err() {
             self.take_back(&before, current);
@@ -49,15 +54,10 @@ impl Cgroup {
         done.map(|()| left_out(new, &facts))
     }
 
-    /// Has systemd change its unit, and writes the files.
-    fn write_limits(&self, mut writes: Vec<Write>, current: &LinuxResources) -> Result<()> {
-        if let Some(unit) = &self.unit {
-            systemd::Manager::of(unit.user).change(unit, &systemd::limits(&writes, current))?;
-            writes = systemd::as_kept(writes);
-        }
+    fn write_limits(&self, writes: &[Write]) -> Result<()> {
         // What the container was made without is only enabled where a limit needs it.
-        enable::controllers(Layout::Hybrid, &[], &writes, &self.nodes)?;
-        apply::writes(&writes, &self.nodes)
+        enable::controllers(Layout::Hybrid, &[], writes, &self.nodes)?;
+        apply::writes(writes, &self.nodes)
     }
 
     /// Puts the limits back as they were: callers take an update that failed for one that changed nothing. The refusal is
