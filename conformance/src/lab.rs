@@ -9,9 +9,10 @@ use std::{fs, io};
 use serde_json::Value;
 
 use crate::bundle::{Bundle, probe};
-use crate::call::{Output, call};
+use crate::call::{Output, call, clear_up};
 use crate::cgroup;
 use crate::hold::Held;
+use crate::interrupt;
 use crate::suite::Suite;
 use crate::verdict::{Finding, fail, holds};
 
@@ -281,7 +282,7 @@ impl<'a> Lab<'a> {
     /// Asks again and again until it holds or a third of the remaining time is over; says which.
     pub fn eventually(&self, mut holds: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + self.end.saturating_duration_since(Instant::now()) / 3;
-        while Instant::now() < end {
+        while Instant::now() < end && interrupt::asked().is_none() {
             if holds() {
                 return true;
             }
@@ -311,7 +312,7 @@ impl Drop for Lab<'_> {
             // The container may be gone already, which is what most cases want; the deadline may be over.
             let mut command = self.suite.command(&self.place);
             let end = Instant::now() + Duration::from_secs(10);
-            let _ = call(command.args(["delete", "--force", id]), &self.place, end);
+            let _ = clear_up(command.args(["delete", "--force", id]), &self.place, end);
             cgroup::remove_named(id);
         }
         self.groups.borrow().iter().for_each(|name| cgroup::remove_named(name));

@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod console;
 pub mod format;
 pub mod hold;
+pub mod interrupt;
 pub mod lab;
 pub mod options;
 pub mod peers;

@@ -9,7 +9,7 @@ use clap::Parser;
 use hull_conformance::options::Options;
 use hull_conformance::requirement::Level;
 use hull_conformance::suite::Suite;
-use hull_conformance::{cases, format, probe, requirement, runner, table};
+use hull_conformance::{cases, format, interrupt, probe, requirement, runner, table};
 
 fn main() -> ExitCode {
     if probe::called() {
@@ -32,16 +32,32 @@ fn test(runtime: &Path, options: &Options) -> ExitCode {
     let Some(runtime) = find(runtime) else {
         return usage(&format!("no runtime at {}", runtime.display()));
     };
+    if let Err(error) = rustix::fs::access(&runtime, rustix::fs::Access::EXEC_OK) {
+        return usage(&format!("cannot execute {}: {error}", runtime.display()));
+    }
     if !rustix::process::geteuid().is_root() {
         return usage("the suite makes containers, mounts and control groups: run it as root");
     }
+    if let Some(id) = options.todo.iter().find(|id| requirement::all().iter().all(|row| row.id != **id)) {
+        return usage(&format!("no such requirement: {id}"));
+    }
+    if runner::chosen(options).is_empty() {
+        return usage("no requirement fits the filter");
+    }
+    let signals = match interrupt::hold() {
+        Ok(signals) => signals,
+        Err(error) => return usage(&format!("cannot hold signals: {error}")),
+    };
     let suite = match Suite::prepare(&runtime, &options.runtime_arg) {
         Ok(suite) => suite,
         Err(error) => return usage(&format!("cannot prepare a run: {error}")),
     };
+    // Not before: the suite enters its mount namespace as a single thread.
+    interrupt::watch(signals);
     let outcomes = runner::run(&suite, options);
-    if outcomes.is_empty() {
-        return usage("no requirement fits the filter");
+    if let Some(signal) = interrupt::asked() {
+        eprintln!("hull-conformance: interrupted by signal {signal}");
+        return ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     print!("{}", format::write(options.format, &suite, &outcomes));
     ExitCode::from(u8::from(outcomes.iter().any(runner::Outcome::counts)))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::bundle::probe;
 use crate::cases::{Case, case};
+use crate::interrupt;
 use crate::lab::Lab;
 use crate::options::Options;
 use crate::peers::known;
@@ -80,7 +81,9 @@ pub fn run(suite: &Suite, options: &Options) -> Vec<Outcome> {
     thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
             scope.spawn(|| {
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while interrupt::asked().is_none()
+                    && let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let outcome = outcome(suite, options, *row);
                     done.lock().expect("no case panics").push(outcome);
                 }
@@ -147,14 +150,22 @@ fn in_the_way_of_all(suite: &Suite, limit: Duration) -> Option<String> {
     }
 }
 
-/// Takes out what differs from run to run: the case's place, the number in names, the time of log lines.
+/// Longest text of a verdict, in bytes.
+const LONGEST: usize = 4 << 10;
+
+/// Takes out what differs from run to run: the case's place, the number in names, the time of log lines; and cuts what
+/// nobody would read.
 fn steady(suite: &Suite, id: &str, text: &str) -> String {
+    let cut = (0..=text.len().min(LONGEST)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let rest = text.len() - cut;
+    let text = &text[..cut];
     let place = suite.place.join(id).display().to_string();
     let text = text.replace(&format!("--root {place}/state "), "").replace(&place, "");
     let text = text.replace(&format!("-{}-", std::process::id()), "-");
     let mut parts = text.split("time=\"");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |all, part| all + part.split_once("\" ").map_or("", |(_, rest)| rest))
+    let steady = parts.fold(first, |all, part| all + part.split_once("\" ").map_or("", |(_, rest)| rest));
+    if rest == 0 { steady } else { format!("{steady} ... ({rest} bytes more)") }
 }
 
 fn reason(id: &str) -> String {

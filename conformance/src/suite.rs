@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use std::{env, fs, io, process};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
-use crate::call::silent;
+use crate::call::{call, silent};
 use crate::cgroup::Layout;
 
 /// The surroundings of a run.
@@ -41,7 +42,7 @@ impl Suite {
         fs::create_dir_all(&place)?;
         mount("tmpfs", &place, "tmpfs", MountFlags::empty(), c"mode=755")?;
         fs::copy(env::current_exe()?, place.join("probe"))?;
-        let version = version(runtime, arguments);
+        let version = version(runtime, arguments, &place);
         Ok(Self {
             runtime: runtime.into(),
             arguments: arguments.into(),
@@ -92,10 +93,13 @@ impl Drop for Suite {
     }
 }
 
+/// How long a runtime may take to tell its version.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// `runc version 1.1.5+ds1` and `runc 1.1.5` are both shown as `runc 1.1.5`.
-fn version(runtime: &Path, arguments: &[String]) -> String {
-    let told = silent(runtime).args(arguments).arg("--version").output();
-    let text = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default();
+fn version(runtime: &Path, arguments: &[String], place: &Path) -> String {
+    let told = call(silent(runtime).args(arguments).arg("--version"), place, Instant::now() + PATIENCE);
+    let text = told.map(|told| told.stdout).unwrap_or_default();
     let words: Vec<&str> = text.lines().next().unwrap_or_default().split_whitespace().collect();
     let words: Vec<&str> = words.into_iter().filter(|word| *word != "version").collect();
     let number = words.get(1).copied().unwrap_or_default().split('+').next().unwrap_or_default();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hull_testkit::call::eventually;
 use hull_testkit::runtime::{ours, under_test};
 use hull_testkit::{Outcome, Scratch, call, gate, needs};
 use serde_json::Value;
@@ -155,12 +156,76 @@ fn a_runtime_that_never_answers_ends_at_the_deadline() {
     needs!(gate::root());
     let place = Scratch::new("hang");
     let path = place.join("hang");
-    fs::write(&path, "#!/bin/sh\n[ \"$1\" != --version ] || exec echo 'hang version 1'\nexec sleep 600\n")
-        .expect("write a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    script(&path, "[ \"$1\" != --version ] || exec echo 'hang version 1'\nexec sleep 600");
     let outcome = suite(&path, &["--filter", "L25", "--deadline", "1"]);
     assert_eq!(outcome.code, 1, "{}", outcome.stdout);
     assert!(outcome.stdout.contains("no end before the deadline"), "{}", outcome.stdout);
+}
+
+/// Writes a runtime that is a script.
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("write a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+}
+
+#[test]
+fn a_runtime_that_writes_without_end_is_stopped_with_what_it_started() {
+    needs!(gate::root());
+    let place = Scratch::new("flood");
+    let path = place.join("flood");
+    script(&path, &format!("yes & echo $! >>{}; wait", place.join("writers").display()));
+    let outcome = suite(&path, &["--filter", "L25", "--format", "json", "--deadline", "100"]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let document: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert!(document.to_string().contains("no end of its output"), "{document}");
+    assert!(outcome.stdout.len() < 100_000, "{} bytes", outcome.stdout.len());
+    let writers = fs::read_to_string(place.join("writers")).expect("the scripts' children");
+    // One that is dead and not waited for yet has no program.
+    let runs = |pid: &str| fs::read_link(Path::new("/proc").join(pid).join("exe")).is_ok();
+    let ended = eventually(Duration::from_secs(20), || !writers.lines().any(runs));
+    assert!(ended, "{writers}");
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    needs!(gate::root(), ours());
+    let place = Scratch::new("interrupt");
+    let (path, reached) = (place.join("slow"), place.join("reached"));
+    let real = under_test();
+    // A container is there when the run is interrupted.
+    script(
+        &path,
+        &format!(
+            "case $* in *' start '*) echo $* >{}; sleep 600 ;; esac\nexec {} \"$@\"",
+            reached.display(),
+            real.display()
+        ),
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hull-conformance"));
+    let mut run = command
+        .arg("--runtime")
+        .arg(&path)
+        .args(["--filter", "L15", "--deadline", "500"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start the suite");
+    let started = || fs::read_to_string(&reached).is_ok_and(|text| text.ends_with('\n'));
+    assert!(eventually(Duration::from_secs(100), started));
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupt the suite");
+    assert_eq!(run.wait().expect("wait for the suite").code(), Some(130));
+    let line = fs::read_to_string(&reached).expect("the call that was interrupted");
+    let id = line.split_whitespace().last().expect("the container's name");
+    assert_eq!(named(id), Vec::<PathBuf>::new());
+    assert!(!std::env::temp_dir().join(format!("oci-conformance-{}", run.id())).exists());
+}
+
+/// The control groups of this name.
+fn named(id: &str) -> Vec<PathBuf> {
+    let tree = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(tree).into_iter().flatten().flatten().map(|entry| entry.path());
+    hierarchies.chain([tree.to_path_buf()]).map(|at| at.join(id)).filter(|path| path.exists()).collect()
 }
 
 #[test]
@@ -204,4 +269,8 @@ fn exit_statuses_tell_failures_from_bad_usage() {
     assert_eq!(suite(&runtime, &["--filter", "there is no such thing"]).code, 2);
     assert_eq!(suite(&runtime, &["--level", "perhaps"]).code, 2);
     assert_eq!(suite(Path::new("/nowhere/runtime"), &["--filter", "L5"]).code, 2);
+    assert_eq!(suite(&runtime, &["--filter", "L5", "--todo", "L2l"]).code, 2);
+    let place = Scratch::new("plain");
+    fs::write(place.join("plain"), "no program").expect("write a file");
+    assert_eq!(suite(&place.join("plain"), &["--filter", "L5"]).code, 2);
 }

@@ -350,7 +350,10 @@ mod tests {
         assert!(error.message.ends_with("newuidmap failed: no such range"), "{error}");
         // That of the shadow suite, where there is no /etc/subuid.
         let error = called("exit 3", Duration::from_secs(60)).expect_err("exit 3");
-        assert!(error.message.ends_with("newuidmap failed: it said nothing and ended with status 3"), "{error}");
+        assert!(
+            error.message.ends_with("newuidmap failed: it said nothing and ended with status 3"),
+            "{error}"
+        );
     }
 
     #[test]
