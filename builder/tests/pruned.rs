@@ -4,6 +4,7 @@
 
 mod bed;
 mod making;
+mod stub;
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +15,7 @@ use bed::Bed;
 use hull_testkit::{Outcome, Scratch, call, gate, needs, place};
 
 use making::{LIMIT, build, builder, context};
+use stub::{Say, Stub};
 
 fn run(store: &Path, words: &[&str]) -> Outcome {
     call(Command::new(place::program("hull-build")).args(words).env("HULL_ROOT", store), LIMIT)
@@ -139,6 +141,24 @@ fn a_platform_is_taken_out_of_an_image_of_several() {
     assert!(said.contains("not for linux/riscv64"), "{said}");
     bed.ok(&["rmi", "--platform", &host, "lab/own:1"]);
     assert_eq!(bed.ok(&["images", "-q"]), "");
+}
+
+#[test]
+fn a_base_whose_platform_was_taken_out_is_pulled_again() {
+    let bed = Bed::new();
+    let stub = Stub::new(|_, _| Say::new("404 Not Found", b"{}"));
+    bed.image("lab/own:1");
+    let (host, name) = (hull_image::Platform::host().to_string(), stub.image());
+    several(&bed, &[&host, "linux/s390x"], &[(&name, 2)]);
+    bed.ok(&["rmi", "--platform", &host, &name]);
+    fs::create_dir(bed.path("c")).unwrap();
+    fs::write(bed.path("c/Dockerfile"), format!("FROM {name}\nLABEL a=b\n")).unwrap();
+    let context = bed.path("c").display().to_string();
+    let said = bed.fails(&["build", "--retry", "0", &context]);
+    assert!(said.contains("can't be pulled") && !stub.asked("/v2/r/manifests/t").is_empty(), "{said}");
+    let before = stub.seen().len();
+    bed.fails(&["build", "--pull=never", &context]);
+    assert_eq!(stub.seen().len(), before);
 }
 
 /// Imports an image of each platform under a name of its own.

@@ -26,8 +26,13 @@ pub(crate) fn find(
     let reference: Reference = wanted.parse()?;
     let policy = options::pull(arguments)?;
     let known = if policy == Pull::Always { None } else { store.resolve(&reference)? };
-    let image = match known {
-        Some(descriptor) => store.image(&descriptor, Some(&platform))?,
+    let stored = known.map(|descriptor| store.image(&descriptor, Some(&platform)));
+    let image = match stored {
+        // An index of several platforms, of which this one was not fetched or is gone again.
+        Some(Err(hull_image::Error::NoBlob(_))) if policy == Pull::Missing => {
+            pull(arguments, store, &reference, &platform)?
+        }
+        Some(image) => image?,
         None if policy == Pull::Never => {
             let text = format!(
                 "the image {} is not in the store, and --pull=never was asked for",
