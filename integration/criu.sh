@@ -49,10 +49,10 @@ rm -rf "$work/apt" "$work/tree/usr/share"
 # It runs with the loader and the libraries of its own suite.
 loader=$(cd "$work/tree" && ls usr/lib*/ld-linux-*.so.* | head -1)
 libraries=$(dirname "$(cd "$work/tree" && ls usr/lib/*/libc.so.6)")
-tree=$cache/criu/tree
 cat >"$work/criu" <<END
 #!/bin/sh
-exec $tree/$loader --library-path $tree/$libraries $tree/usr/sbin/criu "\$@"
+tree=\$(dirname "\$0")/tree
+exec "\$tree/$loader" --library-path "\$tree/$libraries" "\$tree/usr/sbin/criu" "\$@"
 END
 chmod +x "$work/criu"
 rm -rf "$cache/criu"
