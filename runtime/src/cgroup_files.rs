@@ -1,11 +1,25 @@
-//! What the error of a create that ran out of memory says about the limit.
+//! What the error of a create or restore that ran out of memory says about the limit.
 
+use crate::error::{Code, Error};
 use hull_cgroup::Cgroup;
 use std::fs;
 
+/// Names the limit as the cause, where the kernel has killed `who` for it.
+pub fn explain_oom(error: Error, cgroup: &Cgroup, who: &str) -> Error {
+    if !had_oom_kill(cgroup) {
+        return error;
+    }
+    let limit = memory_limit(cgroup).map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+    error
+        .code(Code::OutOfMemory)
+        .within(format!("{who} was OOM-killed (memory limit{limit} too low?)"))
+        .field("/linux/resources/memory/limit")
+        .hint("a static program needs about 1 MiB to start")
+}
+
 /// True when the kernel killed a process of the container for its memory limit (v1 `memory.oom_control`, 4.13; v2
 /// `memory.events`).
-pub fn had_oom_kill(cgroup: &Cgroup) -> bool {
+fn had_oom_kill(cgroup: &Cgroup) -> bool {
     let count = |file: &str| {
         read(cgroup, file)?
             .lines()
@@ -15,7 +29,7 @@ pub fn had_oom_kill(cgroup: &Cgroup) -> bool {
 }
 
 /// The memory limit in bytes.
-pub fn memory_limit(cgroup: &Cgroup) -> Option<u64> {
+fn memory_limit(cgroup: &Cgroup) -> Option<u64> {
     let text = read(cgroup, "memory.limit_in_bytes").or_else(|| read(cgroup, "memory.max"))?;
     text.trim().parse().ok()
 }

@@ -19,7 +19,10 @@ use crate::root::{self, sources};
 use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::{Step, at};
-use crate::{activation, console, document, hooks, host, host_mounts, notify, oom_score, resctrl, streams};
+use crate::{
+    activation, cgroup_files, console, document, hooks, host, host_mounts, notify, oom_score, resctrl,
+    streams,
+};
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
 use hull_sys::process::{Child, CloneRequest, Title, exit_now, pidfd_send_signal, wait_until};
@@ -420,14 +423,9 @@ pub fn destroy_after_failure(
 
 /// A process that was killed for its memory limit says nothing itself.
 fn explain_oom(error: Error, cgroup: &Cgroup) -> Error {
-    if error.code != Code::InitDied || !crate::cgroup_files::had_oom_kill(cgroup) {
-        return error;
+    if error.code == Code::InitDied {
+        cgroup_files::explain_oom(error, cgroup, "container init")
+    } else {
+        error
     }
-    let limit = crate::cgroup_files::memory_limit(cgroup)
-        .map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
-    error
-        .code(Code::OutOfMemory)
-        .within(format!("container init was OOM-killed (memory limit{limit} too low?)"))
-        .field("/linux/resources/memory/limit")
-        .hint("a static program needs about 1 MiB to start")
 }

@@ -18,7 +18,7 @@ use crate::root::cgroups::{self, MountEntry as CgroupEntry};
 use crate::root::prepare;
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::{Step, at};
-use crate::{checkpoint, console, document, hooks, network, notify};
+use crate::{cgroup_files, checkpoint, console, document, hooks, network, notify};
 use hull_cgroup::Cgroup;
 use hull_plan::{NamespaceKind, Plan};
 use hull_rooted::Root;
@@ -271,15 +271,27 @@ impl Scene<'_> {
 
     /// All processes are there, and none runs yet: the device policy, and the record.
     fn complete(&mut self) -> Result<()> {
+        self.refuse_the_hosts_users()?;
         if let Some(rules) = &self.decided.cgroup.devices {
             self.cgroup.apply_devices(rules, self.decided.facts.rootless)?;
         }
         (self.record.creating, self.record.in_hooks) = (false, false);
         // CRIU restores clocks as well, by a time namespace that no configuration names.
-        if self.child.as_ref().is_some_and(has_own_time) {
+        if self.child.as_ref().is_some_and(|child| has_own(child, "time")) {
             self.record.namespaces |= NamespaceKind::Time.clone_flag();
         }
         self.directory.write(self.record)
+    }
+
+    /// CRIU restores the namespaces of the images. Where theirs was the host's user namespace and the configuration asks for
+    /// another, the container would be root of the host while everything says that it is not.
+    fn refuse_the_hosts_users(&self) -> Result<()> {
+        let wanted = self.decided.plan.entry.has_own(NamespaceKind::User);
+        if !wanted || self.child.as_ref().is_none_or(|child| has_own(child, "user")) {
+            return Ok(());
+        }
+        let text = "the images are those of a container without a user namespace";
+        Err(Error::new(Code::Unsupported, text).field("/linux/namespaces"))
     }
 
     /// A terminal whose master was outside: the first is the container's, others were those of `exec`.
@@ -300,6 +312,8 @@ impl Scene<'_> {
 
     /// After a failure: CRIU has ended and has undone what it could; the rest is in the control groups.
     fn clear_away(&mut self, error: Error) -> Error {
+        // Nobody says anything then: criu sits in the container's groups.
+        let error = cgroup_files::explain_oom(error, self.cgroup, "criu or a process of the container");
         if let Err(stays) = self.cgroup.kill_all(Instant::now() + DEADLINE) {
             self.globals.log.write(Level::Warning, &Error::from(stays).message);
         }
@@ -317,9 +331,9 @@ impl Scene<'_> {
     }
 }
 
-fn has_own_time(child: &Child) -> bool {
+fn has_own(child: &Child, namespace: &str) -> bool {
     let number = |who: &dyn std::fmt::Display| {
-        std::fs::metadata(Path::new(&format!("/proc/{who}/ns/time"))).map(|found| found.ino())
+        std::fs::metadata(Path::new(&format!("/proc/{who}/ns/{namespace}"))).map(|found| found.ino())
     };
     match (number(&child.pid.as_raw()), number(&"self")) {
         (Ok(its), Ok(own)) => its != own,

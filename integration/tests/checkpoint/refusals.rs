@@ -104,6 +104,46 @@ fn a_restore_that_fails_leaves_nothing() {
     stage.is_gone();
 }
 
+/// The configuration of the restore is another one: its limit is none that CRIU can work in, and its user namespace is none
+/// of the images'.
+#[test]
+fn a_restore_that_the_configuration_forbids_says_what_of_it() {
+    let stage = stage!(Bundle::shell(COUNTER));
+    let mut pipes = stage.run();
+    pipes.says("a", "1 a");
+    stage.checkpoint(&[]).done();
+    let images = stage.images();
+    let refused = |change: &dyn Fn(&mut Value), reason: &str| {
+        let path = stage.bundle.path().join("config.json");
+        let text = fs::read_to_string(&path).expect("read the configuration");
+        let mut config = serde_json::from_str(&text).expect("JSON");
+        change(&mut config);
+        fs::write(&path, config.to_string()).expect("write the configuration");
+        let bundle = stage.bundle.path().display().to_string();
+        let words = ["restore", "--detach", "--bundle", &bundle, "--image-path", &images, &stage.bundle.id];
+        let mut command = stage.runtime.command(&stage.arguments(&words));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let outcome =
+            command.spawn().and_then(std::process::Child::wait_with_output).expect("run the runtime");
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert!(!outcome.status.success() && said.contains(reason), "{said}");
+        stage.is_gone();
+        fs::write(&path, text).expect("write the configuration");
+    };
+    refused(
+        &|config| config["linux"]["resources"]["memory"] = json!({ "limit": 1_000_000, "swap": 1_000_000 }),
+        "OOM-killed (memory limit of ",
+    );
+    let users = |config: &mut Value| {
+        config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+        for maps in ["uidMappings", "gidMappings"] {
+            config["linux"][maps] = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
+        }
+    };
+    refused(&users, "without a user namespace");
+    stage.restore().says("b", "2 b");
+}
+
 /// Without a pid namespace the death of the first process ends no other.
 #[test]
 fn a_restore_that_cannot_be_told_ends_every_process() {

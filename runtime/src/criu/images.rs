@@ -89,10 +89,10 @@ impl Images {
 
     /// The error of a CRIU that has ended, with the last errors of its log.
     pub fn explain(&self, error: Error) -> Error {
-        let said = report::last_errors(self.work.as_ref().unwrap_or(&self.images).as_fd(), self.log);
         let mut error = error;
-        if !said.is_empty() && error.code == Code::Criu {
-            error.message = said;
+        if error.code == Code::Criu {
+            let place = self.work.as_ref().unwrap_or(&self.images);
+            error.message = report::last_errors(place.as_fd(), self.log, &error.message);
         }
         error
             .object(self.log_path.display().to_string())

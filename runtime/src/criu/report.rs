@@ -15,13 +15,26 @@ const TOLD: usize = 6;
 /// How many of them are the first errors, where there are more.
 const FIRST: usize = 2;
 
-/// The lines that tell of errors at the end of the log `name` in `directory`; empty when there are none, or no log.
-pub fn last_errors(directory: BorrowedFd<'_>, name: &str) -> String {
-    open_regular(directory, name, false).map_or_else(|_| String::new(), |file| last_lines(file.as_fd()))
+/// What CRIU calls an error and goes on after: a caller without CAP_SYS_RESOURCE meets it each time.
+const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
+
+/// The lines that tell of errors at the end of the log `name` in `directory`, or where there are none `otherwise` and the
+/// last lines. Without a log that is all.
+pub fn last_errors(directory: BorrowedFd<'_>, name: &str, otherwise: &str) -> String {
+    let text =
+        open_regular(directory, name, false).map_or_else(|_| String::new(), |file| end_of(file.as_fd()));
+    if errors_in(&text).next().is_some() {
+        return choose(&text);
+    }
+    [otherwise, &choose(&text)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
-/// The same of an open file.
+/// The lines that tell of errors at the end of an open file, or its last lines.
 pub fn last_lines(file: BorrowedFd<'_>) -> String {
+    choose(&end_of(file))
+}
+
+fn end_of(file: BorrowedFd<'_>) -> String {
     let Ok(stat) = hull_sys::fs::fstat(file) else { return String::new() };
     let length = u64::try_from(stat.st_size).unwrap_or_default();
     let mut bytes = vec![0; usize::try_from(length.min(LOOKED_AT)).unwrap_or_default()];
@@ -33,14 +46,14 @@ pub fn last_lines(file: BorrowedFd<'_>) -> String {
             _ => break,
         }
     }
-    choose(&String::from_utf8_lossy(&bytes[..filled]))
+    String::from_utf8_lossy(&bytes[..filled]).into_owned()
 }
 
 /// Lines of errors before others; without the seconds in front.
 fn choose(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(without_time).filter(|line| !line.is_empty()).collect();
-    let errors: Vec<&str> = lines.iter().copied().filter(|line| line.contains("Error")).collect();
+    let errors: Vec<&str> = errors_in(text).collect();
     if errors.is_empty() {
+        let lines: Vec<&str> = lines_of(text).collect();
         return lines[lines.len().saturating_sub(TOLD)..].join("; ");
     }
     if errors.len() <= TOLD {
@@ -48,6 +61,14 @@ fn choose(text: &str) -> String {
     }
     let last = errors.len() - (TOLD - FIRST);
     format!("{}; ...; {}", errors[..FIRST].join("; "), errors[last..].join("; "))
+}
+
+fn errors_in(text: &str) -> impl Iterator<Item = &str> {
+    lines_of(text).filter(|line| line.contains("Error") && !line.contains(HARMLESS))
+}
+
+fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(without_time).filter(|line| !line.is_empty())
 }
 
 /// `(00.012345)` begins most lines, and `    42: ` those of a process.
@@ -76,6 +97,13 @@ mod tests {
             .collect::<String>();
         let told: Vec<_> = [1, 2, 6, 7, 8, 9].map(|number| format!("Error (a.c:{number}): e")).into();
         assert_eq!(choose(&log), format!("{}; ...; {}", told[..2].join("; "), told[2..].join("; ")));
+    }
+
+    #[test]
+    fn what_criu_goes_on_after_is_no_error() {
+        let harmless =
+            "(00.1) Error (util.c:9): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n";
+        assert_eq!(choose(&format!("{harmless}(00.2) Error (a.c:1): e\n")), "Error (a.c:1): e");
     }
 
     #[test]
