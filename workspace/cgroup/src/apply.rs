@@ -11,9 +11,15 @@ pub(crate) fn writes(writes: &[Write], nodes: &[Node]) -> Result<()> {
     groups(writes).try_for_each(|group| write_group(group, &nodes[group[0].place]))
 }
 
-/// Writes what can be written.
+/// Writes what can be written, where something else is held by now: a set that is empty has not been written to.
 pub(crate) fn put_back(writes: &[Write], nodes: &[Node]) {
-    for group in groups(writes) {
+    let holds_it = |write: &&Write| {
+        let (file, text) = &write.files[0];
+        let present = nodes[write.place].read(file).ok().flatten();
+        present.is_some_and(|present| ["", text.as_str()].contains(&present.trim_end()))
+    };
+    let changed: Vec<Write> = writes.iter().filter(|write| !holds_it(write)).cloned().collect();
+    for group in groups(&changed) {
         let _ = write_group(group, &nodes[group[0].place]);
     }
 }
