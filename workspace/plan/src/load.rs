@@ -7,7 +7,7 @@
 //! | an unknown capability name is an error; `sys_admin` without prefix or in small letters is a known one | names that are not exactly a known one are dropped with a warning (spec 1.3, config.md) |
 //! | `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other names | renamed; the crate's own spellings are refused |
 //! | `pids.limit` missing or null means 0 | `pids` is dropped |
-//! | `pagesize`, which callers of runc also write, is a missing member | read as `pageSize` |
+//! | `CPU` or `pagesize` in the resources, which callers of runc also write, are not `cpu` and `pageSize` | `any_case` gives them their names |
 //! | a hugepage limit above 2^63 is an error | lowered to 2^63 - 1, which the kernel rounds down as well |
 //! | `user` of a process is required | added, the ids are 0 |
 //! | `null` is refused where the member has no `Option` | a null member is a member that is not there |
@@ -74,6 +74,9 @@ pub fn load(bytes: &[u8]) -> Result<Loaded, Refusal> {
 }
 
 fn configuration(mut document: Node, may_contain_nul: bool) -> Result<Loaded, Refusal> {
+    if let Some(resources) = document.get_mut("linux").and_then(|linux| linux.get_mut("resources")) {
+        any_case::respell(resources, "/linux/resources")?;
+    }
     let mut warnings = Vec::new();
     mend::spec(&mut document, &mut warnings)?;
     let spec: Spec = typed(document)?;
@@ -98,14 +101,12 @@ pub fn parse_process(bytes: &[u8]) -> Result<LoadedProcess, Refusal> {
     Ok(LoadedProcess { process, warnings })
 }
 
-/// Reads the resources of `update`, by the same rules as those of a configuration but for the case of member names, which
-/// does not count; pointers are relative to that document.
+/// Reads the resources of `update`, by the same rules as those of a configuration; pointers are relative to that document.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Refusal> {
-    let mut resources = object(bytes, &[])?;
-    any_case::respell(&mut resources, "")?;
+    let resources = object(bytes, &[])?;
     let linux = Node::Object(vec![("resources".into(), resources)]);
     let whole =
         Node::Object(vec![("ociVersion".into(), Node::Text("1.0.0".into())), ("linux".into(), linux)]);

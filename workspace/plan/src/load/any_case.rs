@@ -1,7 +1,7 @@
-//! Member names of a resources document in the spelling of the specification, whatever their case was.
+//! Member names of resources in the spelling of the specification, whatever their case was.
 //!
-//! Callers of `update` write what Go's decoder takes, and that one compares names without regard to case. A configuration
-//! is read letter by letter (docs/decisions/0020).
+//! Callers write what Go's decoder takes, and that one compares names without regard to case: a limit that is named in
+//! another one would be silently none. The rest of a configuration is read letter by letter (docs/decisions/0020).
 
 use super::child;
 use super::tree::Node;

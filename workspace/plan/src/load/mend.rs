@@ -192,7 +192,6 @@ fn pids_and_hugepages(resources: &mut Node) {
         resources.remove("pids");
     }
     for hugepage in items_mut(resources, "hugepageLimits") {
-        hugepage.rename("pagesize", "pageSize");
         if let Some(Node::Unsigned(limit)) = hugepage.get_mut("limit") {
             *limit = (*limit).min(i64::MAX.unsigned_abs());
         }

@@ -62,17 +62,6 @@ impl<'t> Node<'t> {
         self.members_mut()?.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Gives the member `from` the name `to`, unless there is one of that name.
-    pub(super) fn rename(&mut self, from: &str, to: &'t str) {
-        if self.get(to).is_some() {
-            return;
-        }
-        let members = self.members_mut().into_iter().flatten();
-        for (name, _) in members.filter(|(name, _)| name == from) {
-            *name = Cow::Borrowed(to);
-        }
-    }
-
     pub(super) fn remove(&mut self, name: &str) {
         if let Some(members) = self.members_mut() {
             members.retain(|(known, _)| known != name);
