@@ -146,7 +146,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
         facts,
         entry: &entry,
         sources,
-        cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths()),
+        cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths(), plan),
         door,
         gate,
         seal: seal.as_ref(),

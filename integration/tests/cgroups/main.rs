@@ -214,6 +214,38 @@ fn a_container_with_its_own_users_is_in_every_group() {
     assert_eq!(groups(&joined.to_string()), of_init);
 }
 
+/// Without a cgroup namespace the paths of /proc/self/cgroup are the host's, and so is what the mount shows: a program that
+/// was given the host's view finds itself there, and may go elsewhere.
+#[test]
+fn without_a_cgroup_namespace_the_mount_shows_the_hosts_tree() {
+    needs!(gate::root(), gate::program("busybox"), pure_v2());
+    let runtime = Runtime::under_test();
+    let group = Path::new(TREE).join(hull_testkit::place::unique("elsewhere"));
+    fs::create_dir(&group).expect("make a group");
+    let script = format!("echo 1 > {}/cgroup.procs && exec sleep 1000", group.display());
+    let bundle = |option: &str| {
+        Bundle::shell(&script).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+            namespaces.retain(|namespace| namespace["type"] != "cgroup");
+            let mounts = config["mounts"].as_array_mut().expect("a list");
+            mounts.last_mut().expect("the cgroup mount")["options"] =
+                json!(["nosuid", "noexec", "nodev", option]);
+        })
+    };
+    let free = bundle("rw");
+    let container = runtime.start(&free);
+    let procs = group.join("cgroup.procs");
+    assert!(eventually(PATIENCE, || peek(&procs) == container.pid().to_string()));
+    fs::remove_dir(file(&free, "", "")).expect("nobody is in the container's own group");
+    container.exec(&[], &["grep", "-q", "elsewhere", "/proc/self/cgroup"]).done();
+    drop(container);
+    assert_eq!(peek(&procs), "", "what left its group ends with the container");
+    let bound = bundle("ro");
+    let outcome = runtime.call(&["run", "-b", bound.path().to_str().expect("UTF-8"), &bound.id]);
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+    fs::remove_dir(&group).expect("nobody is in it");
+}
+
 /// The container's own group may be gone: somebody moved its first process, and systemd removes what is empty.
 #[test]
 fn exec_goes_where_the_first_process_was_moved_to() {

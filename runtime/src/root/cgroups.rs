@@ -1,4 +1,4 @@
-//! The `cgroup` mount: the container sees its own control groups (C23).
+//! The `cgroup` mount: the container sees its own control groups (C23), or on version 2 what its caller sees.
 
 use super::mounts::new_filesystem;
 use crate::error::{Context, Result};
@@ -16,7 +16,7 @@ pub struct MountEntry {
     name: String,
     /// Links to it: `cpu`, `cpuacct`.
     aliases: Vec<String>,
-    /// The container's directory on the host.
+    /// What is shown, on the host.
     host_path: String,
     /// Options of a fresh mount of the hierarchy.
     options: Vec<String>,
@@ -26,7 +26,7 @@ pub struct MountEntry {
 }
 
 impl MountEntry {
-    /// The container's directory on the host.
+    /// What is shown, on the host.
     pub fn host_path(&self) -> &str {
         &self.host_path
     }
@@ -37,20 +37,22 @@ impl MountEntry {
     }
 }
 
-/// What a `cgroup` mount shows of the container's directories.
-pub fn entries(paths: &SavedPaths) -> Vec<MountEntry> {
+/// What a `cgroup` mount shows: the container's directories. On a pure version 2 layout without a cgroup namespace of its own
+/// it is the caller's whole tree: who leaves the namespace out wants the host's view, where the paths of /proc/PID/cgroup are.
+pub fn entries(paths: &SavedPaths, plan: &Plan) -> Vec<MountEntry> {
     let whole = paths.layout == Layout::V2;
     let shown = paths.places.iter().filter(|place| whole || place.version == Version::V1);
-    shown.map(|place| entry(place, whole)).collect()
+    shown.map(|place| entry(place, whole, plan.entry.has_own(NamespaceKind::Cgroup))).collect()
 }
 
-fn entry(place: &Place, whole: bool) -> MountEntry {
+fn entry(place: &Place, whole: bool, own_namespace: bool) -> MountEntry {
     let (name, options) = match place.hierarchy.strip_prefix("name=") {
         Some(name) => (name.to_owned(), vec!["none".to_owned(), place.hierarchy.clone()]),
         None => (place.hierarchy.clone(), place.hierarchy.split(',').map(str::to_owned).collect()),
     };
     let aliases = if name.contains(',') { name.split(',').map(str::to_owned).collect() } else { Vec::new() };
-    MountEntry { name, aliases, host_path: place.host_path(), options, version: place.version, whole }
+    let host_path = if whole && !own_namespace { place.mount_point.clone() } else { place.host_path() };
+    MountEntry { name, aliases, host_path, options, version: place.version, whole }
 }
 
 /// Who owns the container's own part of the version 2 tree: its user, if it has a cgroup namespace and a `cgroup` mount
@@ -104,7 +106,7 @@ pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]
     restrict(base.as_fd(), mount.attributes)
 }
 
-/// With a cgroup namespace a fresh mount shows the container's part; without one that part is bound, with the options
+/// With a cgroup namespace a fresh mount shows the container's part; without one what is shown is bound, with the options
 /// that it has on the host.
 fn hierarchy(entry: &MountEntry, own_namespace: bool, attributes: Attributes) -> Result<OwnedFd> {
     if own_namespace {
