@@ -102,11 +102,7 @@ impl Cgroup {
         }
         let Some(node) = self.v2() else { return Ok(()) };
         let own = group_of(init, node);
-        // As seen from the caller's cgroup namespace, the path ends with the one below the container's directory.
-        let below = own
-            .as_deref()
-            .and_then(|own| own.split_once(node.place.path.as_str()))
-            .map_or("", |(_, below)| below.trim_matches('/'));
+        let below = own.as_deref().map_or("", |own| below_in(own, &node.place.path));
         for node in &self.nodes {
             let Some(dir) = node.dir()? else { continue };
             // The other hierarchies of a hybrid host know nothing of groups below this one's.
@@ -126,6 +122,14 @@ impl Cgroup {
         let follow = |node| if gone(node)? { follow_in(node, pid, init) } else { Ok(()) };
         self.nodes.iter().map(follow).fold(Ok(()), Result::and)
     }
+}
+
+/// What comes after the container's own path in the one of a group of it; nothing where that is not in there. In front may
+/// be what lies above the mount point, which only the caller's cgroup namespace leaves out.
+fn below_in<'a>(group: &'a str, own: &str) -> &'a str {
+    let after = |(at, found): (usize, &str)| &group[at + found.len()..];
+    let mut rests = group.match_indices(own).map(after);
+    rests.find(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or_default().trim_matches('/')
 }
 
 /// Puts a process into the group `path` below the container's directory; empty: into that one.
@@ -184,6 +188,21 @@ mod tests {
                 (some("memory"), "".into())
             ]))
         );
+    }
+
+    #[test]
+    fn the_group_below_the_containers_own_is_found_by_whole_names() {
+        let cases = [
+            ("/a", "/a", ""),
+            ("/a/b/c", "/a", "b/c"),
+            ("/above/x/a/b", "/a", "b"),
+            ("/above/pods/a", "/pods/a", ""),
+            ("/other", "/a", ""),
+            ("/ab", "/a", ""),
+        ];
+        for (group, own, below) in cases {
+            assert_eq!(below_in(group, own), below, "{group} {own}");
+        }
     }
 
     #[test]
