@@ -152,7 +152,11 @@ fn clone_into(
     }
     let enters_itself = luggage.door.is_some();
     if let Some(init) = target.record.init.as_ref().filter(|_| has(target, NamespaceKind::User)) {
-        streams::hand_through(&target.plan.process, &streams::uid_map_of(init.pid));
+        let map = streams::uid_map_of(init.pid);
+        // Or the number is a stranger's by now, and the map with it.
+        if init.is_alive() {
+            streams::hand_through(&target.plan.process, &map);
+        }
     }
     let mut title = Title::take_on(&["hull", "exec", &target.record.id]);
     let mut given = Some(luggage);
