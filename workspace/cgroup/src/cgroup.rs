@@ -106,7 +106,7 @@ impl Cgroup {
             match &plan.unit {
                 None if existed => make::refuse_used(&self.nodes[index])?,
                 Some(unit) if !existed && plan.layout == Layout::V2 => return Err(unit.elsewhere(place)),
-                _ => {}
+                _ => make::refuse_frozen_from_above(&self.nodes[index])?,
             }
         }
         make::fill_cpusets(&self.nodes)?;

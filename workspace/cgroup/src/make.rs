@@ -117,12 +117,23 @@ fn busy_hint(action: &str) -> String {
 /// Refuses a directory that was there before and is in use: its processes would share the limits, be killed with the
 /// container, and a frozen one would stop the container's first process before its first step.
 pub(crate) fn refuse_used(node: &Node) -> Result<()> {
-    if freeze::is_frozen_node(node)? {
-        return Err(CgroupError::Frozen { path: node.place.host_path() });
-    }
+    refuse_frozen(node)?;
     match processes::below(node, true)?.len() {
         0 => Ok(()),
         count => Err(CgroupError::NotEmpty { count, path: node.place.host_path() }),
+    }
+}
+
+/// Refuses a directory that is new and frozen, as it is below a frozen one.
+pub(crate) fn refuse_frozen_from_above(node: &Node) -> Result<()> {
+    // A hierarchy's root cannot be frozen, and directly below it no time is spent on the question.
+    if node.below_root().contains('/') { refuse_frozen(node) } else { Ok(()) }
+}
+
+fn refuse_frozen(node: &Node) -> Result<()> {
+    match freeze::is_frozen_node(node)? {
+        true => Err(CgroupError::Frozen { path: node.place.host_path() }),
+        false => Ok(()),
     }
 }
 

@@ -172,6 +172,22 @@ fn a_group_in_use_is_refused() {
 }
 
 #[test]
+fn a_group_below_a_frozen_one_is_refused_and_not_left_behind() {
+    needs!(gate::root());
+    let bed = Bed::new("below");
+    let above = bed.make("{}");
+    above.freeze(soon()).unwrap();
+    let text = Cgroup::make(&bed.plan("/new", "{}").unwrap(), &bed.hierarchies).unwrap_err().to_string();
+    assert!(
+        text.starts_with("container's cgroup unexpectedly frozen: /") && text.ends_with("/new"),
+        "{text}"
+    );
+    assert!(bed.directories().iter().all(|directory| !directory.join("new").exists()));
+    above.thaw(soon()).unwrap();
+    drop(Cgroup::make(&bed.plan("/new", "{}").unwrap(), &bed.hierarchies).unwrap());
+}
+
+#[test]
 fn directories_of_a_group_that_is_gone_are_no_error() {
     needs!(gate::root());
     let bed = Bed::new("gone");
