@@ -76,7 +76,7 @@ const V2_STEPS: [Step; 5] = [
     ),
     (
         r#"{"cpu":{"quota":1000,"burst":500}}"#,
-        &[("cpu", "cpu.max", "1000 100000"), ("cpu", "cpu.max.burst", "500")],
+        &[("cpu", "cpu.max", "1000 5000"), ("cpu", "cpu.max.burst", "500")],
     ),
     (
         r#"{"cpu":{"idle":1,"shares":300},"pids":{"limit":-1}}"#,
