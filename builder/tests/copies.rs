@@ -327,3 +327,24 @@ fn an_output_names_the_image_as_a_tag_does() {
     let refused = build(&store, &context, &["-o", "type=image,name=A:b:c"]);
     refused.failed(1, "read image name \"A:b:c\"");
 }
+
+#[test]
+fn other_files_begin_another_cache() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("seeds");
+    let text = "COPY seed /seed/f\nFROM scratch\nCOPY busybox /bin/\n\
+        RUN --mount=type=cache,id=k,from=0,source=/seed,target=/c [\"/bin/busybox\", \"cp\", \"/c/f\", \"/out\"]\n";
+    let context = context(&scratch, "c", text);
+    let (store, output) = (scratch.join("s"), scratch.join("o"));
+    let place = format!("type=local,dest={}", output.display());
+    // The first one once more: its cache is still there.
+    for (seed, is_cached) in [("one", false), ("two", false), ("one", true)] {
+        fs::write(context.join("seed"), seed).unwrap();
+        let outcome = build(&store, &context, &["-o", &place]);
+        let said = outcome.stderr.contains("#5 CACHED");
+        assert_eq!(fs::read_to_string(output.join("out")).unwrap(), seed, "{}", outcome.stderr);
+        assert_eq!(said, is_cached, "{}", outcome.stderr);
+        fs::remove_dir_all(&output).unwrap();
+    }
+    assert_eq!(fs::read_dir(store.join("cache/mounts")).unwrap().count(), 2);
+}

@@ -66,11 +66,6 @@ impl Key {
     }
 
     /// Adds many parts below one label.
-    pub(crate) fn parts(&mut self, label: &str, parts: &[(String, String)]) {
-        self.parts.extend(parts.iter().map(|(name, value)| (format!("{label} {name}"), value.clone())));
-    }
-
-    /// The same, taking them over.
     pub(crate) fn take_parts(&mut self, label: &str, parts: Vec<Part>) {
         self.parts.extend(parts.into_iter().map(|(mut name, value)| {
             name.insert_str(0, label);

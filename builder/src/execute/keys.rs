@@ -1,7 +1,7 @@
 //! Keys of steps, and what had to be read to make them.
 
 use super::Execution;
-use crate::cache::Key;
+use crate::cache::{Key, Part};
 use crate::context::content::{self, Contents};
 use crate::context::select::{self, Source, Wanted};
 use crate::error::{Error, Result};
@@ -100,14 +100,33 @@ impl<'a> Execution<'a> {
 
     /// Selects files and puts their description into the key.
     fn select(&self, key: &mut Key, label: &str, input: &Input, wanted: &Wanted<'_>) -> Result<Selected<'a>> {
+        let mut selected = self.describe(input, wanted)?;
+        key.take_parts(label, std::mem::take(&mut selected.contents.lines));
+        Ok(selected)
+    }
+
+    /// What is at the path that a mount shows, line for line.
+    pub(super) fn shown(&self, input: &Input, path: &str) -> Result<Vec<Part>> {
+        if *input == Input::Root(Root::Scratch) {
+            return Ok(Vec::new());
+        }
+        let source = [path.to_owned()];
+        let wanted = Wanted { sources: &source, exclude: &[], parents: false };
+        let memo = self.memo(input, &wanted)?;
+        match memo.and_then(|memo| self.cache.selection(&memo)) {
+            Some(lines) => Ok(lines),
+            None => Ok(self.describe(input, &wanted)?.contents.lines),
+        }
+    }
+
+    fn describe(&self, input: &Input, wanted: &Wanted<'_>) -> Result<Selected<'a>> {
         let memo = self.memo(input, wanted)?;
         let opened = self.open(input)?;
         let sources = select::select(opened.tree(), wanted)?;
-        let mut contents = content::describe(opened.tree(), &sources, opened.cache())?;
+        let contents = content::describe(opened.tree(), &sources, opened.cache())?;
         if let Some(memo) = memo {
             self.cache.keep_selection(&memo, &contents.lines)?;
         }
-        key.take_parts(label, std::mem::take(&mut contents.lines));
         Ok(Selected { opened: Some(opened), sources, contents, ..Selected::default() })
     }
 
@@ -161,28 +180,19 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// A mount counts by its declaration; of files that are bound, the content counts too.
+    /// A mount counts by its declaration; of files that are bound, or that a cache begins with, the content counts too.
     fn mount_key(&self, key: &mut Key, target: &str, kind: &MountSource) -> Result<()> {
         let label = format!("mount {target}");
         match kind {
             MountSource::Bind { input, path, writable } => {
                 key.part(&label, format!("bind {path} {writable}"));
-                let source = [path.clone()];
-                let wanted = Wanted { sources: &source, exclude: &[], parents: false };
-                if let Input::Root(Root::Scratch) = input {
-                    return Ok(());
-                }
-                let known = match self.memo(input, &wanted)? {
-                    Some(memo) => self.cache.selection(&memo),
-                    None => None,
-                };
-                match known {
-                    Some(lines) => key.parts(&label, &lines),
-                    None => drop(self.select(key, &label, input, &wanted)?),
-                }
+                key.take_parts(&label, self.shown(input, path)?);
             }
-            MountSource::Cache { id, sharing, writable, mode, owner, .. } => {
-                key.part(label, format!("cache {id} {sharing:?} {writable} {mode:o} {owner:?}"));
+            MountSource::Cache { id, sharing, writable, seed, mode, owner } => {
+                key.part(&label, format!("cache {id} {sharing:?} {writable} {mode:o} {owner:?}"));
+                if let Some((input, path)) = seed {
+                    key.take_parts(&label, self.shown(input, path)?);
+                }
             }
             MountSource::Tmpfs { size } => key.part(label, format!("tmpfs {size:?}")),
             MountSource::Secret { id, file, env, mode, owner, .. } => {

@@ -136,7 +136,7 @@ impl Execution<'_> {
         let MountSource::Cache { id, sharing, writable, seed, mode, owner } = &action.kind else {
             return Err(missing_input());
         };
-        let name = hex(&sha2::Sha256::digest(id.as_bytes()));
+        let name = self.cache_name(id, seed.as_ref())?;
         let (directory, lock) = self.cache_directory(step, id, &name, *sharing)?;
         let content = directory.join("fs");
         if !content.exists() {
@@ -150,6 +150,17 @@ impl Execution<'_> {
         keep.extend(lock.map(|lock| Box::new(lock) as Box<dyn Any>));
         mounts.push(action, shown, !writable, true, keep);
         Ok(())
+    }
+
+    /// What a cache is called on the disk. As in BuildKit one that begins with other files is another one.
+    fn cache_name(&self, id: &str, seed: Option<&(Input, String)>) -> Result<String> {
+        let mut hasher = sha2::Sha256::new_with_prefix(id);
+        let lines = seed.map_or(Ok(Vec::new()), |(input, path)| self.shown(input, path))?;
+        for text in lines.iter().flat_map(|(place, what)| [place, what]) {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+        Ok(hex(&hasher.finalize()))
     }
 
     /// The directory of a cache, with its lock where one is needed.
