@@ -35,6 +35,19 @@ pub(crate) fn hold() -> io::Result<Held> {
 }
 
 impl Held {
+    /// The signal that came first, if one did.
+    pub(crate) fn came(&self) -> Option<i32> {
+        signal::read_signal(self.signals.as_fd()).ok().flatten().map(|came| came.signo)
+    }
+
+    /// Ends the hold: what comes now acts as before.
+    ///
+    /// # Errors
+    /// The kernel refuses the mask that it had before.
+    pub(crate) fn release(self) -> io::Result<()> {
+        Ok(signal::set_mask(&self.mask).map(drop)?)
+    }
+
     /// Starts the child.
     ///
     /// # Errors

@@ -412,3 +412,26 @@ fn longer_names_are_the_same_commands() {
     let help = bed.ok(&["build", "--help"]);
     assert!(help.contains("--no-cache\n") && !help.contains("--no-cache[="), "{help}");
 }
+
+#[test]
+fn a_run_that_is_interrupted_before_the_container_runs_leaves_none() {
+    let Some(runtime) = runtime() else { return };
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    // Somebody reads from it until somebody writes.
+    let pipe = bed.path("variables");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe_name = pipe.display().to_string();
+    for flag in ["-i", "-d"] {
+        let run = ["run", flag, "--network", "none", "--runtime", &runtime, "--env-file", &pipe_name];
+        let mut child = bed.command(&[&run[..], &["lab/a:1", "sleep", "1000"]].concat()).spawn().unwrap();
+        let made = || fs::read_dir(bed.path("store/containers")).is_ok_and(|all| all.count() == 1);
+        assert!(hull_testkit::call::eventually(Duration::from_secs(30), made), "{flag}");
+        let writer = fs::File::options().write(true).open(&pipe).unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        drop(writer);
+        assert_eq!(child.wait().unwrap().code(), Some(143), "{flag}");
+        assert_eq!(fs::read_dir(bed.path("store/containers")).unwrap().count(), 0, "{flag}");
+    }
+}

@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hull_image::{Image, Lock, Reference, Store, Tagged, chain_id};
+use hull_sys::signal::signal_name;
 
 use super::containers::{self, Place};
 use super::record::Container;
@@ -25,6 +26,7 @@ use crate::ids;
 use crate::progress::Shown;
 use crate::registry;
 use crate::rootless;
+use crate::signals;
 use crate::snapshot::{self, Layers};
 use crate::steps::accounts::Accounts;
 use launch::{background, foreground};
@@ -152,23 +154,35 @@ fn start(arguments: &Arguments) -> Outcome {
     let (_, image) = obtain(&store, arguments.image(), &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
         .ok_or_else(|| format!("run: there is no runtime {}", arguments.runtime))?;
+    // Who is interrupted before the container runs leaves none behind.
+    let signals = signals::hold()?;
     let (place, lock) = make(&store, arguments, &image, runtime)?;
     let prepared = prepare(&store, arguments, &image, &place);
-    if let Err(error) = prepared {
+    let came = signals.came();
+    if came.is_some() || prepared.is_err() {
         drop(lock);
         // The first error is the one to tell.
         let _ = place.remove(&store);
-        return Err(error);
+        return prepared.map(|()| ended_by(came.unwrap_or_default()));
     }
     // A long-lived container must not keep garbage collection from the store: its image is pinned.
     drop(store);
     match arguments.detach {
-        true => background(&place, lock),
+        true => {
+            signals.release()?;
+            background(&place, lock)
+        }
         false => {
             drop(lock);
-            foreground(&place, arguments)
+            foreground(&place, arguments, signals)
         }
     }
+}
+
+/// Tells of a signal, and ends as a shell says that one ended a program.
+fn ended_by(signal: i32) -> ExitCode {
+    eprintln!("hull-build: ended by {}", signal_name(signal));
+    ExitCode::from(128 + u8::try_from(signal).unwrap_or_default())
 }
 
 /// The image, pulled when the policy says so.

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use super::super::Outcome;
 use super::super::containers::{self, Place};
 use super::Arguments;
-use crate::{host, rootless, signals};
+use crate::signals::{self, Held};
+use crate::{host, rootless};
 
 type Failure = Box<dyn std::error::Error>;
 
 /// Runs the runtime with our own input and output, and ends with the container's code.
-pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
+pub(super) fn foreground(place: &Place, arguments: &Arguments, signals: Held) -> Outcome {
     let bundle = place.dir.display().to_string();
     let log = runtime_log(place);
     let options = ["--log", &log, "--log-format", "json"];
@@ -27,7 +28,6 @@ pub(super) fn foreground(place: &Place, arguments: &Arguments) -> Outcome {
     if !arguments.interactive && !arguments.tty {
         command.stdin(Stdio::null());
     }
-    let signals = signals::hold()?;
     let child = signals.spawn(&mut command);
     let mut child = child.map_err(|e| format!("start {}: {e}", place.container.runtime.display()))?;
     signals::pass_on(signals, &child)?;
