@@ -357,7 +357,7 @@ fn clone_process(job: Job<'_>, child_link: Link, cgroup: &Cgroup) -> Result<(Chi
         None => exit_now(1),
     })
     .context(|| "clone the container's process")
-    .map_err(|error| clone_hint(error.step(Step::Clone)));
+    .map_err(|error| forbidden(error.step(Step::Clone)));
     drop(title);
     drop(score);
     drop(visit);
@@ -381,11 +381,12 @@ fn run_child(job: Job<'_>, link: &Link) -> Infallible {
     }
 }
 
-fn clone_hint(error: Error) -> Error {
+/// Names what the host can forbid: the error of clone(2) alone says nothing of it.
+fn forbidden(error: Error) -> Error {
     match error.errno {
-        Some(28) => error.hint("a limit below /proc/sys/user (max_user_namespaces and others) is reached"),
-        Some(1) => error.hint("user namespaces may be restricted here: see /proc/sys/kernel/unprivileged_userns_clone and apparmor_restrict_unprivileged_userns"),
-        Some(11) => error.hint("the pids limit of the caller's own control group, or RLIMIT_NPROC, is reached"),
+        Some(28) => error.for_want_of("a limit below /proc/sys/user is reached, max_user_namespaces or another"),
+        Some(1) => error.for_want_of("user namespaces may be restricted here: /proc/sys/kernel/unprivileged_userns_clone, apparmor_restrict_unprivileged_userns"),
+        Some(11) => error.for_want_of("the pids limit of the caller's own control group, or RLIMIT_NPROC, is reached"),
         _ => error,
     }
 }

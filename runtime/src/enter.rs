@@ -315,10 +315,11 @@ fn write_by(path: &str, pid: Pid, maps: &[IdMap], patience: Duration) -> Result<
                 "" => format!("it said nothing and ended with status {}", status.code()),
                 said => said.to_owned(),
             };
-            Err(Error::new(Code::Syscall, format!("{path} failed: {said}")).hint(format!(
-                "the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid, and {path} needs its \
-                 set-user-ID bit, or the capability to change ids (setcap)"
-            )))
+            Err(Error::new(Code::Syscall, format!("{path} failed: {said}"))
+                .for_want_of("the ranges must lie within the caller's lines of /etc/subuid and /etc/subgid")
+                .hint(format!(
+                    "{path} needs its set-user-ID bit as well, or the capability to change ids (setcap)"
+                )))
         }
     }
 }

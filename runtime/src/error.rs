@@ -151,6 +151,13 @@ impl Error {
         self
     }
 
+    /// Adds what the host lacks to the message itself: below a manager nobody sees a hint.
+    #[must_use]
+    pub fn for_want_of(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{} ({what})", self.message);
+        self
+    }
+
     /// Says in runc's words that it came from the container's process, before its program ran.
     #[must_use]
     pub fn of_init(self) -> Self {
