@@ -108,9 +108,23 @@ fn names_of_resources_are_taken_in_any_case() {
 }
 
 #[test]
+fn objects_of_resources_in_two_cases_are_one() {
+    let parts =
+        r#"{"cpu": {"shares": 2}, "CPU": {"Cpus": "0"}, "unified": {"a": "1"}, "Unified": {"A": "2"}}"#;
+    let whole = r#"{"cpu": {"shares": 2, "cpus": "0"}, "unified": {"a": "1", "A": "2"}}"#;
+    let read = |text: &str| parse_resources(text.as_bytes()).expect("it is valid");
+    assert_eq!(read(parts), read(whole));
+}
+
+#[test]
 fn resources_named_twice_in_different_case_are_refused() {
     for (text, field) in [
-        (r#"{"cpu": {"shares": 2}, "CPU": {"shares": 3}}"#, "/cpu"),
+        (r#"{"cpu": {"shares": 2}, "CPU": {"shares": 3}}"#, "/cpu/shares"),
+        (r#"{"cpu": {"shares": 2}, "CPU": {"Shares": 3}}"#, "/cpu/shares"),
+        (r#"{"cpu": null, "CPU": {"shares": 3}}"#, "/cpu"),
+        (r#"{"cpu": {}, "CPU": {"shares": 3}, "Cpu": {}}"#, "/cpu"),
+        (r#"{"unified": {"a": "1"}, "Unified": {"a": "2"}}"#, "/unified/a"),
+        (r#"{"devices": [], "Devices": []}"#, "/devices"),
         (
             r#"{"blockIO": {"weightDevice": [{"major": 1}, {"minor": 1, "Minor": 2}]}}"#,
             "/blockIO/weightDevice/1/minor",
