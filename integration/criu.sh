@@ -51,7 +51,7 @@ loader=$(cd "$work/tree" && ls usr/lib*/ld-linux-*.so.* | head -1)
 libraries=$(dirname "$(cd "$work/tree" && ls usr/lib/*/libc.so.6)")
 cat >"$work/criu" <<END
 #!/bin/sh
-tree=\$(dirname "\$0")/tree
+tree=\$(dirname "\$(readlink -f "\$0")")/tree
 exec "\$tree/$loader" --library-path "\$tree/$libraries" "\$tree/usr/sbin/criu" "\$@"
 END
 chmod +x "$work/criu"
