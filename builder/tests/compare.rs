@@ -41,7 +41,7 @@ const UNSUPPORTED: [&str; 16] = [
     "config-volume-keeps-later-changes",
 ];
 /// Where results differ: the case, every setting and path that does, and why this project's result is the right one.
-const DIFFERENT: [(&str, &[&str], &str); 14] = [
+const DIFFERENT: [(&str, &[&str], &str); 15] = [
     ("arg-platform", &["o"], "TARGETSTAGE is BuildKit's"),
     ("arg-stage-inherits", &["o"], "a stage has the ARGs of the stage that it begins with"),
     ("config-expose", &["setting ExposedPorts"], "a range of ports is each of its ports"),
@@ -70,6 +70,7 @@ const DIFFERENT: [(&str, &[&str], &str); 14] = [
         "an id is no path: buildah shows the host's /etc (CVE-2024-9675)",
     ),
     ("parse-escape-directive", &["setting Env"], "the escape directive is for variables too"),
+    ("run-epoch-of-a-directory", &["o"], "the word \"context\" is BuildKit's: the time of the context"),
     ("run-hosts-file-of-the-image-stays", &["o"], "the builder's own name is hull-build everywhere"),
     ("run-times-are-the-build-time", &["o"], "everything new has the build's one time"),
 ];
