@@ -65,6 +65,14 @@ impl Terminal {
         assert!(eventually(PATIENCE, there), "no line {line:?} on\n{}", self.screen());
     }
 
+    /// A program has put the terminal into raw mode: keys reach it one by one.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"]).stdout;
+        let settings = call(Command::new("stty").args(["-a", "-F", tty.trim()]), Duration::from_secs(60));
+        settings.stdout.contains("-icanon")
+    }
+
     fn tmux(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new("tmux");
         command

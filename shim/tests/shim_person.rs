@@ -34,7 +34,10 @@ impl Started {
         let (pid, monitor) = (self.0.path().join("attached"), place::program("hull-monitor"));
         let line =
             format!("sh -c 'echo $$ > {}; exec {} attach {}'", pid.display(), monitor.display(), self.0.id);
-        (Terminal::start(&line), pid)
+        let terminal = Terminal::start(&line);
+        // What is typed before that is echoed, and ^Q taken, by the terminal itself.
+        assert!(eventually(LIMIT, || terminal.is_raw()), "nothing attaches:\n{}", terminal.screen());
+        (terminal, pid)
     }
 
     fn log(&self) -> String {
@@ -44,7 +47,22 @@ impl Started {
     fn ends_with(self, code: i32) {
         assert_eq!(by_hand(&["wait", &self.0.id]).code, code);
         by_hand(&["rm", &self.0.id]).done();
-        call(Command::new(runtime::under_test()).args(["delete", "--force", &self.0.id]), LIMIT).done();
+        self.delete().done();
+    }
+
+    fn delete(&self) -> Outcome {
+        call(Command::new(runtime::under_test()).args(["delete", "--force", &self.0.id]), LIMIT)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The monitor ends with its container.
+            self.delete();
+            by_hand(&["wait", &self.0.id]);
+            by_hand(&["rm", &self.0.id]);
+        }
     }
 }
 

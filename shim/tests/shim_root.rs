@@ -114,8 +114,9 @@ fn mount_that_cannot_be_killed_is_left_behind_and_undone_when_it_comes_true() {
     assert_eq!(children(pid), 2, "init, and the helper that hangs");
     others_are_served(&mut shim, "f");
     disk.answer(request);
-    assert!(eventually(LIMIT, || children(pid) == 1), "it is not reaped");
-    assert_eq!(mounts_below(bundle.path()), [""; 0], "the root that was mounted late");
+    // It is reaped first, and the root undone by the next helper.
+    let undone = || mounts_below(bundle.path()).is_empty() && children(pid) == 1;
+    assert!(eventually(LIMIT, undone), "{:?}, {} children", mounts_below(bundle.path()), children(pid));
     end(&mut shim);
 }
 
