@@ -53,22 +53,42 @@ fn parameters_of_a_namespace_joined_by_path_are_not_set_where_it_is_the_hosts() 
     assert_eq!(ttl(), before);
 }
 
-/// The runtime of this test has a mount namespace of its own: were its root switched, nothing else would lose it.
+/// The runtimes of this test have namespaces of their own: were their root switched, or their names or interfaces changed,
+/// nothing else would see it. What is refused is so before anything is made, whatever else is in the way.
 #[test]
-fn the_root_of_the_runtimes_own_mount_namespace_is_not_switched() {
-    needs!(gate::root(), gate::program("busybox"), gate::program("unshare"), ours());
+fn what_would_be_done_to_the_runtimes_own_namespaces_is_refused() {
+    needs!(gate::root(), gate::program("busybox"), gate::program("unshare"), gate::cgroups(), ours());
     let runtime = Runtime::under_test();
-    let bundle = Bundle::new(&["/bin/true"]).with(|config| {
-        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
-        namespaces.retain(|namespace| namespace["type"] != "mount");
-        namespaces.push(json!({ "type": "mount", "path": "/proc/self/ns/mnt" }));
-    });
-    let line = runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
-    let mut apart = Command::new("unshare");
-    apart.arg("--mount").arg(line.get_program()).args(line.get_args()).stdin(Stdio::null());
-    let outcome = call(&mut apart, LIMIT);
-    outcome.failed(1, "the mount namespace is the runtime's own");
-    runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
+    let busy = json!(format!("/testkit-own-{}", std::process::id()));
+    let neighbour =
+        Bundle::new(&["/bin/sleep", "1000"]).with(|config| config["linux"]["cgroupsPath"] = busy.clone());
+    let _neighbour = runtime.start(&neighbour);
+    for (kind, file, change, reason) in [
+        ("mount", "mnt", json!({}), "the mount namespace is the runtime's own"),
+        ("uts", "uts", json!({ "hostname": "changed" }), "set hostname without a private UTS"),
+        ("uts", "uts", json!({ "domainname": "changed" }), "set domainname without a private UTS"),
+        (
+            "network",
+            "net",
+            json!({ "netDevices": { "lo": { "name": "changed" } } }),
+            "without a NET namespace",
+        ),
+    ] {
+        let bundle = Bundle::new(&["/bin/true"]).with(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+            namespaces.retain(|namespace| namespace["type"] != kind);
+            namespaces.push(json!({ "type": kind, "path": format!("/proc/self/ns/{file}") }));
+            config["linux"]["cgroupsPath"] = busy.clone();
+            config["linux"]["netDevices"] = change["netDevices"].clone();
+            config["hostname"] = change["hostname"].clone();
+            config["domainname"] = change["domainname"].clone();
+        });
+        let line = runtime.command(&["run", "--bundle", bundle.path().to_str().expect("UTF-8"), &bundle.id]);
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "--uts", "--net"]).arg(line.get_program()).args(line.get_args());
+        call(apart.stdin(Stdio::null()), LIMIT).failed(1, reason);
+        runtime.call(&["state", &bundle.id]).failed(1, "does not exist");
+    }
 }
 
 /// In a pod that shares its pid namespace nobody but the runtime ends what a container leaves.

@@ -132,11 +132,12 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let mut directory = at(Step::Reserve, || globals.state()?.reserve(&request.id))?;
     notify::prepare(&mut decided.plan, &directory)?;
     let Decisions { plan, facts, seal, .. } = &decided;
+    // Here are the last refusals of the configuration: those that take a look at namespaces of others.
+    let entry = Entry::open(plan, facts.rootless)?;
     let mut record = journal(&directory, &decided)?;
     let gate = make_gate(&directory, seal.as_ref(), request.starts_at_once)?;
     let mut cgroup = Cgroup::make(&decided.cgroup, &decided.hierarchies)?;
     let class = class_of(plan, &request.id)?;
-    let entry = Entry::open(plan, facts.rootless)?;
     let sources = if facts.rootless { None } else { Some(sources::open_all(plan, facts)?) };
     let (link, child_link) = Link::pair()?;
     let door = open_door(&entry, facts, &cgroup)?;

@@ -3,7 +3,7 @@
 use crate::errand::{Company, Errand, Program};
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
-use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind, Plan, Sysctl};
+use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind, Plan};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
 use hull_sys::errno::EPERM;
 use hull_sys::fs::{OFlags, fstat};
@@ -52,24 +52,20 @@ impl<'a> Entry<'a> {
             || (script.create.has(NamespaceKind::User) && !joins.is_empty())
             || (rootless && script.joins(NamespaceKind::Pid));
         let entry = Self { script, joins, route: if relay { Route::Relay } else { Route::Direct } };
-        entry.refuse_own(&plan.sysctl).map(|()| entry)
+        entry.refuse_own(plan).map(|()| entry)
     }
 
-    /// Refuses what would be done to the host where a namespace that is joined by its path is the runtime's own: kernel
-    /// parameters would be set for it, and its root would be switched, under every process.
-    fn refuse_own(&self, sysctls: &[Sysctl]) -> Result<()> {
-        if let Some(mount) = self.joins.iter().find(|join| join.kind == NamespaceKind::Mount)
-            && is_own(mount)?
-        {
-            return Err(Error::new(Code::ConfigInvalid, "the mount namespace is the runtime's own")
-                .field(format!("{}/path", mount.field))
-                .object(mount.path.clone())
-                .hint("leave the path out for a new one, or the entry for that of the host"));
-        }
-        for sysctl in sysctls {
-            let joined = self.joins.iter().find(|join| Some(join.kind) == sysctl.namespace());
-            if joined.map(is_own).transpose()? == Some(true) {
-                return Err(sysctl.refused_of_host().into());
+    /// Refuses what would be done to the host where a namespace that is joined by its path is the runtime's own.
+    fn refuse_own(&self, plan: &Plan) -> Result<()> {
+        for join in &self.joins {
+            let harmless = match join.kind {
+                NamespaceKind::Mount => Err(own_mounts(join)),
+                kind => plan.refuse_in_hosts(kind).map_err(Error::from),
+            };
+            if let Err(refusal) = harmless
+                && is_own(join)?
+            {
+                return Err(refusal);
             }
         }
         Ok(())
@@ -211,6 +207,14 @@ fn open_namespace(join: &hull_plan::JoinNamespace) -> Result<OpenNamespace> {
         return Err(wrong(format!("a namespace of another kind, not {}", join.kind.proc_name())));
     }
     Ok(OpenNamespace { kind: join.kind, fd: fd.into(), path: join.path.clone(), field: join.field.clone() })
+}
+
+/// The root would be switched in there, under every process of the host.
+fn own_mounts(target: &OpenNamespace) -> Error {
+    Error::new(Code::ConfigInvalid, "the mount namespace is the runtime's own")
+        .field(format!("{}/path", target.field))
+        .object(target.path.clone())
+        .hint("leave the path out for a new one, or the entry for that of the host")
 }
 
 /// The runtime is in this namespace itself.

@@ -71,6 +71,21 @@ impl Plan {
     pub fn has_own(&self, kind: NamespaceKind) -> bool {
         self.entry.has_own(kind)
     }
+
+    /// Refuses what would be done to the host where the namespace of `kind` that is joined by its path is the host's. Only
+    /// who opens the path can tell.
+    ///
+    /// # Errors
+    /// A kernel parameter, a name or an interface that would be the host's.
+    pub fn refuse_in_hosts(&self, kind: NamespaceKind) -> Result<(), Refusal> {
+        sysctl::refuse_in_hosts(&self.sysctl, kind)?;
+        match kind {
+            NamespaceKind::Uts if self.hostname.is_some() => Err(host_parts::without_own_uts("hostname")),
+            NamespaceKind::Uts if self.domainname.is_some() => Err(host_parts::without_own_uts("domainname")),
+            NamespaceKind::Network if !self.net_devices.is_empty() => Err(host_parts::without_own_network()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// True when the container is bound to certain processors.

@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use oci_spec::runtime::{Linux, LinuxIntelRdt, LinuxPersonalityDomain, Spec};
 
+const NET_DEVICES: &str = "/linux/netDevices";
 /// Longest name of an interface (linux/if.h, without the final NUL).
 const LONGEST_INTERFACE: usize = 15;
 /// Longest host or domain name (sethostname(2)).
@@ -20,22 +21,21 @@ pub(crate) fn net_devices(
     entry: &EntryScript,
     facts: &HostFacts,
 ) -> Result<Vec<NetDevice>, Refusal> {
-    let pointer = "/linux/netDevices";
     let Some(listed) =
         linux.and_then(|linux| linux.net_devices().as_ref()).filter(|listed| !listed.is_empty())
     else {
         return Ok(Vec::new());
     };
     if !entry.has_own(NamespaceKind::Network) {
-        return Err(Refusal::new(pointer, "unable to move network devices without a NET namespace"));
+        return Err(without_own_network());
     }
     if facts.rootless {
-        return Err(Refusal::new(pointer, "network devices are not supported for rootless containers"));
+        return Err(Refusal::new(NET_DEVICES, "network devices are not supported for rootless containers"));
     }
     let ordered: BTreeMap<_, _> = listed.iter().collect();
     let mut devices: Vec<NetDevice> = Vec::new();
     for (host, device) in ordered {
-        let field = child(pointer, host);
+        let field = child(NET_DEVICES, host);
         let name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
         for (name, field) in [(host.as_str(), &field), (name, &format!("{field}/name"))] {
             if !is_interface_name(name) {
@@ -48,6 +48,11 @@ pub(crate) fn net_devices(
         devices.push(NetDevice { field, host: host.clone(), name: name.to_string() });
     }
     Ok(devices)
+}
+
+/// Refuses interfaces for a network namespace that is the host's.
+pub(crate) fn without_own_network() -> Refusal {
+    Refusal::new(NET_DEVICES, "unable to move network devices without a NET namespace")
 }
 
 /// As the kernel's dev_valid_name().
@@ -103,13 +108,17 @@ pub(crate) fn uts_name(
 ) -> Result<Option<String>, Refusal> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     if !entry.has_own(NamespaceKind::Uts) {
-        let reason = format!("unable to set {kind} without a private UTS namespace");
-        return Err(Refusal::new(format!("/{kind}"), reason));
+        return Err(without_own_uts(kind));
     }
     if name.len() > LONGEST_NAME {
         return Err(Refusal::new(format!("/{kind}"), format!("longer than {LONGEST_NAME} bytes")));
     }
     Ok(Some(name.to_string()))
+}
+
+/// Refuses a name for a UTS namespace that is the host's.
+pub(crate) fn without_own_uts(kind: &str) -> Refusal {
+    Refusal::new(format!("/{kind}"), format!("unable to set {kind} without a private UTS namespace"))
 }
 
 /// Annotations in the order of their keys.

@@ -1,7 +1,6 @@
 //! The plan: what the flows of the runtime carry out, with no decision left in it.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::Serialize;
@@ -16,8 +15,6 @@ pub use mounts::{
 };
 pub use namespaces::{EntryScript, IdMap, IdMaps, JoinNamespace, NamespaceKind, NamespaceSet, TimeOffset};
 pub use process::{CapabilityPlan, MemoryPolicyPlan, ProcessPlan, Rlimit, SchedulerPlan};
-
-use crate::refusal::Refusal;
 
 /// What the planner has to know of the host; the runtime probes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -116,19 +113,6 @@ pub struct Sysctl {
     pub path: String,
     /// Value to be written.
     pub value: String,
-}
-
-impl Sysctl {
-    /// The namespace that it belongs to.
-    pub fn namespace(&self) -> Option<NamespaceKind> {
-        crate::sysctl::namespace_of(&self.path).map(|(kind, _)| kind)
-    }
-
-    /// Refuses it where that namespace is the host's, which only who opens a path can tell.
-    pub fn refused_of_host(&self) -> Refusal {
-        let words = crate::sysctl::namespace_of(&self.path).map_or("is the host's", |(_, words)| words);
-        Refusal::new(self.field.clone(), format!("sysctl {:?} {words}", self.path))
-    }
 }
 
 /// A host network interface for the container.

@@ -51,10 +51,24 @@ fn path(key: &str) -> Option<String> {
     fits.then_some(path)
 }
 
+/// Refuses parameters of the namespace of `kind`, which is the host's.
+pub(crate) fn refuse_in_hosts(planned: &[Sysctl], kind: NamespaceKind) -> Result<(), Refusal> {
+    for Sysctl { field, path, .. } in planned {
+        if let Some((_, words)) = namespace_of(path).filter(|(its, _)| *its == kind) {
+            return Err(Refusal::new(field.clone(), of_hosts(path, words)));
+        }
+    }
+    Ok(())
+}
+
+fn of_hosts(path: &str, words: &str) -> String {
+    format!("sysctl {path:?} {words}")
+}
+
 fn allowed(path: &str, entry: &EntryScript) -> Result<(), String> {
     match namespace_of(path) {
         Some((kind, _)) if entry.has_own(kind) => Ok(()),
-        Some((_, words)) => Err(format!("sysctl {path:?} {words}")),
+        Some((_, words)) => Err(of_hosts(path, words)),
         None if path == "kernel/hostname" => {
             Err(format!("sysctl {path:?} is not allowed as it conflicts with the field hostname"))
         }
@@ -63,7 +77,7 @@ fn allowed(path: &str, entry: &EntryScript) -> Result<(), String> {
 }
 
 /// The namespace that a parameter belongs to, and why it is refused where that is the host's.
-pub(crate) fn namespace_of(path: &str) -> Option<(NamespaceKind, &'static str)> {
+fn namespace_of(path: &str) -> Option<(NamespaceKind, &'static str)> {
     let below = |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
     match path {
         _ if IPC.contains(&path) || below("fs/mqueue") => {

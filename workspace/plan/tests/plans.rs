@@ -473,6 +473,29 @@ fn interfaces_move_in_the_order_of_their_names() {
 }
 
 #[test]
+fn what_would_be_the_hosts_is_refused_for_its_namespaces() {
+    let mut config = config();
+    config["linux"]["sysctl"] = json!({"net.a": "1", "kernel.msgmax": "2", "kernel.domainname": "d"});
+    let whole = plan(&config).unwrap();
+    let field = |plan: &Plan, kind| plan.refuse_in_hosts(kind).err().map(|refusal| refusal.field);
+    for (kind, expected) in [
+        (NamespaceKind::Network, Some("/linux/sysctl/net.a")),
+        (NamespaceKind::Ipc, Some("/linux/sysctl/kernel.msgmax")),
+        (NamespaceKind::Uts, Some("/linux/sysctl/kernel.domainname")),
+        (NamespaceKind::Pid, None),
+    ] {
+        assert_eq!(field(&whole, kind).as_deref(), expected, "{kind:?}");
+    }
+    let devices = plan(&changed("/linux/netDevices", json!({"eth0": {}}))).unwrap();
+    assert_eq!(field(&devices, NamespaceKind::Network).as_deref(), Some("/linux/netDevices"));
+    let named = changed("/domainname", json!("dom"));
+    assert_eq!(field(&plan(&named).unwrap(), NamespaceKind::Uts).as_deref(), Some("/hostname"));
+    let named = plan(&with(named, "/hostname", Value::Null)).unwrap();
+    assert_eq!(field(&named, NamespaceKind::Uts).as_deref(), Some("/domainname"));
+    assert_eq!(field(&named, NamespaceKind::Network), None);
+}
+
+#[test]
 fn what_others_plan_is_passed_on() {
     let mut config = config();
     config["linux"]["resources"] = json!({"pids": {"limit": 5}});
