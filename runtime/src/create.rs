@@ -124,7 +124,7 @@ pub struct Decisions {
     keeps_keyring: bool,
 }
 
-/// Creates the container; on failure nothing of it is left.
+/// Creates the container; on failure nothing of it is left but what cannot be ended (see [`undo_groups`]).
 pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
     let mut decided = decide(&request, globals)?;
     let console =
@@ -179,7 +179,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
         .and_then(|()| finish(&request, guard.child()))
         .and_then(|()| complete(&directory, &mut record));
     if let Err(error) = outcome {
-        return Err(destroy_after_failure(error, guard, plan, (&directory, &record), globals));
+        return Err(undo(error, guard, plan, (&mut cgroup, &mut directory, &mut record), globals));
     }
     let child = guard.keep().ok_or_else(|| Error::new(Code::InitDied, "the container's process is gone"))?;
     cgroup.keep();
@@ -409,6 +409,19 @@ fn complete(directory: &StateDir, record: &mut Record) -> Result<()> {
     directory.write(record)
 }
 
+fn undo(
+    error: Error,
+    process: ChildGuard,
+    plan: &Plan,
+    (cgroup, directory, record): (&mut Cgroup, &mut StateDir, &mut Record),
+    globals: &Globals,
+) -> Error {
+    let error = destroy_after_failure(error, process, plan, (directory, record), globals);
+    record.has_poststop = false;
+    undo_groups(cgroup, directory, record, globals);
+    error
+}
+
 /// A container whose process was made and failed is destroyed, with its poststop hooks, whichever others had run.
 pub fn destroy_after_failure(
     error: Error,
@@ -421,6 +434,17 @@ pub fn destroy_after_failure(
     host_mounts::take_away(record);
     hooks::after_the_end(&plan.hooks, &document::state(record, Status::Stopped), directory, &globals.log);
     error
+}
+
+/// Takes the control groups away. Those that somebody is still in are found by the journal, so it stays, for `delete` to take
+/// it up from there.
+pub fn undo_groups(cgroup: &mut Cgroup, directory: &mut StateDir, record: &Record, globals: &Globals) {
+    let Err(stays) = cgroup.undo() else { return };
+    let text = format!("{}; 'delete --force' removes what is left", Error::from(stays));
+    globals.log.write(Level::Warning, &text);
+    // Where it cannot be written, the one that is there names the groups as well.
+    let _full = directory.write(record);
+    directory.keep();
 }
 
 /// A process that was killed for its memory limit says nothing itself.

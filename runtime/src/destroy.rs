@@ -52,8 +52,7 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
     let _in_vain = cgroup.take_turn(Instant::now() + TURN)?;
     let first = record.init.as_ref().map(ProcessIdentity::open).transpose()?.flatten();
     if record.ends_with_first() && first.is_some() && !cgroup.is_frozen().unwrap_or(false) {
-        // Nearly always the groups are empty then, and nobody else's record has
-        // to be read.
+        // Nearly always the groups are empty then, and nobody else's record has to be read.
         end_first(first.as_ref(), Instant::now() + FIRST_DEADLINE)?;
     }
     let occupied = cgroup.is_occupied()?;

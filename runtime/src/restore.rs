@@ -62,7 +62,7 @@ pub struct Restored {
     pub has_terminal: bool,
 }
 
-/// Restores the container; on failure nothing of it is left.
+/// Restores the container; on failure nothing of it is left but what cannot be ended.
 pub fn restore(mut request: Request, source: &Source, globals: &Globals) -> Result<Restored> {
     let images =
         at(Step::Restore, || Images::open(source.image_path.as_deref(), source.work_path.as_deref()))?;
@@ -109,7 +109,10 @@ pub fn restore(mut request: Request, source: &Source, globals: &Globals) -> Resu
     let restored = at(Step::Restore, || scene.play(start, options, &images))
         .and_then(|()| create::finish(&request, scene.child.as_ref()));
     if let Err(error) = restored {
-        return Err(scene.clear_away(error));
+        let (error, hooks_ran) = (scene.clear_away(error), scene.hooks_ran);
+        record.has_poststop &= !hooks_ran;
+        create::undo_groups(&mut cgroup, &mut directory, &record, globals);
+        return Err(error);
     }
     let has_terminal = scene.has_terminal;
     let child = scene.child.take();

@@ -197,6 +197,35 @@ fn a_failing_hook_is_named_and_undoes_the_container() {
     }
 }
 
+/// where somebody stays in the control groups of a create that fails, they can still be found and removed.
+#[test]
+fn a_failed_create_whose_groups_stay_can_be_deleted() {
+    needs!(busybox(), gate::cgroups(), ours());
+    let runtime = Runtime::under_test();
+    let mut stayer = Command::new("sleep").arg("1000").spawn().expect("start sleep");
+    let bundle = lasting();
+    let group = cgroup_dir("pids", &bundle);
+    let enter = format!("echo {} > {}/cgroup.procs && exit 1", stayer.id(), group.display());
+    let counted = bundle.path().join("counted");
+    let count = format!("echo ran >> {}", counted.display());
+    let shell = |script: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({ "createRuntime": shell(&enter), "poststop": shell(&count) });
+    });
+    let container = runtime.container(&bundle);
+    let outcome = create(&runtime, &bundle, &[]);
+    outcome.failed(1, "createRuntime hook #0: exit status 1");
+    assert!(outcome.stderr.contains("'delete --force' removes what is left"), "{}", outcome.stderr);
+    assert_eq!(container.status(), "stopped");
+    assert!(stayer.try_wait().expect("look").is_none(), "nobody of the host's was killed");
+    stayer.kill().expect("end sleep");
+    stayer.wait().expect("wait for sleep");
+    container.call("delete", &["--force"]).done();
+    nothing_left(&runtime, &bundle, "groups that stayed");
+    assert!(!group.exists(), "{}", group.display());
+    assert_eq!(fs::read_to_string(&counted).expect("the hook ran"), "ran\n", "once");
+}
+
 /// a hook that leaves a process behind does not hold the container up.
 #[test]
 fn a_hook_may_leave_a_process_behind() {

@@ -161,6 +161,29 @@ impl Cgroup {
         self.started = false;
     }
 
+    /// Takes away what this value made, as dropping it does.
+    ///
+    /// # Errors
+    /// What could not be taken away: processes are in there that it did not bring. Whoever has the journal finds it.
+    pub fn undo(&mut self) -> Result<()> {
+        let stopped = self.unit.as_ref().filter(|_| self.started);
+        let stopped = stopped.map_or(Ok(()), |unit| systemd::Manager::of(unit.user).stop(unit));
+        // systemd drops a unit without a process by itself.
+        let mut done = stopped.or_else(|error| if self.is_occupied()? { Err(error) } else { Ok(()) });
+        self.started = false;
+        let deadline = Instant::now() + UNDO_DEADLINE;
+        for (index, path) in std::mem::take(&mut self.made).iter().rev() {
+            let Some(node) = self.nodes.get(*index) else { continue };
+            if path == node.below_root() {
+                done = done.and(destroy::remove_one(node, path, deadline));
+            } else {
+                // What has something in it by now is not this container's alone.
+                let _others = destroy::remove_empty(node, path);
+            }
+        }
+        done
+    }
+
     /// Puts a process into every hierarchy.
     ///
     /// # Errors
@@ -244,20 +267,7 @@ pub(crate) const PROCS: &str = "cgroup.procs";
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Some(unit) = self.unit.as_ref().filter(|_| self.started) {
-            // As below: the journal knows the unit.
-            let _ = systemd::Manager::of(unit.user).stop(unit);
-        }
-        let deadline = Instant::now() + UNDO_DEADLINE;
-        for (index, path) in self.made.iter().rev() {
-            let Some(node) = self.nodes.get(*index) else { continue };
-            // The error that brought us here is the one to report; what cannot be removed is in the journal.
-            let _ = if path == node.below_root() {
-                destroy::remove_one(node, path, deadline)
-            } else {
-                // What has something in it by now is not this container's alone.
-                destroy::remove_empty(node, path)
-            };
-        }
+        // The error that brought us here is the one to report.
+        let _stays = self.undo();
     }
 }
