@@ -11,16 +11,18 @@ pub(crate) fn writes(writes: &[Write], nodes: &[Node]) -> Result<()> {
     groups(writes).try_for_each(|group| write_group(group, &nodes[group[0].place]))
 }
 
-/// Writes what can be written, where something else is held by now: a set that is empty has not been written to.
-pub(crate) fn put_back(writes: &[Write], nodes: &[Node]) {
-    let holds_it = |write: &&Write| {
+/// Puts back what [`values`] has found, as far as the kernel takes it and where something else is held by now; a set that is
+/// empty has not been written to. Last first: what was written later may stand in the way of the rest.
+pub(crate) fn put_back(values: &[Write], nodes: &[Node]) {
+    let holds_it = |write: &Write| {
         let (file, text) = &write.files[0];
         let present = nodes[write.place].read(file).ok().flatten();
         present.is_some_and(|present| ["", text.as_str()].contains(&present.trim_end()))
     };
-    let changed: Vec<Write> = writes.iter().filter(|write| !holds_it(write)).cloned().collect();
-    for group in groups(&changed) {
-        let _ = write_group(group, &nodes[group[0].place]);
+    let mut left: Vec<&Write> = values.iter().rev().filter(|write| !holds_it(write)).collect();
+    // What is refused for the order alone is taken the second time; one that is not keeps no other one from it.
+    for _ in 0..2 {
+        left.retain(|write| write_one(write, &nodes[write.place]).is_err());
     }
 }
 
@@ -28,8 +30,8 @@ fn groups(writes: &[Write]) -> impl Iterator<Item = &[Write]> {
     writes.chunk_by(|a, b| a.place == b.place && a.controller == b.controller)
 }
 
-/// What the files of planned writes hold, as writes that put it back: last first, since what was written later may stand
-/// in the way of the rest. Files that say something else than what is written to them, as those of devices do, are left out.
+/// What the files of planned writes hold, as writes of it in the same order. Files that say something else than what is
+/// written to them, as those of devices do, are left out.
 pub(crate) fn values(writes: &[Write], nodes: &[Node]) -> Vec<Write> {
     let held = |write: &Write| {
         let node = nodes.get(write.place)?;
@@ -40,9 +42,9 @@ pub(crate) fn values(writes: &[Write], nodes: &[Node]) -> Vec<Write> {
             "" => node.read(&format!("{file}.effective")).ok().flatten()?.trim_end().to_owned(),
             text => text.to_owned(),
         };
-        is_plain(&text).then(|| Write { files: vec![(file.clone(), text)], retry: true, ..write.clone() })
+        is_plain(&text).then(|| Write { files: vec![(file.clone(), text)], ..write.clone() })
     };
-    writes.iter().rev().filter_map(held).collect()
+    writes.iter().filter_map(held).collect()
 }
 
 /// Numbers, lists of them, and words for none and the usual one.
@@ -138,7 +140,50 @@ fn hint(node: &Node, controller: &str, file: &str, error: &SysError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_plain;
+    use std::fs::{self, File};
+    use std::rc::Rc;
+
+    use hull_testkit::Scratch;
+
+    use super::{is_plain, put_back, values};
+    use crate::node::Node;
+    use crate::{Place, Version, Write};
+
+    #[test]
+    fn one_value_that_is_refused_keeps_no_other_from_being_put_back() {
+        let scratch = Scratch::new("put-back");
+        let open = || File::open(scratch.path()).unwrap().into();
+        let place = Place {
+            version: Version::V2,
+            hierarchy: String::new(),
+            mount_point: scratch.path().display().to_string(),
+            path: "/".to_owned(),
+        };
+        let nodes = [Node::opened(place, Rc::new(open()), Some(open()))];
+        let write = |file: &str| Write {
+            place: 0,
+            controller: "cpu".to_owned(),
+            files: vec![(file.to_owned(), "5".to_owned())],
+            field: String::new(),
+            retry: false,
+            optional: false,
+        };
+        let file = |name: &str| scratch.join(name);
+        let writes = ["first", "refused", "last"].map(write);
+        for write in &writes {
+            fs::write(file(&write.files[0].0), "1\n").unwrap();
+        }
+        let before = values(&writes, &nodes);
+        let expected = ["first", "refused", "last"].map(|name| (name.to_owned(), "1".to_owned()));
+        assert_eq!(before.iter().map(|write| write.files[0].clone()).collect::<Vec<_>>(), expected);
+        fs::remove_file(file("refused")).unwrap();
+        fs::create_dir(file("refused")).unwrap();
+        for name in ["first", "last"] {
+            fs::write(file(name), "5").unwrap();
+        }
+        put_back(&before, &nodes);
+        assert_eq!(["first", "last"].map(|name| fs::read_to_string(file(name)).unwrap()), ["1", "1"]);
+    }
 
     #[test]
     fn what_can_be_written_back_is_a_line_of_numbers() {
