@@ -46,7 +46,8 @@ pub fn run(options: &UpdateOptions, globals: &Globals) -> Result<u8> {
 /// Memory without a limit took the limit of memory and swap together with it.
 fn as_carried_out(mut new: LinuxResources) -> LinuxResources {
     let mut memory = new.memory().unwrap_or_default();
-    if memory.limit() == Some(-1) && memory.swap().is_none() {
+    // 0 is how a document leaves a value that it names.
+    if memory.limit() == Some(-1) && memory.swap().unwrap_or(0) == 0 {
         memory.set_swap(Some(-1));
         new.set_memory(Some(memory));
     }
@@ -152,6 +153,7 @@ mod tests {
             as_carried_out(new).memory().and_then(|memory| memory.swap())
         };
         assert_eq!(kept(r#"{"memory":{"limit":-1}}"#), Some(-1));
+        assert_eq!(kept(r#"{"memory":{"limit":-1,"swap":0}}"#), Some(-1));
         assert_eq!(kept(r#"{"memory":{"limit":-1,"swap":7}}"#), Some(7));
         assert_eq!(kept(r#"{"memory":{"limit":5}}"#), None);
         assert_eq!(kept(r#"{"cpu":{"shares":5}}"#), None);
