@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Context, Error, Result};
 use hull_sys::fd::{dup_onto, pipe};
-use hull_sys::poll::{wait_any_readable, wait_writable};
+use hull_sys::poll::{Until, wait_any};
 use hull_sys::process::{
     CStrings, Child, CloneRequest, WaitStatus, execve, exit_now, kill_group, pidfd_send_signal, setsid,
     spawn, wait_until,
@@ -108,8 +108,7 @@ impl Errand<'_> {
         drop((input_read, output_write));
         let mut running = Running { child, company: self.company, ended: false };
         know(&running.child);
-        self.feed(input_write)?;
-        let output = self.drain(output_read, &running)?;
+        let output = self.talk(input_write, output_read, &running)?;
         Ok(Ended { status: running.finish(self.deadline)?, output })
     }
 
@@ -139,51 +138,61 @@ impl Errand<'_> {
         hull_sys::signal::unblock_all().map(drop)
     }
 
-    /// A program that does not read its input is no error.
-    fn feed(&self, input: OwnedFd) -> Result<()> {
-        let mut bytes = self.input;
-        hull_sys::fd::set_nonblocking(input.as_fd(), true).context(|| "prepare the program's input")?;
-        let mut input = File::from(input);
-        while !bytes.is_empty() {
-            match input.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let ready = wait_writable(input.as_fd(), Some(self.deadline));
-                    if !ready.context(|| "wait for the program")? {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error).context(|| "write to the program"),
+    /// Hands the input over and reads the output, whichever the program does first. It is listened to until it ends: a
+    /// process that it left behind may hold both pipes open for ever.
+    fn talk(&self, input: OwnedFd, output: OwnedFd, running: &Running) -> Result<Vec<u8>> {
+        for pipe in [&input, &output] {
+            hull_sys::fd::set_nonblocking(pipe.as_fd(), true).context(|| "prepare the program's streams")?;
+        }
+        let mut input = Some((File::from(input), self.input));
+        let mut output = Some(File::from(output));
+        let mut kept = Vec::new();
+        while Instant::now() < self.deadline {
+            input = input.map_or(Ok(None), feed)?;
+            output = output.map_or(Ok(None), |output| self.drain(output, &mut kept))?;
+            if input.is_none() && output.is_none() {
+                break;
+            }
+            let output_fd = output.iter().map(|output| (output.as_fd(), Until::Readable));
+            let input_fd = input.iter().map(|(input, _)| (input.as_fd(), Until::Writable));
+            let end = (running.child.pidfd.as_fd(), Until::Readable);
+            let watched: Vec<_> = output_fd.chain([end]).chain(input_fd).collect();
+            let first = wait_any(&watched, Some(self.deadline)).context(|| "wait for the program")?;
+            let has_ended = first == Some(usize::from(output.is_some()));
+            if has_ended {
+                break;
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
-    /// Reads the output until the program ends: a process it left behind may hold the pipe open for ever.
-    fn drain(&self, output: OwnedFd, running: &Running) -> Result<Vec<u8>> {
-        let mut kept = Vec::new();
+    /// Reads what is there, up to a page; nothing is left of an output at its end.
+    fn drain(&self, mut output: File, kept: &mut Vec<u8>) -> Result<Option<File>> {
         let mut buffer = [0; 4096];
-        hull_sys::fd::set_nonblocking(output.as_fd(), true).context(|| "prepare the program's output")?;
-        let mut file = File::from(output);
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(kept),
-                Ok(count) => {
-                    let room = self.kept.saturating_sub(kept.len());
-                    kept.extend_from_slice(&buffer[..count.min(room)]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let watched = [file.as_fd(), running.child.pidfd.as_fd()];
-                    let first = wait_any_readable(&watched, Some(self.deadline));
-                    if first.context(|| "wait for the program")? != Some(0) {
-                        return Ok(kept);
-                    }
-                }
-                Err(error) => return Err(error).context(|| "read from the program"),
+        match output.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(count) => {
+                let room = self.kept.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..count.min(room)]);
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context(|| "read from the program"),
+        }
+        Ok(Some(output))
+    }
+}
+
+/// Writes what fits; nothing is left where all of it is written, or where the program does not read it, which is no error.
+fn feed((mut input, mut bytes): (File, &[u8])) -> Result<Option<(File, &[u8])>> {
+    while !bytes.is_empty() {
+        match input.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Some((input, bytes))),
+            Err(error) => return Err(error).context(|| "write to the program"),
         }
     }
+    Ok(None)
 }
 
 /// Killed when it is dropped before its end.

@@ -190,6 +190,27 @@ mod tests {
         assert!(error.to_string().len() < 3 * KEPT_OUTPUT + 1000);
     }
 
+    /// More than a pipe holds, each way.
+    #[test]
+    fn a_hook_may_write_before_it_reads_a_long_state() {
+        let script = "head -c 300000 /dev/zero; [ $(wc -c) -eq 300000 ]";
+        prestart(&"s".repeat(300_000)).run_one(0, &shell(script, Some(30))).expect("hook");
+    }
+
+    #[test]
+    fn what_a_hook_leaves_behind_is_not_waited_for_with_a_long_state() {
+        let scratch = hull_testkit::place::Scratch::new("left");
+        let note = scratch.join("pid");
+        // It has the hook's input as well.
+        let script = format!("exec 3<&0; sleep 600 & echo $! >{}", note.display());
+        let start = Instant::now();
+        prestart(&"s".repeat(300_000)).run_one(0, &shell(&script, None)).expect("hook");
+        let pid = std::fs::read_to_string(note).expect("the pid");
+        let ended = std::process::Command::new("kill").arg(pid.trim()).status().expect("kill");
+        assert!(ended.success(), "what was left has ended before");
+        assert!(start.elapsed() < DEADLINE, "it held the hook up");
+    }
+
     #[test]
     fn a_missing_program_says_so() {
         let hook = Hook { path: "/no/such/hook".into(), args: vec![], ..shell("", None) };
