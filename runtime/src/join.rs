@@ -116,9 +116,18 @@ pub fn join(
             // Gone already is as good. One in a container that was paused meanwhile dies when it goes on.
             let _gone = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
             let _reaped = wait_until(child.pidfd.as_fd(), Instant::now() + KILLED_DEADLINE);
-            Err(error)
+            Err(explain_silence(error, cgroup.is_frozen().unwrap_or(false)))
         }
     }
+}
+
+/// In a container that is paused nobody answers before it is resumed.
+fn explain_silence(error: Error, paused: bool) -> Error {
+    if !paused || error.code != Code::Timeout {
+        return error;
+    }
+    let text = format!("the container is paused, and was not resumed within {STEP_DEADLINE:?}");
+    error.within(text).hint("'resume' lets its processes go on")
 }
 
 fn finish(pid_file: &Option<PathBuf>, pidfd_socket: Option<&std::path::Path>, child: &Child) -> Result<()> {
@@ -364,5 +373,20 @@ fn listen(
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_in_a_paused_container_is_told_as_such() {
+        let late = || Error::new(Code::Timeout, "no answer");
+        let told = explain_silence(late(), true);
+        assert_eq!(told.message, "the container is paused, and was not resumed within 60s: no answer");
+        assert_eq!(explain_silence(late(), false).message, "no answer");
+        let dead = explain_silence(Error::new(Code::InitDied, "killed"), true);
+        assert_eq!(dead.message, "killed");
     }
 }
