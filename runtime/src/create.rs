@@ -25,6 +25,8 @@ use crate::{
 };
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
+use hull_sys::errno::{EAGAIN, ENOSPC, EPERM};
+use hull_sys::namespace::CloneFlags;
 use hull_sys::process::{Child, CloneRequest, Title, exit_now, pidfd_send_signal, wait_until};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
@@ -358,7 +360,7 @@ fn clone_process(job: Job<'_>, child_link: Link, cgroup: &Cgroup) -> Result<(Chi
         None => exit_now(1),
     })
     .context(|| "clone the container's process")
-    .map_err(|error| forbidden(error.step(Step::Clone)));
+    .map_err(|error| forbidden(error.step(Step::Clone), request.flags));
     drop(title);
     drop(score);
     drop(visit);
@@ -383,13 +385,17 @@ fn run_child(job: Job<'_>, link: &Link) -> Infallible {
 }
 
 /// Names what the host can forbid: the error of clone(2) alone says nothing of it.
-fn forbidden(error: Error) -> Error {
-    match error.errno {
-        Some(28) => error.for_want_of("a limit below /proc/sys/user is reached, max_user_namespaces or another"),
-        Some(1) => error.for_want_of("user namespaces may be restricted here: /proc/sys/kernel/unprivileged_userns_clone, apparmor_restrict_unprivileged_userns"),
-        Some(11) => error.for_want_of("the pids limit of the caller's own control group, or RLIMIT_NPROC, is reached"),
-        _ => error,
-    }
+fn forbidden(error: Error, asked: CloneFlags) -> Error {
+    let what = match error.errno {
+        Some(ENOSPC) => "a limit below /proc/sys/user is reached, max_user_namespaces or another",
+        Some(EPERM) if asked.contains(CloneFlags::NEWUSER) => {
+            "user namespaces may be restricted here: /proc/sys/kernel/unprivileged_userns_clone, apparmor_restrict_unprivileged_userns"
+        }
+        Some(EPERM) => "new namespaces need CAP_SYS_ADMIN, or a user namespace among them",
+        Some(EAGAIN) => "the pids limit of the caller's own control group, or RLIMIT_NPROC, is reached",
+        _ => return error,
+    };
+    error.for_want_of(what)
 }
 
 /// Tells the caller of the process.
@@ -453,5 +459,29 @@ fn explain_oom(error: Error, cgroup: &Cgroup) -> Error {
         cgroup_files::explain_oom(error, cgroup, "container init")
     } else {
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forbids_a_clone_is_told_by_what_was_asked_for() {
+        let told = |errno, asked| {
+            forbidden(Error::sys("clone", hull_sys::SysError::new("clone3", errno)), asked).message
+        };
+        let own_users = CloneFlags::NEWNS | CloneFlags::NEWUSER;
+        for (errno, asked, words) in [
+            (EPERM, own_users, "user namespaces may be restricted"),
+            (EPERM, CloneFlags::NEWNS, "CAP_SYS_ADMIN"),
+            (ENOSPC, own_users, "/proc/sys/user"),
+            (EAGAIN, own_users, "pids limit"),
+        ] {
+            let text = told(errno, asked);
+            assert!(text.contains(words), "{text}");
+        }
+        let text = told(hull_sys::errno::EINVAL, own_users);
+        assert!(!text.contains('('), "{text}");
     }
 }
