@@ -235,7 +235,9 @@ impl Scene<'_> {
 
     fn attend(&mut self, event: &Notification, file: Option<OwnedFd>) -> Result<()> {
         match event.name() {
-            "setup-namespaces" => self.found(event).and_then(|()| self.run_hooks()),
+            "setup-namespaces" => {
+                self.found(event).and_then(|()| self.refuse_the_hosts_users()).and_then(|()| self.run_hooks())
+            }
             "post-restore" => self.found(event).and_then(|()| self.complete()),
             "orphan-pts-master" => self.hand_over(file),
             _ => Ok(()),
@@ -274,7 +276,6 @@ impl Scene<'_> {
 
     /// All processes are there, and none runs yet: the device policy, and the record.
     fn complete(&mut self) -> Result<()> {
-        self.refuse_the_hosts_users()?;
         if let Some(rules) = &self.decided.cgroup.devices {
             self.cgroup.apply_devices(rules, self.decided.facts.rootless)?;
         }

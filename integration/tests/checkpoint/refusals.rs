@@ -134,13 +134,18 @@ fn a_restore_that_the_configuration_forbids_says_what_of_it() {
         &|config| config["linux"]["resources"]["memory"] = json!({ "limit": 1_000_000, "swap": 1_000_000 }),
         "OOM-killed (memory limit of ",
     );
+    let hooked = stage.bundle.path().join("hooked");
     let users = |config: &mut Value| {
         config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
         for maps in ["uidMappings", "gidMappings"] {
             config["linux"][maps] = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
         }
+        let script = format!("touch {}", hooked.display());
+        let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+        config["hooks"] = json!({ "createRuntime": [hook] });
     };
     refused(&users, "without a user namespace");
+    assert!(!hooked.exists(), "a hook ran for a container that is refused");
     stage.restore().says("b", "2 b");
 }
 
