@@ -110,8 +110,7 @@ fn a_runtime_that_does_nothing_passes_nothing() {
     let place = Scratch::new("nothing");
     for status in [0, 1] {
         let path = place.join("nothing");
-        fs::write(&path, format!("#!/bin/sh\nexit {status}\n")).expect("write a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        script(&path, &format!("exit {status}"));
         let ids = ["B4", "B5", "L7", "L13", "H3", "H17", "R5", "P5", "P10", "P12", "N4", "C5"];
         let words: Vec<&str> = ids.into_iter().flat_map(|id| ["--filter", id]).collect();
         let outcome = suite(&path, &[&["--format", "json", "--deadline", "5"], &words[..]].concat());
@@ -188,7 +187,7 @@ fn a_runtime_that_writes_without_end_is_stopped_with_what_it_started() {
 
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
-    needs!(gate::root(), ours());
+    needs!(gate::root(), gate::cgroups(), ours());
     let place = Scratch::new("interrupt");
     let (path, reached) = (place.join("slow"), place.join("reached"));
     let real = under_test();
@@ -212,13 +211,15 @@ fn an_interrupted_run_leaves_nothing_behind() {
         .expect("start the suite");
     let started = || fs::read_to_string(&reached).is_ok_and(|text| text.ends_with('\n'));
     assert!(eventually(Duration::from_secs(100), started));
+    let line = fs::read_to_string(&reached).expect("the call that is going to be interrupted");
+    let id = line.split_whitespace().last().expect("the container's name");
+    let place_of_run = std::env::temp_dir().join(format!("oci-conformance-{}", run.id()));
+    assert!(!named(id).is_empty() && place_of_run.exists(), "what is to be cleared up is not there");
     let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupt the suite");
     assert_eq!(run.wait().expect("wait for the suite").code(), Some(130));
-    let line = fs::read_to_string(&reached).expect("the call that was interrupted");
-    let id = line.split_whitespace().last().expect("the container's name");
     assert_eq!(named(id), Vec::<PathBuf>::new());
-    assert!(!std::env::temp_dir().join(format!("oci-conformance-{}", run.id())).exists());
+    assert!(!place_of_run.exists(), "{}", place_of_run.display());
 }
 
 /// The control groups of this name.
