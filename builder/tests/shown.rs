@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bed;
 mod making;
+mod stub;
 
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,7 +17,9 @@ use hull_sys::tty;
 use hull_testkit::{Outcome, Scratch, call, gate, needs, place, runtime};
 use serde_json::Value;
 
+use bed::Bed;
 use making::{LIMIT, context};
+use stub::{Say, Stub};
 
 fn command(store: &Path, style: &str, context: &Path) -> Command {
     let mut command = Command::new(place::program("hull-build"));
@@ -219,4 +224,30 @@ fn a_terminal_of_few_lines_is_enough_for_many_steps() {
     assert!((3..6).contains(&highest), "{highest}: {written:?}");
     assert!(written.contains("         and 5 more\n"), "{written:?}");
     assert_eq!(lines.len(), 3 + 8 + 8 + 1, "{lines:?}");
+}
+
+#[test]
+fn a_notice_stays_above_the_layers_that_move() {
+    let bed = Bed::new();
+    bed.image("r:t");
+    let stub = Stub::new(|got, _| match got.line.split(' ').next() {
+        _ if got.line == "GET /v2/" => Say::new("200 OK", b"{}"),
+        _ if !got.headers.contains_key("authorization") => {
+            Say::new("401 Unauthorized", b"{}").with("WWW-Authenticate", "Basic realm=\"r\"")
+        }
+        Some("HEAD") => Say::new("200 OK", b""),
+        _ => Say::new("201 Created", b""),
+    });
+    let file = bed.path("auth.json").display().to_string();
+    let known =
+        serde_json::json!({"auths": {format!("127.0.0.1:{}", stub.port): {"auth": "bWU6aHVudGVyMg=="}}});
+    fs::write(&file, known.to_string()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    // The first request of a layer that is shown already is refused: only then is the file read.
+    let written = on_terminal(bed.command(&["push", "--authfile", &file, "r:t", &stub.image()]), 24, 100);
+    let (lines, highest) = screen(&written);
+    let notice = format!("hull-build: notice: {file} can be read by others");
+    assert!(highest == 1 && lines.contains(&notice), "{written:?}");
+    assert!(lines.iter().any(|line| line.ends_with(": Layer already exists")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.ends_with("Preparing")), "{lines:?}");
 }

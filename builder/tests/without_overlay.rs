@@ -93,6 +93,22 @@ fn steps_on_copies_make_the_same_image() {
     }
 }
 
+/// Between the objects of a program it would be none, and a live view would draw over it.
+#[test]
+fn a_notice_is_a_part_of_what_is_shown() {
+    needs!(gate::root(), gate::path("/bin/busybox"), gate::program("unshare"));
+    let scratch = Scratch::new("shown-notice");
+    context(&scratch, "c", "RUN true\n");
+    on(FILE_SYSTEMS[1].1, &scratch, "$B build --progress rawjson c 2>shown").done();
+    let shown = fs::read_to_string(scratch.join("shown")).unwrap();
+    let events: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{shown}"))).collect();
+    let told =
+        |event: &&serde_json::Value| event["text"].as_str().is_some_and(|text| text.starts_with(NOTICE));
+    let notices: Vec<_> = events.iter().filter(told).map(|event| &event["event"]).collect();
+    assert_eq!(notices, ["notice"], "{shown}");
+}
+
 /// An archive of an image whose last layer takes away what its first one has.
 fn archive_with_removals(scratch: &Scratch) -> String {
     let store = scratch.join("plain");

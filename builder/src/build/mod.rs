@@ -202,7 +202,7 @@ fn carry_out(
         lines.into_iter().for_each(|line| events.send(Event::Note(line)));
     }
     drop(events);
-    progress.finish();
+    drop(progress);
     if let (Some(audit), Ok(layers)) = (&settings.audit, &outcome) {
         report::audit(audit, store, plan, layers)?;
     }

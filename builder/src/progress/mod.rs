@@ -7,6 +7,7 @@ mod transfers;
 mod tty;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,10 @@ pub(crate) enum Event {
     Done { step: StepId, bytes: u64 },
     /// A step failed.
     Failed { step: StepId, error: String },
-    /// Something about the whole build.
+    /// Something about the whole build, that was asked for.
     Note(String),
+    /// Something that nobody asked for, and everybody is told.
+    Notice(String),
 }
 
 /// How progress is shown.
@@ -63,9 +66,31 @@ impl Events {
     }
 }
 
+/// Who tells notices.
+type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// While something is shown, who tells by means of it.
+static TELLER: Mutex<Option<Tell>> = Mutex::new(None);
+
+fn teller() -> MutexGuard<'static, Option<Tell>> {
+    // It is changed by one assignment: it is whole whoever panicked.
+    TELLER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells what nobody asked for, as a part of what is shown: below the lines of a live view it would be lost with the next
+/// frame, and between the objects of a program it would be none.
+pub(crate) fn notice(text: &str) {
+    let tell = teller().clone();
+    tell.map_or_else(|| eprintln!("{}", noticed(text)), |tell| tell(text));
+}
+
+fn noticed(text: &str) -> String {
+    format!("hull-build: notice: {text}")
+}
+
 /// The thread that shows events; ends when the last sender is gone.
 pub(crate) struct Progress {
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Progress {
@@ -80,12 +105,19 @@ impl Progress {
             Style::Rawjson => plain::show_json(&receiver),
             Style::Quiet => quiet::show(&receiver),
         });
-        (Self { thread }, Events { sender })
+        let events = Events { sender };
+        let own = events.clone();
+        *teller() = Some(Arc::new(move |text| own.send(Event::Notice(text.to_owned()))));
+        (Self { thread: Some(thread) }, events)
     }
+}
 
+impl Drop for Progress {
     /// Waits until everything was shown; all [`Events`] must be gone.
-    pub(crate) fn finish(self) {
-        drop(self.thread.join());
+    fn drop(&mut self) {
+        *teller() = None;
+        // One that has panicked has nothing more to show.
+        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 

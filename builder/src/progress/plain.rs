@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::{Event, Inbox, seconds};
+use super::{Event, Inbox, noticed, seconds};
 
 /// One line an event, each with its step's number.
 pub(super) fn show(inbox: &Inbox) {
@@ -21,6 +21,7 @@ pub(super) fn show(inbox: &Inbox) {
             Event::Done { step, .. } => eprintln!("#{} DONE {}", step + 1, since(step)),
             Event::Failed { step, error } => eprintln!("#{} ERROR: {error}", step + 1),
             Event::Note(text) => eprintln!("{text}"),
+            Event::Notice(text) => eprintln!("{}", noticed(text)),
             Event::Planned { .. } => {}
         }
     }
@@ -50,6 +51,7 @@ pub(super) fn show_json(inbox: &Inbox) {
                 serde_json::json!({"event": "failed", "step": step + 1, "error": error})
             }
             Event::Note(text) => serde_json::json!({"event": "note", "text": text}),
+            Event::Notice(text) => serde_json::json!({"event": "notice", "text": text}),
         };
         let mut object = value;
         object["ms"] = time.into();

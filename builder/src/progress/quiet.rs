@@ -1,9 +1,9 @@
-//! No progress: only what a step said before it failed.
+//! No progress: only notices, and what a step said before it failed.
 
 use std::collections::HashMap;
 
 use super::tail::Tail;
-use super::{Event, Inbox};
+use super::{Event, Inbox, noticed};
 
 pub(super) fn show(inbox: &Inbox) {
     let mut tails: HashMap<usize, Tail> = HashMap::new();
@@ -15,6 +15,7 @@ pub(super) fn show(inbox: &Inbox) {
                 let tail = tails.remove(&step).unwrap_or_default();
                 tail.told(&error).for_each(|line| eprintln!("{line}"));
             }
+            Event::Notice(text) => eprintln!("{}", noticed(&text)),
             Event::Planned { .. }
             | Event::Started { .. }
             | Event::Cached { .. }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hull_image::Descriptor;
 
+use super::{noticed, teller};
 use crate::host;
 
 /// How often the blobs that move are drawn again.
@@ -48,10 +49,12 @@ impl Transfers {
         let state = State { is_live: shown == Shown::Live, ..State::default() };
         let screen = (shown != Shown::Nothing)
             .then(|| Arc::new(Screen { state: Mutex::new(state), over: Condvar::new() }));
-        let ticks = screen.clone().filter(|_| shown == Shown::Live).map(|screen| move || screen.tick());
-        // Without a thread the blobs are drawn when one of them begins or ends.
-        let ticker =
-            ticks.and_then(|ticks| std::thread::Builder::new().name("transfers".into()).spawn(ticks).ok());
+        let ticker = screen.clone().filter(|_| shown == Shown::Live).and_then(|screen| {
+            let own = Arc::clone(&screen);
+            *teller() = Some(Arc::new(move |text| own.state().draw(&(noticed(text) + "\n"))));
+            // Without a thread the blobs are drawn when one of them begins or ends.
+            std::thread::Builder::new().name("transfers".into()).spawn(move || screen.tick()).ok()
+        });
         Self { screen, ticker }
     }
 
@@ -71,8 +74,12 @@ impl Transfers {
 impl Drop for Transfers {
     fn drop(&mut self) {
         if let Some(screen) = &self.screen {
-            screen.state().is_over = true;
+            let mut state = screen.state();
+            state.is_over = true;
             screen.over.notify_all();
+            if state.is_live {
+                *teller() = None;
+            }
         }
         // A ticker that has panicked has nothing more to draw.
         drop(self.ticker.take().map(JoinHandle::join));

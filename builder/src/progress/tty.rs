@@ -7,7 +7,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::tail::Tail;
-use super::{Event, Inbox, seconds};
+use super::{Event, Inbox, noticed, seconds};
 use crate::host;
 
 /// Most lines of output shown under a running step.
@@ -113,6 +113,7 @@ impl View {
                 }
             }
             Event::Note(text) => self.print(&text),
+            Event::Notice(text) => self.print(&noticed(&text)),
         }
     }
 
@@ -204,7 +205,9 @@ mod tests {
         view.take(later, Event::Cached { step: 5, title: "step 5".to_owned() });
         view.take(later, Event::Started { step: 6, title: "step 6".to_owned() });
         view.take(later, Event::Done { step: 6, bytes: 1_230_000 });
-        let above = "\x1b[6A\r\x1b[J cached  step 5\n   0.0s  step 6 +1.23MB\n";
+        view.take(later, Event::Notice("by the way".to_owned()));
+        let above =
+            "\x1b[6A\r\x1b[J cached  step 5\n   0.0s  step 6 +1.23MB\nhull-build: notice: by the way\n";
         assert_eq!(view.frame(later, (24, 80)), format!("{above}{}", block(2, "1.5s")));
         view.take(later, Event::Done { step: 0, bytes: 0 });
         assert_eq!(view.end(later), "\x1b[6A\r\x1b[J   1.5s  step 0\n", "not all of the steps");

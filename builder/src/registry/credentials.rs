@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{Error, Options, Party, Result};
+use crate::progress;
 
 const HELPER_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_FILE: u64 = 1 << 20;
@@ -121,7 +122,7 @@ impl AuthFile {
                     return Err(refuse("is not a regular file of at most 1 MiB".to_owned()));
                 }
                 if meta.permissions().mode() & 0o077 != 0 {
-                    eprintln!("hull-build: warning: {} can be read by others", path.display());
+                    progress::notice(&format!("{} can be read by others", path.display()));
                 }
                 file.take(MAX_FILE).read_to_end(&mut text).map_err(|e| refuse(e.to_string()))?;
             }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::{Layers, Scratch, overlay, tell};
 use crate::directory::open_directory;
 use crate::error::{Error, Result, chain};
-use crate::host;
+use crate::{host, progress};
 
 static NEEDED: OnceLock<bool> = OnceLock::new();
 
@@ -38,10 +38,8 @@ pub(crate) fn are_needed(store: &Store) -> Result<bool> {
     }
     let needed = *NEEDED.get_or_init(|| tried.is_err());
     if let Err(error) = tried {
-        eprintln!(
-            "hull-build: notice: files are copied for each step, there is no overlay here: {}",
-            chain(&error)
-        );
+        let reason = chain(&error);
+        progress::notice(&format!("files are copied for each step, there is no overlay here: {reason}"));
     }
     Ok(needed)
 }

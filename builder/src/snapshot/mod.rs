@@ -14,7 +14,7 @@ use hull_layer::{Below, Change, LeftOut, View};
 use crate::cache::Cache;
 use crate::directory::open_directory;
 use crate::error::{Error, Result};
-use crate::host;
+use crate::{host, progress};
 
 /// A stack of layers, base first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -287,6 +287,6 @@ fn unpack(store: &Store, layers: &Layers) -> Result<Vec<PathBuf>> {
 pub(crate) fn tell(left_out: LeftOut) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if left_out != LeftOut::default() && !TOLD.swap(true, Ordering::Relaxed) {
-        eprintln!("hull-build: notice: {left_out}");
+        progress::notice(&left_out.to_string());
     }
 }
