@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use hull_sys::signal::signal_name;
 
 use crate::commands::Namespace;
 use crate::error::{Error, chain};
 use crate::host;
-use crate::{commands, interrupt, rootless, spelling};
+use crate::{commands, interrupt, rootless, signals, spelling};
 
 /// Builds OCI images from Dockerfiles and keeps them, without a daemon.
 #[derive(Parser)]
@@ -121,8 +120,7 @@ pub(crate) fn run() -> ExitCode {
         (Ok(()), Err(error)) => Err(error.into()),
     };
     if let Some(number) = interrupt::signal() {
-        let _ = writeln!(std::io::stderr(), "hull-build: ended by {}", signal_name(number));
-        return ExitCode::from(128 + u8::try_from(number).unwrap_or_default());
+        return ExitCode::from(signals::ended_by(number));
     }
     outcome.unwrap_or_else(|error| {
         let of_output = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

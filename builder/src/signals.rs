@@ -1,12 +1,14 @@
-//! Signals that would end this process go to the runtime in the foreground, which hands them to the container.
+//! Signals that would end this process go to the runtime in the foreground, which hands them to the container; or they end
+//! it after what it has to put in order.
 
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command};
+use std::process::{self, Child, Command};
 use std::{fs, io, thread};
 
 use hull_sys::poll;
 use hull_sys::process::{Pid, pidfd_open, pidfd_send_signal};
-use hull_sys::signal::{self, SignalSet, signal_number};
+use hull_sys::signal::{self, SignalSet, signal_name, signal_number};
 
 /// What asks a program to end.
 const NAMES: [&str; 4] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
@@ -56,6 +58,28 @@ impl Held {
         signal::begin_with(self.mask, command);
         command.spawn()
     }
+
+    /// Has the signal that came first, or comes, end this process when `before` is done; others wait meanwhile.
+    ///
+    /// # Errors
+    /// The kernel has no room for a thread.
+    pub(crate) fn end_after(self, before: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let end = move || {
+            while poll::wait_readable(self.signals.as_fd(), None).is_ok() {
+                let Some(signal) = self.came() else { continue };
+                before();
+                process::exit(ended_by(signal).into());
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(end).map(drop)
+    }
+}
+
+/// Tells of a signal, and gives the code by which a shell says that one ended a program.
+pub(crate) fn ended_by(signal: i32) -> u8 {
+    // Where even this cannot be written, the code is all that is left to tell.
+    let _ = writeln!(io::stderr(), "hull-build: ended by {}", signal_name(signal));
+    128 + u8::try_from(signal).unwrap_or_default()
 }
 
 /// Passes on to `child` what was held and what comes, so that both end together and what the container leaves is cleaned up.

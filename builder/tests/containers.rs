@@ -5,11 +5,13 @@ mod bed;
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use bed::{Bed, program, runtime};
 use hull_testkit::call::eventually;
+use rustix::process::{Pid, Signal};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -434,4 +436,52 @@ fn a_run_that_is_interrupted_before_the_container_runs_leaves_none() {
         assert_eq!(child.wait().unwrap().code(), Some(143), "{flag}");
         assert_eq!(fs::read_dir(bed.path("store/containers")).unwrap().count(), 0, "{flag}");
     }
+}
+
+/// Commits a container by a runtime that does more when it pauses or resumes; gives how `commit` ended, what it said, and
+/// the container's state after it.
+fn committed(
+    pause: &str,
+    resume: &str,
+    meanwhile: impl Fn(&Bed, &Child),
+) -> Option<(Option<i32>, String, String)> {
+    let mut yard = Yard::new()?;
+    let (own, at) = (yard.bed.path("runtime"), yard.bed.dir.path().display().to_string());
+    let real = std::mem::replace(&mut yard.runtime, own.display().to_string());
+    let script = format!(
+        "#!/bin/sh\ncd {at}\ncase \" $* \" in\n\
+         *' pause '*) {real} \"$@\" || exit; {pause};;\n\
+         *' resume '*) {resume}; exec {real} \"$@\";;\n\
+         *) exec {real} \"$@\";;\nesac\n"
+    );
+    fs::write(&own, script).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    yard.detached("c", &[], "sleep 1000");
+    let mut commit = yard.bed.command(&["commit", "c", "lab/b:1"]);
+    let child = commit.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    meanwhile(&yard.bed, &child);
+    let output = child.wait_with_output().unwrap();
+    let state = yard.bed.ok(&["ps", "--format", "{{.State}}"]);
+    Some((output.status.code(), String::from_utf8(output.stderr).unwrap(), state.trim().to_owned()))
+}
+
+#[test]
+fn a_signal_leaves_no_container_paused() {
+    let wait = "touch paused; until [ -e go ]; do sleep 0.01; done";
+    let interrupt = |bed: &Bed, child: &Child| {
+        assert!(eventually(PATIENCE, || bed.path("paused").exists()));
+        rustix::process::kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+        fs::write(bed.path("go"), "").unwrap();
+    };
+    let Some((code, said, state)) = committed(wait, "true", interrupt) else { return };
+    assert_eq!((code, state.as_str()), (Some(143), "running"), "{said}");
+    assert!(said.contains("ended by SIGTERM"), "{said}");
+}
+
+#[test]
+fn a_container_that_stays_paused_is_told() {
+    let stuck = "echo no way on >&2; exit 1";
+    let Some((code, said, state)) = committed("true", stuck, |_, _| {}) else { return };
+    assert_eq!((code, state.as_str()), (Some(1), "paused"), "{said}");
+    assert!(said.contains("commit: the container stays paused: no way on"), "{said}");
 }

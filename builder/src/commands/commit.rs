@@ -7,6 +7,7 @@ use clap::Args;
 use hull_image::{Descriptor, History, Manifest, Reference};
 use hull_layer::{Encoding, TimeRule, pack_layer};
 
+use super::paused::Paused;
 use super::{Outcome, change, containers, diff};
 use crate::host;
 
@@ -38,14 +39,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let store = host::open_store()?;
     let place = containers::find(&store, &arguments.container)?;
-    let id = place.container.id.clone();
-    let alive = place.status()?.is_alive() && arguments.pause && !arguments.no_pause;
-    let paused = alive && place.ask(&["pause", &id])?.status.success();
-    let packed = pack(&store, &place);
-    if paused {
-        place.ask(&["resume", &id])?;
-    }
-    let (diff_id, layer) = packed?;
+    let pauses = arguments.pause && !arguments.no_pause && place.status()?.is_alive();
+    let paused = if pauses { Paused::new(&place)? } else { None };
+    let (diff_id, layer) = pack(&store, &place)?;
+    paused.map_or(Ok(()), |paused| paused.go_on()).map_err(|reason| format!("commit: {reason}"))?;
     let base = store.find(place.container.manifest.as_str()).map(|tagged| tagged.descriptor);
     let base = base.or_else(|_| manifest_of(&store, &place.container.manifest))?;
     let image = store.image(&base, None)?;

@@ -22,6 +22,7 @@ mod logout;
 mod logs;
 mod manifest;
 mod network;
+mod paused;
 mod ports;
 mod prune;
 mod ps;

@@ -12,7 +12,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hull_image::{Image, Lock, Reference, Store, Tagged, chain_id};
-use hull_sys::signal::signal_name;
 
 use super::containers::{self, Place};
 use super::record::Container;
@@ -163,7 +162,7 @@ fn start(arguments: &Arguments) -> Outcome {
         drop(lock);
         // The first error is the one to tell.
         let _ = place.remove(&store);
-        return prepared.map(|()| ended_by(came.unwrap_or_default()));
+        return prepared.map(|()| ExitCode::from(signals::ended_by(came.unwrap_or_default())));
     }
     // A long-lived container must not keep garbage collection from the store: its image is pinned.
     drop(store);
@@ -177,12 +176,6 @@ fn start(arguments: &Arguments) -> Outcome {
             foreground(&place, arguments, signals)
         }
     }
-}
-
-/// Tells of a signal, and ends as a shell says that one ended a program.
-fn ended_by(signal: i32) -> ExitCode {
-    eprintln!("hull-build: ended by {}", signal_name(signal));
-    ExitCode::from(128 + u8::try_from(signal).unwrap_or_default())
 }
 
 /// The image, pulled when the policy says so.
