@@ -133,9 +133,25 @@ fn a_repository_is_a_context_and_its_links_lead_nowhere() {
     ] {
         build(&scratch.join("s"), &at(fragment), &[]).failed(1, reason);
     }
-    let left = fs::read_dir(std::env::temp_dir()).unwrap().map(|entry| entry.unwrap().file_name());
-    let own = format!("hull-build-context-{}", std::process::id());
-    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with(&own)).count(), 0);
+    assert_eq!(fs::read_dir(scratch.join("s/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_next_command_removes_the_context_of_a_build_that_was_killed() {
+    needs!(gate::root(), gate::program("git"));
+    let scratch = Scratch::new("killed-context");
+    // A server that takes calls and never answers.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/repo", server.local_addr().unwrap());
+    let mut build = builder(&scratch.join("s"), Path::new(&url), &[]).spawn().unwrap();
+    let left = || fs::read_dir(scratch.join("s/tmp")).map_or(0, Iterator::count);
+    let is_made = eventually(LIMIT, || left() == 1);
+    build.kill().unwrap();
+    build.wait().unwrap();
+    assert!(is_made && left() == 1);
+    let mut list = Command::new(hull_testkit::place::program("hull-build"));
+    call(list.env("HULL_ROOT", scratch.join("s")).arg("images"), LIMIT).done();
+    assert_eq!(left(), 0);
 }
 
 #[test]

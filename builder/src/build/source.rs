@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use hull_image::Store;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -41,7 +42,10 @@ pub(crate) struct Source {
 
 /// A directory that is removed at the end, and what it was made from.
 pub(crate) struct Unpacked {
+    /// In the store's temporary directory.
     directory: PathBuf,
+    /// As long as this is held, nobody takes the directory for what a dead process left.
+    _store: Store,
     origin: String,
     /// That of the commit, or of the newest entry of an archive.
     time: Option<u64>,
@@ -49,8 +53,8 @@ pub(crate) struct Unpacked {
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
-        // What stays behind lies in the system's own temporary directory.
-        drop(fs::remove_dir_all(&self.directory));
+        // What stays behind is collected with the store's temporary files.
+        drop(hull_image::remove(&self.directory));
     }
 }
 
@@ -197,11 +201,11 @@ impl Unpacked {
     /// A new directory that only this user sees.
     fn make(origin: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let name = host::random_name().map_err(Error::io("read", "/dev/urandom"))?;
-        let directory = std::env::temp_dir().join(format!("hull-build-context-{name}"));
+        let store = host::open_store()?;
+        let directory = store.temporary_path();
         let made = fs::DirBuilder::new().mode(0o700).create(&directory);
         made.map_err(Error::io("make directory", &directory))?;
-        Ok(Self { directory, origin: origin.to_owned(), time: None })
+        Ok(Self { directory, _store: store, origin: origin.to_owned(), time: None })
     }
 
     fn archive(origin: &str, archive: impl Read) -> Result<Self> {

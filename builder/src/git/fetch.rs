@@ -125,8 +125,7 @@ impl Repository {
 
     /// Calls git without a shell, with nothing of the user's configuration; gives what it prints.
     fn git(&self, place: &Path, agent: Option<&Path>, arguments: &[&str]) -> Result<String> {
-        let output = tempfile(place)?;
-        let errors = tempfile(place)?;
+        let (output, errors) = (tempfile()?, tempfile()?);
         let keep = |file: &File| file.try_clone().map_err(Error::io("keep", "the output of git"));
         let mut command = Command::new("git");
         command.env_clear().current_dir(place).args(arguments).stdin(Stdio::null());
@@ -170,12 +169,13 @@ impl Repository {
     }
 }
 
-/// A file without a name.
-fn tempfile(place: &Path) -> Result<File> {
+/// A file without a name; not in the store, whose file system may know no such files.
+fn tempfile() -> Result<File> {
+    let place = std::env::temp_dir();
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    rustix::fs::open(place, flags, Mode::RUSR | Mode::WUSR)
+    rustix::fs::open(&place, flags, Mode::RUSR | Mode::WUSR)
         .map(File::from)
-        .map_err(|errno| Error::io("make a temporary file in", place)(errno.into()))
+        .map_err(|errno| Error::io("make a temporary file in", &place)(errno.into()))
 }
 
 fn text(mut file: File) -> Result<String> {
