@@ -248,6 +248,14 @@ fn archives_and_dockerfiles_from_urls_are_contexts() {
     let (outcome, local) = files(&scratch, "s", Path::new(&format!("{alone}/Dockerfile")), &[]);
     outcome.done();
     assert_eq!(fs::read_to_string(local.join("alone")).unwrap(), "no context\n");
+    let wrong = format!("{}/Dockerfile?token=s3cret", serve(b"FROM scratch\nCOPPY a b\n".to_vec()));
+    let named = format!("c={wrong}");
+    for arguments in [&[][..], &["--build-context", &named]] {
+        let context = if arguments.is_empty() { Path::new(&wrong) } else { &*inside };
+        let outcome = build(&scratch.join("s"), context, arguments);
+        let told = outcome.code == 1 && outcome.stderr.contains("/Dockerfile");
+        assert!(told && !outcome.stderr.contains("s3cret"), "{}", outcome.stderr);
+    }
 }
 
 #[test]

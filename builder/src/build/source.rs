@@ -19,10 +19,10 @@ use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::lines::MAX_BYTES;
 use crate::error::{Error, Result};
 use crate::git::Repository;
-use crate::host;
 use crate::inputs::{Directory, Inputs, ignore_rules};
 use crate::pattern::ignore::Ignore;
 use crate::steps::place::open_in_root;
+use crate::{host, registry};
 
 /// The Dockerfile's text and the places it belongs to.
 pub(crate) struct Source {
@@ -163,8 +163,9 @@ fn remote_context(arguments: &Arguments, url: &str) -> Result<Source> {
         unpacked.time = time.or(unpacked.time);
         return in_directory(arguments, unpacked.directory.clone(), Some(unpacked));
     }
-    let dockerfile = text_of(&mut file, url)?;
-    Ok(Source { name: url.into(), dockerfile, path: None, context: None, time, unpacked: None })
+    let name = registry::redacted(url);
+    let dockerfile = text_of(&mut file, &name)?;
+    Ok(Source { name, dockerfile, path: None, context: None, time, unpacked: None })
 }
 
 /// What a URL gives.
@@ -186,9 +187,10 @@ fn fetched(url: &str) -> Result<Fetched> {
         .map_err(|errno| Error::io("make a temporary file in", &temporary)(errno.into()))?;
     let downloaded = crate::steps::add::download(url, &mut file)?;
     let mut head = Vec::new();
-    file.rewind().map_err(Error::io("read", url))?;
-    (&mut file).take(512).read_to_end(&mut head).map_err(Error::io("read", url))?;
-    file.rewind().map_err(Error::io("read", url))?;
+    let failed = || Error::io("read", registry::redacted(url));
+    file.rewind().map_err(failed())?;
+    (&mut file).take(512).read_to_end(&mut head).map_err(failed())?;
+    file.rewind().map_err(failed())?;
     Ok(Fetched { file, is_archive: is_archive(&head), changed: downloaded.changed })
 }
 
@@ -242,7 +244,7 @@ impl Unpacked {
         }
         let Fetched { file, is_archive, .. } = fetched(url)?;
         if !is_archive {
-            return Err(Error::fact(format!("the context {url} is no archive")));
+            return Err(Error::fact(format!("the context {} is no archive", registry::redacted(url))));
         }
         let unpacked = Self::archive(url, file)?;
         let directory = unpacked.directory.clone();

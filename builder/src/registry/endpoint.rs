@@ -131,7 +131,7 @@ pub(crate) fn mirrors(registry: &str, options: &Options) -> Result<Vec<Endpoint>
     Ok(found)
 }
 
-/// A URL as it may be shown: without user and query.
+/// A URL as it may be shown: without user, and without a query, which may be a token.
 pub(crate) fn redacted(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match url.split_once("://") {

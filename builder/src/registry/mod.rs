@@ -20,7 +20,7 @@ mod wire;
 pub(crate) use ahead::Ahead;
 pub(crate) use client::Client;
 pub(crate) use credentials::{AuthFile, Credential, Secret, docker_file};
-pub(crate) use endpoint::Origin;
+pub(crate) use endpoint::{Origin, redacted};
 pub(crate) use error::{Error, Result};
 pub(crate) use later::moment;
 pub(crate) use pull::{Pulled, look, next_page, pull, tags};

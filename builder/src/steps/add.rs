@@ -112,7 +112,8 @@ impl Fetched {
 pub(crate) fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched> {
     let path = store.temporary_path();
     let mut file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
-    let mut fetched = Fetched { path, url: shown(url).to_owned(), name: name_of(url), digest: String::new() };
+    let mut fetched =
+        Fetched { path, url: registry::redacted(url), name: name_of(url), digest: String::new() };
     fetched.digest = download(url, &mut file)?.digest;
     match checksum {
         Some(wanted) if wanted != fetched.digest => {
@@ -139,7 +140,7 @@ pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<Downloaded
     let changed = answer.header("last-modified").and_then(registry::moment);
     let changed = changed.and_then(|moment| moment.try_into().ok());
     let mut hasher = hull_image::Hasher::new();
-    let shown = shown(url);
+    let shown = registry::redacted(url);
     let mut body = answer.reader().take(MAX_FETCHED);
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0u64;
@@ -156,11 +157,6 @@ pub(crate) fn download(url: &str, file: &mut std::fs::File) -> Result<Downloaded
         MAX_FETCHED => Err(Error::fact(format!("what is fetched must be smaller than {MAX_FETCHED} bytes"))),
         _ => Ok(Downloaded { digest: hasher.finish().to_string(), changed }),
     }
-}
-
-/// A URL as it is shown: what follows the path may be a token.
-fn shown(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
