@@ -70,6 +70,29 @@ fn a_saved_image_comes_back_the_same_by_both_formats() {
 }
 
 #[test]
+fn an_archive_has_a_name_once_and_none_for_a_digest() {
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    let digest = bed.ok(&["inspect", "-f", "{{.Descriptor.digest}}", "lab/a:1"]);
+    let exact = format!("lab/a@{}", digest.trim());
+    let archive = bed.path("a.tar").display().to_string();
+    let read = |name: &str| {
+        let output = Command::new("tar").args(["-xOf", &archive, name]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    for (names, tags) in [
+        (&[&*exact][..], serde_json::json!([])),
+        (&["lab/a:1", "lab/a:1", &exact], serde_json::json!(["lab/a:1"])),
+    ] {
+        bed.ok(&[&["save", "-o", &archive], names].concat());
+        let (manifest, repositories) = (read("manifest.json"), read("repositories"));
+        assert_eq!((&manifest[0]["RepoTags"], manifest.as_array().unwrap().len()), (&tags, 1), "{names:?}");
+        let tagged = tags.as_array().unwrap().len();
+        assert_eq!(repositories.as_object().unwrap().len(), tagged, "{names:?}: {repositories}");
+    }
+}
+
+#[test]
 fn archives_come_in_however_compressed_and_in_whatever_parts() {
     let Some(xz) = program("xz") else { return };
     let bed = Bed::new();

@@ -46,10 +46,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds an image; given by id it is saved without a name.
+/// Finds an image; given by id or digest it is saved without a name, as another one may have the tag.
 fn asked(store: &Store, text: &str) -> hull_image::Result<Tagged> {
     let Tagged { reference, descriptor } = store.find(text)?;
-    let reference = reference.filter(|name| text.parse::<Reference>().is_ok_and(|asked| asked == *name));
+    let is_name = |name: &Reference| {
+        name.digest.is_none() && text.parse::<Reference>().is_ok_and(|asked| asked == *name)
+    };
+    let reference = reference.filter(is_name);
     Ok(Tagged { reference, descriptor })
 }
 
@@ -165,7 +168,9 @@ fn add_docker(image: &Image, name: Option<&Reference>, content: &mut Content) {
     let known = content.docker.iter_mut().find(|entry| entry["Config"] == config.as_str());
     match (known, tag) {
         (Some(entry), Some(tag)) => {
-            if let Value::Array(tags) = &mut entry["RepoTags"] {
+            if let Value::Array(tags) = &mut entry["RepoTags"]
+                && !tags.contains(&Value::from(&*tag))
+            {
                 tags.push(Value::from(tag));
             }
         }
