@@ -97,3 +97,26 @@ fn an_upload_that_is_gone_begins_again_and_one_that_is_refused_ends() {
         assert_eq!(stub.asked("DELETE").len(), 1, "{status}: the registry is told");
     }
 }
+
+#[test]
+fn a_registry_that_mounts_nothing_is_sent_the_blob() {
+    for status in ["400 Bad Request", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"] {
+        let bed = Bed::new();
+        bed.image("r:t");
+        let stub = Stub::new(move |got, _| {
+            let (method, path) = got.line.split_once(' ').unwrap();
+            match method {
+                "GET" => Say::new("200 OK", b"{}"),
+                "HEAD" => Say::new("404 Not Found", b""),
+                "POST" if path.contains("mount=") => Say::new(status, b"{}"),
+                "POST" => Say::new("202 Accepted", b"").with("Location", "/v2/u"),
+                _ => Say::new("201 Created", b""),
+            }
+        });
+        bed.ok(&["push", "r:t", &stub.image()]);
+        let other = format!("127.0.0.1:{}/other:t", stub.port);
+        bed.ok(&["push", "r:t", &other]);
+        let mounts = stub.asked("?mount=").len();
+        assert_eq!((mounts, stub.asked("PUT /v2/u?digest=").len()), (2, 4), "{status}");
+    }
+}

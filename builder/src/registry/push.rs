@@ -169,7 +169,8 @@ impl Push<'_> {
         let (answer, tried) = self.repository.client.send_any(request, &scope)?;
         match answer.code() {
             201 => Ok(Mounted::Yes),
-            401 | 403 => Ok(Mounted::No(self.repository.begin()?)),
+            // Nor is every registry able to, and some refuse in place of beginning an upload.
+            400..500 => Ok(Mounted::No(self.repository.begin()?)),
             _ => {
                 let answer = accept(answer, "POST", tried)?;
                 let location = resolve(answer.url(), answer.header("location").unwrap_or_default())?;
