@@ -159,6 +159,15 @@ fn a_damaged_blob_is_found_and_moved_away() {
     let layer = bed.ok(&["inspect", "-f", "{{.Descriptor.digest}}", "lab/a:1"]);
     let path = bed.path("store/blobs/sha256").join(layer.trim().trim_start_matches("sha256:"));
     fs::write(&path, "damage").unwrap();
+    let other = hull_image::Store::open(&bed.path("store")).unwrap();
+    let busy = bed.run(&["fsck", "--repair"]);
+    let said = [busy.stdout, busy.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(
+        said[0].contains("content differs from its name\n") && said[1].contains("in use by another process"),
+        "{said:?}"
+    );
+    assert!(path.exists(), "another command may be about to use it");
+    drop(other);
     assert_eq!(bed.run(&["fsck", "--repair"]).status.code(), Some(1));
     assert!(!path.exists() && fs::read_dir(bed.path("store/quarantine")).unwrap().count() == 1);
 }

@@ -19,10 +19,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut store = host::open_store()?;
     let findings = store.check()?;
+    findings.iter().for_each(|finding| println!("{finding}"));
+    println!("{} problems", findings.len());
     if arguments.repair && !findings.is_empty() {
         store.alone(|store| store.repair(&findings))?;
     }
-    findings.iter().for_each(|finding| println!("{finding}"));
-    println!("{} problems", findings.len());
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
