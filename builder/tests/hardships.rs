@@ -249,6 +249,39 @@ fn the_lock_of_a_cache_mount_goes_with_who_held_it() {
 }
 
 #[test]
+fn a_build_that_fails_waits_for_no_cache_mount() {
+    needs!(gate::root(), gate::path("/bin/busybox"));
+    let scratch = Scratch::new("no-wait");
+    let store = scratch.join("s");
+    let witness = scratch.join("witness");
+    fs::create_dir(&witness).unwrap();
+    let volume = format!("{}:/w:rw", witness.display());
+    let locked = "RUN --mount=type=cache,target=/c,sharing=locked";
+    let holder = context(&scratch, "holder", &format!("{SHELL}{locked} touch /w/held; sleep 1000\n"));
+    let mut holder = builder(&store, &holder, &["-v", &volume]).stderr(Stdio::null()).spawn().unwrap();
+    assert!(eventually(LIMIT, || witness.join("held").exists()));
+    let context = context(&scratch, "fails", "");
+    let stages = format!(
+        "FROM scratch AS base\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n{SHELL}\
+         FROM base AS waits\n{locked} true\n\
+         FROM base\nRUN until [ -e /w/go ]; do sleep 0.01; done; exit 3\nCOPY --from=waits /bin /bin\n"
+    );
+    fs::write(context.join("Dockerfile"), stages).unwrap();
+    let log = scratch.join("log");
+    let mut command = builder(&store, &context, &["-v", &volume]);
+    let mut fails = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    let waits = eventually(LIMIT, || said().contains("waiting for the cache mount /c"));
+    fs::write(witness.join("go"), "").unwrap();
+    let ends = eventually(LIMIT, || fails.try_wait().unwrap().is_some());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(waits && ends, "{}", said());
+    assert_eq!(fails.wait().unwrap().code(), Some(3), "{}", said());
+    assert!(eventually(LIMIT, || steps_of(holder.id(), &store).is_empty()));
+}
+
+#[test]
 fn a_secret_is_a_small_file_or_a_variable_and_nothing_else() {
     needs!(gate::root(), gate::path("/bin/busybox"));
     let scratch = Scratch::new("secrets");

@@ -23,11 +23,10 @@ use crate::error::{Error, Result};
 use crate::graph::{CopyAction, Input, MountAction, MountSource, Root, RunAction, StepId};
 use crate::inputs::Opened;
 use crate::progress::Event;
-use crate::snapshot;
 use crate::steps::copy::{Destination, Target};
 use crate::steps::run::Prepared;
 use crate::steps::sandbox::{Mount, Source};
-use crate::workspace;
+use crate::{interrupt, snapshot, workspace};
 
 /// Shorter secrets are not looked for in output: they would hide too much.
 const SHORTEST_REDACTED: usize = 6;
@@ -184,6 +183,10 @@ impl Execution<'_> {
                         let lines =
                             vec![format!("waiting for the cache mount {id}, which another step has locked")];
                         self.events.send(Event::Told { step, lines });
+                    }
+                    // Who has it may be another build, with a step that takes hours.
+                    if interrupt::is_cancelled() {
+                        return Err(Error::Cancelled);
                     }
                     std::thread::sleep(Duration::from_millis(20));
                 }
