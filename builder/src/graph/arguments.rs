@@ -29,22 +29,17 @@ pub(crate) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What an ARG before the first FROM says of the build's time.
 pub(crate) fn own_epoch(file: &Dockerfile, options: &Options) -> Result<Option<String>, Diagnostic> {
-    let Some(stage) = file.stages.last() else { return Ok(None) };
-    let globals = Globals::read(file, options, stage)?;
-    let mut own = file
-        .global_args
-        .iter()
-        .rev()
-        .flat_map(|line| line.node.iter().rev().map(move |own| (line.span, own)));
-    let own = own.find_map(|(span, own)| Some((span, own.default.as_ref().filter(|_| own.name == EPOCH)?)));
-    let Some((span, text)) = own else { return Ok(None) };
-    let expanded = expand(Lexer::new(file.directives.escape), text, &|name| globals.get(name));
-    expanded.map(|expanded| Some(expanded.text)).map_err(|error| Diagnostic::new(span, error))
+    match file.stages.last() {
+        Some(stage) => Globals::read(file, options, stage)?.epoch.transpose(),
+        None => Ok(None),
+    }
 }
 
 /// The arguments before the first FROM.
 pub(super) struct Globals {
     values: BTreeMap<String, String>,
+    /// What the last of them says of the build's time; an error counts only where nobody else says it.
+    epoch: Option<Result<String, Diagnostic>>,
 }
 
 impl Globals {
@@ -56,17 +51,23 @@ impl Globals {
                 values.insert(name.clone(), given.clone());
             }
         }
+        let mut epoch = None;
         let lexer = Lexer::new(file.directives.escape);
         for line in &file.global_args {
             for argument in &line.node {
+                let expanded = |default: &str| {
+                    let lookup = |name: &str| values.get(name).cloned();
+                    let expanded = expand(lexer, default, &lookup).map_err(|e| Diagnostic::new(line.span, e));
+                    expanded.map(|expanded| expanded.text)
+                };
                 let value = match (options.build_args.get(&argument.name), &argument.default) {
-                    // Who says it may say the name of something that has a time.
-                    (_, Some(_)) if argument.name == EPOCH => Some(options.epoch.to_string()),
-                    (Some(given), _) => Some(given.clone()),
-                    (None, Some(default)) => {
-                        let lookup = |name: &str| values.get(name).cloned();
-                        Some(expand(lexer, default, &lookup).map_err(|e| Diagnostic::new(line.span, e))?.text)
+                    // What it says may be the name of something that has a time.
+                    (_, Some(default)) if argument.name == EPOCH => {
+                        epoch = Some(expanded(default));
+                        Some(options.epoch.to_string())
                     }
+                    (Some(given), _) => Some(given.clone()),
+                    (None, Some(default)) => Some(expanded(default)?),
                     (None, None) => None,
                 };
                 if let Some(value) = value {
@@ -74,7 +75,7 @@ impl Globals {
                 }
             }
         }
-        Ok(Self { values })
+        Ok(Self { values, epoch })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<String> {

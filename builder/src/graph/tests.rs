@@ -46,6 +46,17 @@ fn env_beats_arg_and_values_see_what_held_before() {
 }
 
 #[test]
+fn the_time_that_a_file_says_is_made_of_what_held_there() {
+    let own = |source: &str| own_epoch(&parse(source).unwrap(), &options());
+    let source = "ARG T=5\nARG SOURCE_DATE_EPOCH=$T\nARG T=6\nFROM scratch\n";
+    assert_eq!(own(source).unwrap().as_deref(), Some("5"));
+    assert_eq!(own("ARG SOURCE_DATE_EPOCH\nFROM scratch\n").unwrap(), None);
+    // Who is told the time by others needs not know what the file would have said.
+    let wrong = "ARG SOURCE_DATE_EPOCH=${NOT_THERE:?}\nFROM scratch\n";
+    assert!(own(wrong).is_err() && plan(wrong).warnings.is_empty());
+}
+
+#[test]
 fn global_arguments_are_seen_in_from_and_after_redeclaring() {
     let source = "ARG V=1 W=$V-x\nFROM scratch AS a\nRUN echo $V\nFROM scratch\nARG V\nARG W=own\nRUN x\nARG TARGETARCH\nRUN y\n";
     let mut options = options();
