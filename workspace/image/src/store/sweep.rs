@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Store, remove};
 use crate::descriptor::Descriptor;
@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::store::Lock;
-use crate::store::layers::{chain_id, layer_name};
+use crate::store::layers::{LayerRecord, chain_id, layer_name};
 
 /// What garbage collection removed, or would remove.
 #[derive(Debug, Default)]
@@ -90,17 +90,8 @@ impl Store {
         for entry in self.index()?.manifests {
             self.mark(&entry, &mut kept, 0);
         }
-        self.mark_below(&mut kept)?;
+        mark_below(&mut kept, &self.seen_layers()?);
         Ok(kept)
-    }
-
-    /// Adds the layers on whose trees kept ones lie.
-    fn mark_below(&self, kept: &mut BTreeSet<Digest>) -> Result<()> {
-        let records = self.seen_layers()?.into_iter().filter_map(|(_, record)| record);
-        let below: Vec<_> =
-            records.filter(|record| kept.contains(&record.diff_id)).filter_map(|record| record.on).collect();
-        kept.extend(below);
-        Ok(())
     }
 
     fn pinned(&self) -> Result<BTreeSet<Digest>> {
@@ -145,7 +136,8 @@ impl Store {
         });
         let mut kept = self.reachable()?;
         kept.extend(extra.iter().cloned());
-        self.mark_below(&mut kept)?;
+        // Of the records that were read, and not once more: one that can't be read this time would keep nothing.
+        mark_below(&mut kept, &layers);
         for digest in self.blobs()?.into_iter().filter(|digest| !kept.contains(digest)) {
             let path = self.blob_path(&digest);
             let size = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
@@ -179,6 +171,15 @@ impl Store {
         found.sort();
         Ok(found)
     }
+}
+
+/// Adds the layers on whose trees kept ones lie.
+fn mark_below(kept: &mut BTreeSet<Digest>, layers: &[(PathBuf, Option<LayerRecord>)]) {
+    let records = layers.iter().filter_map(|(_, record)| record.as_ref());
+    let below =
+        records.filter(|record| kept.contains(&record.diff_id)).filter_map(|record| record.on.clone());
+    let below: Vec<_> = below.collect();
+    kept.extend(below);
 }
 
 pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
