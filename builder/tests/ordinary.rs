@@ -167,7 +167,8 @@ fn signals_and_a_terminal_reach_the_container_of_an_ordinary_user() {
 fn a_container_whose_command_was_killed_is_found_and_removed() {
     needs_users!();
     let script = "$user ./hull-build run --name fore --network none x sh -c 'echo up; sleep 1000' > out & \
-        until grep -q up out; do sleep 0.05; done; inner=$(cat /proc/$!/task/$!/children); \
+        until grep -q up out; do sleep 0.05; done; child() { tr -d ' ' < /proc/$1/task/$1/children; }; inner=$(child $!); \
+        until test -e home/store/holders/$(child $inner); do sleep 0.05; done; \
         kill -9 $! $inner; wait $! || echo $?; \
         b ps --format '{{.Names}} {{.State}}'; b exec fore echo joined; b run --rm --network none x echo beside; \
         b rm fore || echo $?; b stop -t 0 fore; b ps -a --format '{{.Names}} {{.State}}'; b rm fore";
