@@ -63,6 +63,17 @@ impl Yard {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Puts a script in front of the runtime: cases of its arguments, in the directory of the bed.
+    fn runs_by(&mut self, cases: &str) {
+        let (own, at) = (self.bed.path("runtime"), self.bed.dir.path().display());
+        let real = &self.runtime;
+        let script =
+            format!("#!/bin/sh\nreal={real}\ncd {at}\ncase \" $* \" in\n{cases}\nesac\nexec $real \"$@\"\n");
+        fs::write(&own, script).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+        self.runtime = own.display().to_string();
+    }
+
     fn names(&self, flags: &[&str]) -> String {
         let text = self.bed.ok(&[&["ps", "--format", "{{.Names}}"], flags].concat());
         text.lines().collect::<Vec<_>>().join(" ")
@@ -329,6 +340,17 @@ fn logs_are_cut_by_lines_and_times_and_followed_to_the_end() {
 }
 
 #[test]
+fn what_comes_while_the_end_is_looked_for_is_followed_too() {
+    let Some(mut yard) = Yard::new() else { return };
+    yard.runs_by("*' state '*) [ ! -e late ] || cat late >> $(ls store/containers/*/log); rm -f late;;");
+    yard.detached("l", &[], "echo one");
+    let log = || yard.bed.ok(&["logs", "l"]);
+    assert!(eventually(PATIENCE, || log() == "one\n" && yard.names(&[]).is_empty()));
+    fs::write(yard.bed.path("late"), "2026-01-01T00:00:00Z stdout F late\n").unwrap();
+    assert_eq!(yard.bed.ok(&["logs", "-f", "l"]), "one\nlate\n");
+}
+
+#[test]
 fn ps_shows_those_that_its_flags_ask_for() {
     let Some(yard) = Yard::new() else { return };
     for name in ["first", "second"] {
@@ -446,16 +468,7 @@ fn committed(
     meanwhile: impl Fn(&Bed, &Child),
 ) -> Option<(Option<i32>, String, String)> {
     let mut yard = Yard::new()?;
-    let (own, at) = (yard.bed.path("runtime"), yard.bed.dir.path().display().to_string());
-    let real = std::mem::replace(&mut yard.runtime, own.display().to_string());
-    let script = format!(
-        "#!/bin/sh\ncd {at}\ncase \" $* \" in\n\
-         *' pause '*) {real} \"$@\" || exit; {pause};;\n\
-         *' resume '*) {resume}; exec {real} \"$@\";;\n\
-         *) exec {real} \"$@\";;\nesac\n"
-    );
-    fs::write(&own, script).unwrap();
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    yard.runs_by(&format!("*' pause '*) $real \"$@\" || exit; {pause}; exit;;\n*' resume '*) {resume};;"));
     yard.detached("c", &[], "sleep 1000");
     let mut commit = yard.bed.command(&["commit", "c", "lab/b:1"]);
     let child = commit.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Outcome, containers, images};
+use super::containers::{self, Place, Status};
+use super::{Outcome, images};
 use crate::host;
 
 /// Arguments of `logs`.
@@ -62,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let mut line = Vec::new();
     let mut number = 0;
+    let mut is_over = !arguments.follow;
     loop {
         let count = reader.read_until(b'\n', &mut line)?;
         if line.ends_with(b"\n") {
@@ -73,12 +75,25 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             }
             line.clear();
         } else if count == 0 {
-            if !arguments.follow || !place.status()?.is_alive() {
+            if is_over {
                 return Ok(ExitCode::SUCCESS);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            // What came since the last look is read all the same.
+            is_over = has_all(&place)?;
+            if !is_over {
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
+}
+
+/// Whether nothing more comes: the container has ended, and its monitor, which writes what was still in the pipes, has
+/// noted how, or is gone.
+fn has_all(place: &Place) -> Result<bool, Box<dyn std::error::Error>> {
+    Ok(match place.status()? {
+        Status::Known(_) => false,
+        Status::Exited(code) => code.is_some() || !place.has_monitor(),
+    })
 }
 
 /// `TIME STREAM F|P TEXT`: of a part of a line no end is shown.
