@@ -29,6 +29,31 @@ fn deleting_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
 }
 
 #[test]
+fn killing_an_ended_container_leaves_its_successor_in_the_same_cgroup_alone() {
+    needs!(gate::root(), gate::program("busybox"), gate::cgroups(), ours());
+    let runtime = Runtime::under_test();
+    let path = json!(format!("/testkit-killed-{}", std::process::id()));
+    for own_pids in [true, false] {
+        let first = Bundle::shell("exit 0").with(|config| {
+            config["linux"]["cgroupsPath"] = path.clone();
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("an array");
+            namespaces.retain(|namespace| own_pids || namespace["type"] != "pid");
+        });
+        let second =
+            Bundle::new(&["/bin/sleep", "1000"]).with(|config| config["linux"]["cgroupsPath"] = path.clone());
+        let ended = runtime.start(&first);
+        assert!(ended.becomes("stopped"));
+        let living = runtime.start(&second);
+        ended.call("kill", &["KILL"]).failed(1, "not running");
+        let all = ["kill", "--all", &first.id, "KILL"];
+        runtime.call(&all).done();
+        assert_eq!(living.exec(&[], &["echo", "here"]).text(), "here");
+        living.call("kill", &["KILL"]).done();
+        assert!(living.becomes("stopped"));
+    }
+}
+
+#[test]
 fn parameters_of_a_namespace_joined_by_path_are_not_set_where_it_is_the_hosts() {
     needs!(gate::root(), gate::program("busybox"));
     let runtime = Runtime::under_test();

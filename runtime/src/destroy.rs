@@ -68,7 +68,7 @@ fn empty_groups(directory: &StateDir, record: &Record, globals: &Globals) -> Res
 
 /// True when a living container was given the same control groups: they are its own by now, with all that is in there. So
 /// are they one's that is being created, unless the first process still lives here: then its creation is about to fail.
-fn is_shared(record: &Record, own: &ContainerId, globals: &Globals) -> bool {
+pub fn is_shared(record: &Record, own: &ContainerId, globals: &Globals) -> bool {
     let lives = record.init.as_ref().is_some_and(ProcessIdentity::is_alive);
     is_given_to_another(&record.cgroup, own, globals, |status| {
         status.has_process() || status == Status::Creating && !lives

@@ -2,6 +2,7 @@
 
 use super::find;
 use crate::cli::KillOptions;
+use crate::destroy;
 use crate::error::{Code, Error, Result};
 use crate::globals::Globals;
 use crate::state::{Record, Status};
@@ -25,11 +26,17 @@ pub fn run(options: &KillOptions, globals: &Globals) -> Result<u8> {
     let signal =
         number.ok_or_else(|| Error::new(Code::Usage, format!("unknown signal {:?}", options.signal)))?;
     let status = Status::of(&directory, &record);
+    // After its end another container may have been given its groups: who is in there is that one's.
+    let has_own_members = || -> Result<bool> {
+        let are_own = || status.has_process() || !destroy::is_shared(&record, directory.id(), globals);
+        Ok(has_members(&record)? && are_own())
+    };
     if options.all {
-        return signal_all(&record, signal, status);
+        let nobody = !status.has_process() && !has_own_members()?;
+        return if nobody { Ok(0) } else { signal_all(&record, signal, status) };
     }
     // Where the death of the first process ends no other, all of them are meant.
-    if signal == SIGKILL && !record.ends_with_first() && has_members(&record)? {
+    if signal == SIGKILL && !record.ends_with_first() && has_own_members()? {
         return signal_all(&record, signal, status);
     }
     if !status.has_process() {
