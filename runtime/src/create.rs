@@ -20,8 +20,7 @@ use crate::seal::Seal;
 use crate::state::{ContainerId, Record, StateDir, Status, VERSION};
 use crate::step::{Step, at};
 use crate::{
-    activation, cgroup_files, console, document, hooks, host, host_mounts, notify, oom_score, resctrl,
-    streams,
+    activation, console, document, hooks, host, host_mounts, notify, oom_kill, oom_score, resctrl, streams,
 };
 use hull_cgroup::{Cgroup, CgroupPlan, CgroupSpec, Door, Hierarchies, Manager};
 use hull_plan::{HostFacts, NamespaceKind, Plan};
@@ -455,11 +454,7 @@ pub fn undo_groups(cgroup: &mut Cgroup, directory: &mut StateDir, record: &Recor
 
 /// A process that was killed for its memory limit says nothing itself.
 fn explain_oom(error: Error, cgroup: &Cgroup) -> Error {
-    if error.code == Code::InitDied {
-        cgroup_files::explain_oom(error, cgroup, "container init")
-    } else {
-        error
-    }
+    if error.code == Code::InitDied { oom_kill::explain(error, cgroup, "container init") } else { error }
 }
 
 #[cfg(test)]

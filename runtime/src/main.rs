@@ -7,7 +7,6 @@
 mod activation;
 mod arguments;
 mod bundle;
-mod cgroup_files;
 mod checkpoint;
 mod cli;
 mod commands;
@@ -38,6 +37,7 @@ mod log;
 mod netlink;
 mod network;
 mod notify;
+mod oom_kill;
 mod oom_score;
 mod output;
 mod peer;

@@ -18,7 +18,7 @@ use crate::root::cgroups::{self, MountEntry as CgroupEntry};
 use crate::root::prepare;
 use crate::state::{ProcessIdentity, Record, StateDir, Status};
 use crate::step::{Step, at};
-use crate::{cgroup_files, checkpoint, console, document, hooks, network, notify};
+use crate::{checkpoint, console, document, hooks, network, notify, oom_kill};
 use hull_cgroup::Cgroup;
 use hull_plan::{NamespaceKind, Plan};
 use hull_rooted::Root;
@@ -317,7 +317,7 @@ impl Scene<'_> {
     /// After a failure: CRIU has ended and has undone what it could; the rest is in the control groups.
     fn clear_away(&mut self, error: Error) -> Error {
         // Nobody says anything then: criu sits in the container's groups.
-        let error = cgroup_files::explain_oom(error, self.cgroup, "criu or a process of the container");
+        let error = oom_kill::explain(error, self.cgroup, "criu or a process of the container");
         if let Err(stays) = self.cgroup.kill_all(Instant::now() + DEADLINE) {
             self.globals.log.write(Level::Warning, &Error::from(stays).message);
         }

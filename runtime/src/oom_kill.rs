@@ -1,11 +1,11 @@
-//! What the error of a create or restore that ran out of memory says about the limit.
+//! What the error of a create or restore says where the kernel has killed a process for the memory limit.
 
 use crate::error::{Code, Error};
 use hull_cgroup::Cgroup;
 use std::fs;
 
 /// Names the limit as the cause, where the kernel has killed `who` for it.
-pub fn explain_oom(error: Error, cgroup: &Cgroup, who: &str) -> Error {
+pub fn explain(error: Error, cgroup: &Cgroup, who: &str) -> Error {
     if !had_oom_kill(cgroup) {
         return error;
     }
