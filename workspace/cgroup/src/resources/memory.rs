@@ -134,7 +134,8 @@ fn plan_v2(
     }
     // Swap first: the other way round the old swap allowance would be there below the new memory limit.
     if let Some(swap) = swap_only(wanted, current)? {
-        // A kernel that does not account swap gives all of it, or there is none: both are what was asked for.
+        // Without the file there is no swap, or the kernel does not count it: nothing is lost for who asked for all of it,
+        // and who asked for none has it where there is none. Where there is some it cannot be withheld (as with runc).
         let optional = swap == UNLIMITED || swap == 0;
         planner.push(slot, "memory.swap.max", max_or(swap), "memory/swap").optional = optional;
     }
