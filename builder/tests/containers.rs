@@ -498,3 +498,21 @@ fn a_container_that_stays_paused_is_told() {
     assert_eq!((code, state.as_str()), (Some(1), "paused"), "{said}");
     assert!(said.contains("commit: the container stays paused: no way on"), "{said}");
 }
+
+#[test]
+fn a_run_that_unpacks_is_ended_at_once() {
+    let Some(yard) = Yard::new() else { return };
+    let layer = yard.bed.ok(&["inspect", "-f", "{{join .RootFS.Layers \",\"}}", "lab/a:1"]);
+    let store = hull_image::Store::open(&yard.bed.path("store")).unwrap();
+    // Who unpacks waits for whoever seems to unpack the same.
+    let lock = store.lock(&format!("layer-{}", layer.trim().trim_start_matches("sha256:"))).unwrap();
+    let mut child = yard.command(&[], "true").spawn().unwrap();
+    let threads = format!("/proc/{}/task", child.id());
+    assert!(eventually(PATIENCE, || fs::read_dir(&threads).is_ok_and(|threads| threads.count() > 1)));
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = eventually(PATIENCE, || child.try_wait().unwrap().is_some());
+    drop(lock);
+    child.wait().unwrap();
+    assert!(ended);
+    assert_eq!(yard.names(&["-a"]), "");
+}

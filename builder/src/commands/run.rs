@@ -153,6 +153,8 @@ fn start(arguments: &Arguments) -> Outcome {
     let (_, image) = obtain(&store, arguments.image(), &arguments.pull, &arguments.registry)?;
     let runtime = containers::program(&arguments.runtime)
         .ok_or_else(|| format!("run: there is no runtime {}", arguments.runtime))?;
+    // What may take long is done while a signal still ends this at once.
+    snapshot::unpacked(&store, &Layers::of(&image))?;
     // Who is interrupted before the container runs leaves none behind.
     let signals = signals::hold()?;
     let (place, lock) = make(&store, arguments, &image, runtime)?;
