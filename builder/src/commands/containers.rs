@@ -214,7 +214,11 @@ impl Place {
         if !self.upper().exists() {
             make_root(&self.upper())?;
         }
-        fs::create_dir_all(self.work())?;
+        // One that was mounted without syncs says so in here, and refuses to be mounted once more.
+        if self.work().exists() {
+            fs::remove_dir_all(self.work())?;
+        }
+        fs::create_dir(self.work())?;
         Ok(overlay::mount(lowers, Some((&self.upper(), &self.work())))?)
     }
 

@@ -51,10 +51,5 @@ fn make_ready(store: &hull_image::Store, place: &mut Place) -> Result<(), Box<dy
     for name in ["pid", "monitor", "runtime.log"] {
         drop(fs::remove_file(place.dir.join(name)));
     }
-    // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
-    let work = place.dir.join("work");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
     place.mount(store, &place.lowers(store)?)
 }

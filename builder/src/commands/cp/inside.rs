@@ -80,11 +80,6 @@ fn root(store: &Store, place: &Place) -> Result<(OwnedFd, Option<Lock>), Failure
             format!("cp: {name} runs on an overlay that is mounted in another mount namespace").into()
         );
     }
-    // An overlay that was mounted without syncs says so in here, and refuses to be mounted once more.
-    let work = place.dir.join("work");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
     Ok((place.merged(&place.lowers(store)?)?, Some(lock)))
 }
 
