@@ -141,7 +141,8 @@ fn offset(rest: &str) -> Option<i64> {
         _ => return None,
     };
     let (hours, minutes) = zone[1..].split_once(':')?;
-    Some(sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60))
+    let number = |text: &str, end| text.parse::<i64>().ok().filter(|number| (0..end).contains(number));
+    Some(sign * (number(hours, 24)? * 3600 + number(minutes, 60)? * 60))
 }
 
 /// How long ago, as Docker says it.
@@ -207,7 +208,11 @@ mod tests {
             parse_rfc3339("2024-01-01T00:00:00Z")
         );
         assert_eq!(parse_rfc3339("2024-01-01"), parse_rfc3339("2024-01-01T00:00:00Z"));
-        assert_eq!((parse_rfc3339("yesterday"), parse_rfc3339("")), (None, None));
+        for wrong in
+            ["yesterday", "", "2024-01-01T00:00:00+9223372036854775807:00", "2024-01-01T00:00:00+-1:00"]
+        {
+            assert_eq!(parse_rfc3339(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

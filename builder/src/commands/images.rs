@@ -230,7 +230,7 @@ pub(crate) fn moment(text: &str) -> Result<i64, String> {
     }
     for (unit, length) in spans {
         if let Some(count) = text.strip_suffix(unit).and_then(|count| count.parse::<i64>().ok()) {
-            return Ok(host::now() - count * length);
+            return Ok(host::now().saturating_sub(count.saturating_mul(length)));
         }
     }
     host::parse_rfc3339(text).ok_or_else(|| format!("{text:?} is neither a moment nor a span such as 24h"))
@@ -281,5 +281,7 @@ mod tests {
         assert_eq!(moment("1970-01-01T00:01:00Z").unwrap(), 60);
         assert!((host::now() - 3600 - moment("1h").unwrap()).abs() <= 2);
         assert!(moment("soon").is_err());
+        // Longer ago than anything, and not to come.
+        assert!(moment("9223372036854775807h").unwrap() < 0);
     }
 }
