@@ -9,19 +9,28 @@ use super::options;
 
 /// When nobody says: 1980, the first that every archive format can write.
 const DEFAULT: u64 = 315_532_800;
+/// The end of the year 9999: the last that an image's configuration can tell (RFC 3339, 5.6).
+const LAST: u64 = 253_402_300_799;
 
 /// The same arguments with the build's time in them, whoever says it: the flag, SOURCE_DATE_EPOCH as argument, in the
 /// environment, or as an ARG before the first FROM. `context` is when that was made, where it tells: what the word
 /// `context` stands for.
 ///
 /// # Errors
-/// What is said is no time, or the ARG cannot be expanded.
+/// What is said is no time, or one after the year 9999, or the ARG cannot be expanded.
 pub(super) fn settle(arguments: &Arguments, file: &Dockerfile, context: Option<u64>) -> Result<Arguments> {
     let epoch = match arguments.source_date_epoch {
         Some(given) => given,
         None => read(&said(arguments, file)?.unwrap_or_default(), context)?,
     };
-    Ok(Arguments { source_date_epoch: Some(epoch), ..arguments.clone() })
+    bounded(epoch).map(|epoch| Arguments { source_date_epoch: Some(epoch), ..arguments.clone() })
+}
+
+fn bounded(epoch: u64) -> Result<u64> {
+    match epoch <= LAST {
+        true => Ok(epoch),
+        false => Err(Error::fact(format!("the build's time is after the year 9999: {epoch} seconds"))),
+    }
 }
 
 /// Seconds since 1970, of arguments that are settled.
@@ -66,5 +75,14 @@ mod tests {
         ] {
             assert_eq!(read(text, context).ok(), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn no_time_is_later_than_an_image_can_tell() {
+        assert_eq!(crate::host::rfc3339(LAST.cast_signed()), "9999-12-31T23:59:59Z");
+        assert_eq!(
+            (bounded(LAST).ok(), bounded(LAST + 1).ok(), bounded(u64::MAX).ok()),
+            (Some(LAST), None, None)
+        );
     }
 }
