@@ -272,7 +272,7 @@ fn a_container_that_runs_where_its_files_are_not_seen_is_left_alone() {
     let file = bed.path("f").display().to_string();
     fs::write(&file, "f").unwrap();
     let run =
-        ["run", "-d", "--name", "c", "--network", "none", "--runtime", &runtime, "lab/a:1", "sleep", "60"];
+        ["run", "-d", "--name", "c", "--network", "none", "--runtime", &runtime, "lab/a:1", "sleep", "1000"];
     let inside = bed.command(&run);
     let mut elsewhere = Command::new("unshare");
     elsewhere.arg("-m").arg(inside.get_program()).args(inside.get_args()).env_clear();
