@@ -9,7 +9,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use bed::{Bed, program, runtime};
+use hull_testkit::call::eventually;
 use serde_json::Value;
+
+/// Longest wait for what a container does.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[test]
 fn an_image_is_listed_named_inspected_and_removed() {
@@ -371,12 +375,11 @@ fn a_detached_container_is_seen_heard_entered_and_stopped() {
     assert_eq!(bed.ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "d running\n");
     assert_eq!(bed.ok(&["exec", "-u", "app", "d", "id", "-u"]), "1000\n");
     assert_eq!(bed.run(&["exec", "d", "sh", "-c", "exit 3"]).status.code(), Some(3));
-    let heard = (0..200).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    let is_heard = || {
         let output = bed.run(&["logs", "d"]);
         output.stdout == b"out\n" && output.stderr == b"err\n"
-    });
-    assert!(heard);
+    };
+    assert!(eventually(PATIENCE, is_heard));
     assert!(bed.fails(&["rm", "d"]).contains("is running"));
     bed.ok(&["stop", "-t", "1", "d"]);
     assert_eq!(bed.ok(&["ps", "-q"]), "");
@@ -393,10 +396,7 @@ fn an_ended_container_starts_again_with_its_files() {
     bed.ok(&[&arguments[..], &["sh", "-c", script]].concat());
     let count = || bed.ok(&["exec", "again", "cat", "/count"]);
     let counted = |wanted: &str| {
-        (0..200).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            bed.run(&["exec", "again", "cat", "/count"]).stdout == wanted.as_bytes()
-        })
+        eventually(PATIENCE, || bed.run(&["exec", "again", "cat", "/count"]).stdout == wanted.as_bytes())
     };
     assert!(counted("run\n"));
     assert_eq!(bed.ok(&["start", "again"]), "again\n", "it runs: nothing happens");
@@ -431,26 +431,29 @@ fn a_published_port_is_served_once_and_no_rule_is_left() {
     bed.image("lab/a:1");
     // A network namespace of the test's own stands for the host.
     let script = r#"set -e
+        wait_for() { for try in $(seq 150); do "$@" && return; sleep 0.2; done; }
+        get() { busybox wget -q -O - "$1"; }
+        none() { [ -z "$("$0" ps "$1")" ]; }
         ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_forward
         run() { "$0" run --rm -d --runtime "$1" --network bridge -p 8080:80 --name $2 lab/a:1 busybox httpd -f -p 80 -h /data; }
         run "$1" web >/dev/null
         run "$1" again 2>&1 && exit 9
         for address in 127.0.0.1 10.89.57.1; do
-            for try in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://$address:8080/seed && break; sleep 0.2; done; echo
+            wait_for get http://$address:8080/seed; echo
         done
         "$0" ps --format '{{.Ports}}'
         "$0" run -d --runtime "$1" --network bridge -p 80 -p 127.0.0.1:81-82:81-82/udp --name any lab/a:1 busybox httpd -f -p 80 -h /data >/dev/null
         "$0" ps --format '{{.Ports}}' | sed -n 's/^0.0.0.0:\([0-9]*\)->80.tcp, /\1 /p' | {
             read port rest
-            for try in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://127.0.0.1:$port/seed && break; sleep 0.2; done; echo
+            wait_for get http://127.0.0.1:$port/seed; echo
             echo "$rest"
             "$0" stop -t 0 any web >/dev/null
-            for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -q)" ] && break; sleep 0.2; done
+            wait_for none -q
             "$0" run --rm -d --runtime "$1" --network bridge -p $port:80 --name taker lab/a:1 sleep 100 >/dev/null
             "$0" start any 2>&1 | sed "s/$port/PORT/"
         }
         "$0" stop -t 0 taker >/dev/null; "$0" rm any >/dev/null
-        for try in 1 2 3 4 5 6 7 8 9; do [ -z "$("$0" ps -aq)" ] && break; sleep 0.2; done
+        wait_for none -aq
         for try in 1 2 3; do
             id=$("$0" run -d --runtime "$1" --network bridge --name gone lab/a:1 sleep 100)
             "$0" rm -f gone >/dev/null
