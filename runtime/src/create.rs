@@ -148,7 +148,7 @@ pub fn create(mut request: Request, globals: &Globals) -> Result<Created> {
         facts,
         entry: &entry,
         sources,
-        cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths(), plan),
+        cgroup_mounts: root::cgroups::entries(&cgroup.saved_paths(), entry.has_own_cgroups(facts)?),
         door,
         gate,
         seal: seal.as_ref(),

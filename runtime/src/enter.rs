@@ -3,7 +3,7 @@
 use crate::errand::{Company, Errand, Program};
 use crate::error::{Code, Context, Error, Result};
 use crate::link::{Link, ToParent};
-use hull_plan::{EntryScript, IdMap, IdMaps, NamespaceKind, Plan};
+use hull_plan::{EntryScript, HostFacts, IdMap, IdMaps, NamespaceKind, Plan};
 use hull_rooted::{Entry as ProcEntry, Proc, View};
 use hull_sys::errno::EPERM;
 use hull_sys::fs::{OFlags, fstat};
@@ -71,6 +71,15 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
+    /// True when the process has another cgroup namespace than the runtime. What an ordinary user joins counts as another
+    /// one: their container is shown nothing that is the user's.
+    pub fn has_own_cgroups(&self, facts: &HostFacts) -> Result<bool> {
+        match self.joins.iter().find(|join| join.kind == NamespaceKind::Cgroup) {
+            Some(join) if !facts.rootless => is_own(join).map(|own| !own),
+            _ => Ok(self.script.has_own(NamespaceKind::Cgroup)),
+        }
+    }
+
     /// True when the container's process is announced by [`ToParent::InitPid`].
     pub fn uses_relay(&self) -> bool {
         self.route == Route::Relay
@@ -78,7 +87,7 @@ impl<'a> Entry<'a> {
 
     /// True when the process is still who the runtime is, and no ordinary user, until [`Self::finish`]: also in a user
     /// namespace of its own, where it becomes root only then.
-    pub fn begins_as_ourselves(&self, facts: &hull_plan::HostFacts) -> bool {
+    pub fn begins_as_ourselves(&self, facts: &HostFacts) -> bool {
         !facts.rootless && self.route == Route::Direct
     }
 
@@ -248,7 +257,7 @@ pub fn become_root_inside() -> Result<()> {
 }
 
 /// Parent: writes the id mappings of `pid`'s new user namespace.
-pub fn write_id_maps(pid: Pid, maps: &IdMaps, facts: &hull_plan::HostFacts) -> Result<()> {
+pub fn write_id_maps(pid: Pid, maps: &IdMaps, facts: &HostFacts) -> Result<()> {
     let proc = Proc::open(View::Processes).context(|| "open procfs")?;
     let write = |file: &str, text: &str, field: &str| {
         proc.write_only(ProcEntry::Of(pid, file), text.as_bytes())

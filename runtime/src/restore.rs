@@ -145,7 +145,8 @@ fn external_mounts(decided: &Decisions, directory: &StateDir, cgroup: &Cgroup) -
     let plan = &decided.plan;
     let root = Root::at(plan.root.path.as_str()).context(|| format!("open rootfs {}", plan.root.path))?;
     let places = Places { rootfs: &plan.root.path, root: &root };
-    let entries: Vec<CgroupEntry> = cgroups::entries(&cgroup.saved_paths(), plan);
+    let entries: Vec<CgroupEntry> =
+        cgroups::entries(&cgroup.saved_paths(), plan.has_own(NamespaceKind::Cgroup));
     let mut external = external::restored_mounts(plan, &places, &entries);
     let (inside, path) = notify::prepare_place(directory)?;
     external.push(format!("mnt[{inside}]:{}", path.display()));

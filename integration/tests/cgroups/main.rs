@@ -246,6 +246,28 @@ fn without_a_cgroup_namespace_the_mount_shows_the_hosts_tree() {
     fs::remove_dir(&group).expect("nobody is in it");
 }
 
+/// The options of version 2 are one for all its mounts in the host's namespace: another mount would take nsdelegate and
+/// memory_recursiveprot away from everybody.
+#[test]
+fn a_joined_cgroup_namespace_that_is_the_hosts_gets_no_mount_of_its_own() {
+    needs!(gate::root(), gate::program("busybox"), pure_v2(), ours());
+    let runtime = Runtime::under_test();
+    let kind_and_options = |pid: &str| {
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("the mounts");
+        let line = table.lines().find(|line| line.contains(" - cgroup2 ")).expect("the tree").to_owned();
+        line.split_once(" - ").expect("what is mounted").1.to_owned()
+    };
+    let before = kind_and_options("self");
+    let bundle = Bundle::new(&["/bin/sleep", "1000"]).with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        namespaces.push(json!({ "type": "cgroup", "path": "/proc/self/ns/cgroup" }));
+    });
+    let container = runtime.start(&bundle);
+    assert_eq!(kind_and_options(&container.pid().to_string()), before, "inside");
+    assert_eq!(kind_and_options("self"), before, "outside");
+}
+
 /// The container's own group may be gone: somebody moved its first process, and systemd removes what is empty.
 #[test]
 fn exec_goes_where_the_first_process_was_moved_to() {

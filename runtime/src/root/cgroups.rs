@@ -18,6 +18,8 @@ pub struct MountEntry {
     aliases: Vec<String>,
     /// What is shown, on the host.
     host_path: String,
+    /// It is mounted anew, in a cgroup namespace of the container's; else what is shown is bound.
+    anew: bool,
     /// Options of a fresh mount of the hierarchy.
     options: Vec<String>,
     version: Version,
@@ -39,10 +41,10 @@ impl MountEntry {
 
 /// What a `cgroup` mount shows: the container's directories. On a pure version 2 layout without a cgroup namespace of its own
 /// it is the caller's whole tree: who leaves the namespace out wants the host's view, where the paths of /proc/PID/cgroup are.
-pub fn entries(paths: &SavedPaths, plan: &Plan) -> Vec<MountEntry> {
+pub fn entries(paths: &SavedPaths, own_namespace: bool) -> Vec<MountEntry> {
     let whole = paths.layout == Layout::V2;
     let shown = paths.places.iter().filter(|place| whole || place.version == Version::V1);
-    shown.map(|place| entry(place, whole, plan.entry.has_own(NamespaceKind::Cgroup))).collect()
+    shown.map(|place| entry(place, whole, own_namespace)).collect()
 }
 
 fn entry(place: &Place, whole: bool, own_namespace: bool) -> MountEntry {
@@ -52,7 +54,7 @@ fn entry(place: &Place, whole: bool, own_namespace: bool) -> MountEntry {
     };
     let aliases = if name.contains(',') { name.split(',').map(str::to_owned).collect() } else { Vec::new() };
     let host_path = if whole && !own_namespace { place.mount_point.clone() } else { place.host_path() };
-    MountEntry { name, aliases, host_path, options, version: place.version, whole }
+    MountEntry { name, aliases, host_path, anew: own_namespace, options, version: place.version, whole }
 }
 
 /// Who owns the container's own part of the version 2 tree: its user, if it has a cgroup namespace and a `cgroup` mount
@@ -81,11 +83,10 @@ const NO_OPTIONS: &[(String, Option<String>)] = &[];
 pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]) -> Result<()> {
     let target = root.open_or_create_dir(&mount.target, 0o755).context(|| "make the target directory")?;
     super::mounts::refuse_hidden_proc(target.as_fd(), &mount.target)?;
-    let own_namespace = plan.entry.has_own(NamespaceKind::Cgroup);
     if let [only] = entries
         && only.whole
     {
-        let tree = hierarchy(only, own_namespace, mount.attributes)?;
+        let tree = hierarchy(only, mount.attributes)?;
         restrict(tree.as_fd(), mount.attributes)?;
         return move_mount(tree.as_fd(), target.as_fd()).context(|| "attach");
     }
@@ -96,7 +97,7 @@ pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]
     // Names below the tmpfs are safe: it is our own, and nobody has entered it yet.
     for entry in entries {
         let name = entry.name.as_str();
-        let tree = hierarchy(entry, own_namespace, mount.attributes)?;
+        let tree = hierarchy(entry, mount.attributes)?;
         fs::mkdirat(base.as_fd(), name, Mode::from_raw_mode(0o755)).context(|| format!("make {name}"))?;
         move_mount_at(tree.as_fd(), base.as_fd(), name).context(|| format!("attach {name}"))?;
         for alias in &entry.aliases {
@@ -107,9 +108,9 @@ pub fn mount(root: &Root, mount: &MountPlan, plan: &Plan, entries: &[MountEntry]
 }
 
 /// With a cgroup namespace a fresh mount shows the container's part; without one what is shown is bound, with the options
-/// that it has on the host.
-fn hierarchy(entry: &MountEntry, own_namespace: bool, attributes: Attributes) -> Result<OwnedFd> {
-    if own_namespace {
+/// that it has on the host: those of version 2 are one for all, and a fresh mount would take them away from the host's.
+fn hierarchy(entry: &MountEntry, attributes: Attributes) -> Result<OwnedFd> {
+    if entry.anew {
         let options: Vec<_> = entry.options.iter().map(|option| option_pair(option)).collect();
         let options = if entry.version == Version::V2 { NO_OPTIONS } else { &options };
         let kind = if entry.version == Version::V2 { "cgroup2" } else { "cgroup" };
