@@ -95,6 +95,9 @@ pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
+/// The end of the year 9999, in seconds since 1970: the last moment that RFC 3339 can tell (5.6), and so an image.
+pub(crate) const LAST_MOMENT: i64 = 253_402_300_799;
+
 /// A moment as RFC 3339 text in UTC.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -199,6 +202,7 @@ mod tests {
             (1_709_251_199, "2024-02-29T23:59:59Z"),
             (-1, "1969-12-31T23:59:59Z"),
             (4_102_444_800, "2100-01-01T00:00:00Z"),
+            (LAST_MOMENT, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(seconds), text);
             assert_eq!(parse_rfc3339(text), Some(seconds));

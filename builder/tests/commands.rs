@@ -142,6 +142,28 @@ fn an_archive_whose_blob_is_not_what_its_name_says_is_refused() {
 }
 
 #[test]
+fn an_imported_image_has_the_time_that_is_asked_for() {
+    let bed = Bed::new();
+    bed.image("lab/a:1");
+    let archive = bed.path("rootfs.tar").display().to_string();
+    for (epoch, created) in
+        [("5", Some("1970-01-01T00:00:05Z\n")), ("yesterday", None), ("253402300800", None)]
+    {
+        let mut import = bed.command(&["import", &archive, "lab/b:1"]);
+        let output = import.env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.success(), said.contains(epoch)),
+            (created.is_some(), created.is_none()),
+            "{said}"
+        );
+        if let Some(created) = created {
+            assert_eq!(bed.ok(&["inspect", "-f", "{{.Created}}", "lab/b:1"]), created);
+        }
+    }
+}
+
+#[test]
 fn garbage_is_told_and_removed() {
     let bed = Bed::new();
     bed.image("lab/a:1");

@@ -3,14 +3,12 @@
 use crate::commands::build::Arguments;
 use crate::dockerfile::ast::Dockerfile;
 use crate::error::{Error, Result};
-use crate::graph;
+use crate::{graph, host};
 
 use super::options;
 
 /// When nobody says: 1980, the first that every archive format can write.
 const DEFAULT: u64 = 315_532_800;
-/// The end of the year 9999: the last that an image's configuration can tell (RFC 3339, 5.6).
-const LAST: u64 = 253_402_300_799;
 
 /// The same arguments with the build's time in them, whoever says it: the flag, SOURCE_DATE_EPOCH as argument, in the
 /// environment, or as an ARG before the first FROM. `context` is when that was made, where it tells: what the word
@@ -27,7 +25,7 @@ pub(super) fn settle(arguments: &Arguments, file: &Dockerfile, context: Option<u
 }
 
 fn bounded(epoch: u64) -> Result<u64> {
-    match epoch <= LAST {
+    match epoch <= host::LAST_MOMENT.cast_unsigned() {
         true => Ok(epoch),
         false => Err(Error::fact(format!("the build's time is after the year 9999: {epoch} seconds"))),
     }
@@ -79,10 +77,10 @@ mod tests {
 
     #[test]
     fn no_time_is_later_than_an_image_can_tell() {
-        assert_eq!(crate::host::rfc3339(LAST.cast_signed()), "9999-12-31T23:59:59Z");
+        let last = host::LAST_MOMENT.cast_unsigned();
         assert_eq!(
-            (bounded(LAST).ok(), bounded(LAST + 1).ok(), bounded(u64::MAX).ok()),
-            (Some(LAST), None, None)
+            (bounded(last).ok(), bounded(last + 1).ok(), bounded(u64::MAX).ok()),
+            (Some(last), None, None)
         );
     }
 }

@@ -6,9 +6,18 @@ use serde_json::json;
 use crate::host;
 
 /// The time that images get: `SOURCE_DATE_EPOCH`, else now.
-pub(crate) fn epoch() -> i64 {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(host::now)
+///
+/// # Errors
+/// That is no number of seconds since 1970, or tells a time that no image can have.
+pub(crate) fn epoch() -> Result<i64, String> {
+    let given = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default();
+    let text = given.trim();
+    if text.is_empty() {
+        return Ok(host::now());
+    }
+    let seconds = text.parse().ok().filter(|seconds| (0..=host::LAST_MOMENT).contains(seconds));
+    seconds
+        .ok_or_else(|| format!("SOURCE_DATE_EPOCH is no number of seconds up to the year 9999: \"{text}\""))
 }
 
 /// Applies `CMD ENTRYPOINT ENV EXPOSE LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR`.

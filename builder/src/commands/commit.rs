@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let base = base.or_else(|_| manifest_of(&store, &place.container.manifest))?;
     let image = store.image(&base, None)?;
     let mut config = image.config.clone();
-    let created = host::rfc3339(change::epoch());
+    let created = host::rfc3339(change::epoch()?);
     config.created = Some(created.clone());
     config.author = arguments.author.clone().or(config.author);
     config.complete_history();

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let (diff_id, layer) = store_layer(&store, source)?;
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
-    let created = host::rfc3339(change::epoch());
+    let created = host::rfc3339(change::epoch()?);
     let mut config = ImageConfig {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),
