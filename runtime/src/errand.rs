@@ -108,8 +108,12 @@ impl Errand<'_> {
         drop((input_read, output_write));
         let mut running = Running { child, company: self.company, ended: false };
         know(&running.child);
-        let output = self.talk(input_write, output_read, &running)?;
-        Ok(Ended { status: running.finish(self.deadline)?, output })
+        let mut pipes = Pipes::new(input_write, self.input, output_read)?;
+        let output = self.talk(&mut pipes, &running)?;
+        let status = running.finish(self.deadline)?;
+        // Closed sooner, they would end who still writes at the deadline, before it is looked at whether they ended.
+        drop(pipes);
+        Ok(Ended { status, output })
     }
 
     fn execute(&self, input: &OwnedFd, output: &OwnedFd) -> Infallible {
@@ -140,16 +144,12 @@ impl Errand<'_> {
 
     /// Hands the input over and reads the output, whichever the program does first. It is listened to until it ends: a
     /// process that it left behind may hold both pipes open for ever.
-    fn talk(&self, input: OwnedFd, output: OwnedFd, running: &Running) -> Result<Vec<u8>> {
-        for pipe in [&input, &output] {
-            hull_sys::fd::set_nonblocking(pipe.as_fd(), true).context(|| "prepare the program's streams")?;
-        }
-        let mut input = Some((File::from(input), self.input));
-        let mut output = Some(File::from(output));
+    fn talk(&self, pipes: &mut Pipes<'_>, running: &Running) -> Result<Vec<u8>> {
         let mut kept = Vec::new();
         while Instant::now() < self.deadline {
-            input = input.map_or(Ok(None), feed)?;
-            output = output.map_or(Ok(None), |output| self.drain(output, &mut kept))?;
+            pipes.input = pipes.input.take().map_or(Ok(None), feed)?;
+            pipes.output = pipes.output.take().map_or(Ok(None), |output| self.drain(output, &mut kept))?;
+            let Pipes { input, output } = &*pipes;
             if input.is_none() && output.is_none() {
                 break;
             }
@@ -179,6 +179,23 @@ impl Errand<'_> {
             Err(error) => return Err(error).context(|| "read from the program"),
         }
         Ok(Some(output))
+    }
+}
+
+/// What is left of the pipes to and from the program.
+struct Pipes<'a> {
+    /// With what is not written yet; None once there is nothing to write, or nobody to read it.
+    input: Option<(File, &'a [u8])>,
+    /// None at its end.
+    output: Option<File>,
+}
+
+impl<'a> Pipes<'a> {
+    fn new(input: OwnedFd, bytes: &'a [u8], output: OwnedFd) -> Result<Self> {
+        for pipe in [&input, &output] {
+            hull_sys::fd::set_nonblocking(pipe.as_fd(), true).context(|| "prepare the program's streams")?;
+        }
+        Ok(Self { input: Some((File::from(input), bytes)), output: Some(File::from(output)) })
     }
 }
 

@@ -184,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_that_writes_for_ever_is_killed_and_not_told_that_nobody_reads() {
+        for script in ["exec yes", "trap '' PIPE; while echo y; do :; done 2>&-; exit 0"] {
+            let error = prestart("").run_one(0, &shell(script, Some(1))).expect_err("timeout");
+            assert!(error.to_string().contains("was killed"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_flood_of_output_neither_blocks_nor_fills_the_memory() {
         let error =
             prestart("").run_one(0, &shell("head -c 3000000 /dev/zero; exit 1", None)).expect_err("exit 1");
