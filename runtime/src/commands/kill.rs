@@ -71,7 +71,8 @@ fn signal_all(record: &Record, signal: i32, status: Status) -> Result<u8> {
         return if delivered == Some(true) { Ok(0) } else { Err(not_running()) };
     }
     cgroup.signal_all(signal)?;
-    if signal == SIGKILL && status == Status::Paused {
+    // Also where the first process has ended: who is left in a frozen group dies only when it is thawed (v1).
+    if signal == SIGKILL && cgroup.is_frozen()? {
         cgroup.thaw(deadline())?;
     }
     Ok(0)

@@ -53,6 +53,23 @@ fn a_signal_reaches_everybody_and_leaves_nobody_stopped() {
 }
 
 #[test]
+fn a_signal_for_a_frozen_container_waits_until_it_is_thawed() {
+    needs!(gate::root());
+    let bed = Bed::new("frozen-signal");
+    let mut cgroup = bed.make("{}");
+    let mut process = Process::sleep();
+    cgroup.attach(process.pid()).unwrap();
+    process.start();
+    cgroup.freeze(soon()).unwrap();
+    for signal in [0, libc::SIGUSR1] {
+        cgroup.signal_all(signal).unwrap();
+        assert!(cgroup.is_frozen().unwrap(), "signal {signal} thawed it");
+    }
+    cgroup.thaw(soon()).unwrap();
+    assert_eq!(process.0.wait().unwrap().signal(), Some(libc::SIGUSR1));
+}
+
+#[test]
 fn a_container_is_occupied_by_whoever_is_in_one_of_its_groups() {
     needs!(gate::root());
     let bed = Bed::new("occupied");
