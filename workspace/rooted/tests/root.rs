@@ -296,16 +296,22 @@ impl Dice {
 
     /// Something in the way: a directory, file or link.
     fn plant(&mut self, place: &Place) {
-        let inside = place.inside(&format!(
-            "{}/{}",
-            ["", "a", "b", "a/b"][self.roll(4)],
-            ["a", "b", "c"][self.roll(3)]
-        ));
-        // What is there already, or has no parent, stays as it is.
-        let _ = match self.roll(4) {
+        let directory = place.inside(["", "a", "b", "a/b"][self.roll(4)]);
+        let inside = directory.join(["a", "b", "c"][self.roll(3)]);
+        let planting = self.roll(4);
+        let target =
+            if planting > 1 { Path::new(["/", ""][self.roll(2)]).join(self.path()) } else { PathBuf::new() };
+        // Here the host follows the links that were planted before.
+        let root = place.inside("").canonicalize().unwrap();
+        if !directory.canonicalize().is_ok_and(|directory| directory.starts_with(root)) {
+            return;
+        }
+        // What is there already stays as it is.
+        let _ = match planting {
             0 => fs::create_dir(inside),
-            1 => fs::write(inside, "").and(Ok(())),
-            _ => symlink(Path::new(["/", ""][self.roll(2)]).join(self.path()), inside),
+            1 if inside.is_symlink() => Ok(()),
+            1 => fs::write(inside, ""),
+            _ => symlink(target, inside),
         };
     }
 }
