@@ -7,7 +7,7 @@ mod making;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -216,6 +216,19 @@ fn a_command_that_misbehaves_leaves_nothing_and_holds_nobody_up() {
     assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
 }
 
+/// What begins a step that has the cache mount `/c` for itself.
+const LOCKED: &str = "RUN --mount=type=cache,target=/c,sharing=locked";
+
+/// A build that holds that cache mount for as long as it lives, once it does; it and others see a directory at `/w`.
+fn holder(scratch: &Scratch, store: &Path, volume: &str) -> Child {
+    let place = context(scratch, "holder", &format!("{SHELL}{LOCKED} touch /w/held; sleep 1000\n"));
+    let mut command = builder(store, &place, &["-v", volume]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (witness, _) = volume.split_once(':').unwrap();
+    assert!(eventually(LIMIT, || Path::new(witness).join("held").exists()));
+    child
+}
+
 #[test]
 fn the_lock_of_a_cache_mount_goes_with_who_held_it() {
     needs!(gate::root(), gate::path("/bin/busybox"));
@@ -224,12 +237,8 @@ fn the_lock_of_a_cache_mount_goes_with_who_held_it() {
     let witness = scratch.join("witness");
     fs::create_dir(&witness).unwrap();
     let volume = format!("{}:/w:rw", witness.display());
-    let locked = "RUN --mount=type=cache,target=/c,sharing=locked";
-    let holder = context(&scratch, "holder", &format!("{SHELL}{locked} touch /w/held; sleep 1000\n"));
-    let next = context(&scratch, "next", &format!("{SHELL}{locked} echo mine > /c/f; cat /c/f\n"));
-    let mut command = builder(&store, &holder, &["-v", &volume]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    assert!(eventually(LIMIT, || witness.join("held").exists()));
+    let next = context(&scratch, "next", &format!("{SHELL}{LOCKED} echo mine > /c/f; cat /c/f\n"));
+    let mut child = holder(&scratch, &store, &volume);
     let log = scratch.join("waiter");
     let mut command = builder(&store, &next, &["-v", &volume]);
     let mut waiter = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
@@ -256,14 +265,11 @@ fn a_build_that_fails_waits_for_no_cache_mount() {
     let witness = scratch.join("witness");
     fs::create_dir(&witness).unwrap();
     let volume = format!("{}:/w:rw", witness.display());
-    let locked = "RUN --mount=type=cache,target=/c,sharing=locked";
-    let holder = context(&scratch, "holder", &format!("{SHELL}{locked} touch /w/held; sleep 1000\n"));
-    let mut holder = builder(&store, &holder, &["-v", &volume]).stderr(Stdio::null()).spawn().unwrap();
-    assert!(eventually(LIMIT, || witness.join("held").exists()));
+    let mut holder = holder(&scratch, &store, &volume);
     let context = context(&scratch, "fails", "");
     let stages = format!(
         "FROM scratch AS base\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n{SHELL}\
-         FROM base AS waits\n{locked} true\n\
+         FROM base AS waits\n{LOCKED} true\n\
          FROM base\nRUN until [ -e /w/go ]; do sleep 0.01; done; exit 3\nCOPY --from=waits /bin /bin\n"
     );
     fs::write(context.join("Dockerfile"), stages).unwrap();
